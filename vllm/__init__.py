@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python half of the server: command line, engine, reference frontend, offline use.
+
+Importing the package is cheap on purpose: torch is loaded by the engine process only, so names that
+need it are resolved on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_LAZY = {"LLM": "vllm.llm", "SamplingParams": "vllm.sampling.params"}
+__all__ = ["LLM", "SamplingParams"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'vllm' has no attribute {name!r}")
