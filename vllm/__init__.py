@@ -10,8 +10,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from vllm.version import __version__
+
 _LAZY = {"LLM": "vllm.llm", "SamplingParams": "vllm.sampling.params"}
-__all__ = ["LLM", "SamplingParams"]
+__all__ = ["LLM", "SamplingParams", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only entrance: building, serving, testing and measuring are sessions; `nox -l` lists them.
+
+Owns which steps a session has; how a step works is in `tools/`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from tools import build_csrc, build_rust  # noqa: E402
+from tools.dev import environment, toolchain, wheel  # noqa: E402
+from tools.dev.counts import Counts  # noqa: E402
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["tests"]
+# One environment for all, see tools/dev/environment.py.
+nox.options.default_venv_backend = "none"
+
+WORKSPACE = ["--manifest-path", str(ROOT / "rust" / "Cargo.toml"), "--workspace", "--locked"]
+
+
+def check_tools(session: nox.Session) -> None:
+    """Every missing tool at once, before anything is downloaded."""
+    if build_csrc.target_device() != "empty" and (line := toolchain.missing_compiler()):
+        session.error(line)
+    if build_rust.wanted():
+        build_rust.require_cargo()
+
+
+def prepare(session: nox.Session) -> None:
+    """The shared environment, with the nvcc that fits torch unless CUDA is not wanted."""
+    check_tools(session)
+    environment.prepare(session)
+    device = build_csrc.target_device()
+    if device in ("auto", "cuda") and not toolchain.has_system_nvcc():
+        packages = toolchain.cuda_packages(environment.site_packages())
+        if packages:
+            environment.install(session, environment.FOLDER, *packages)
+
+
+def compile_in_place(session: nox.Session) -> None:
+    """The binary and the kernel libraries, where the editable package finds them."""
+    if build_rust.wanted():
+        build_rust.build()
+    run_python(session, "tools/build_csrc.py")
+
+
+def run_python(session: nox.Session, *arguments: str, **environ: str) -> None:
+    session.run(environment.python(), *arguments, env=environ or None, external=True)
+
+
+def pytest(*arguments: str) -> list[str]:
+    return [environment.python(), "-m", "pytest", *arguments]
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build binary, kernels and wheel; a request against the wheel in a fresh environment."""
+    prepare(session)
+    value = wheel.fingerprint()
+    compile_in_place(session)
+    if done := wheel.up_to_date(value):
+        session.log(f"nothing changed: {done.relative_to(ROOT)} is built and passed its request")
+        return
+    built = wheel.build(session)
+    wheel.smoke(session, built)
+    wheel.remember(value)
+    session.log(f"{built.relative_to(ROOT)} passed its request")
+
+
+@nox.session
+def serve(session: nox.Session) -> None:
+    """Build what changed and serve the default model on 127.0.0.1:8000; ARGS go to `vllm serve`."""
+    prepare(session)
+    compile_in_place(session)
+    os.execv(
+        environment.python(), [environment.python(), "-m", "vllm.cli", "serve", *session.posargs]
+    )
+
+
+def rust_checks(counts: Counts, arguments: list[str]) -> None:
+    """Formatting, clippy, and the tests of every crate."""
+    cargo = build_rust.require_cargo()
+    manifest = WORKSPACE[:2]
+    counts.check("cargo fmt", [cargo, "fmt", *manifest, "--all", "--check"])
+    clippy = [cargo, "clippy", *WORKSPACE, "--all-targets", "--", "-D", "warnings"]
+    counts.check("clippy", clippy)
+    counts.run("cargo test", [cargo, "test", *WORKSPACE, "--no-fail-fast", *arguments])
+
+
+def kernel_tests(counts: Counts, arguments: list[str]) -> None:
+    counts.run("kernels", pytest("tests/kernels", "-m", "not slow", *arguments))
+
+
+def python_tests(counts: Counts, arguments: list[str]) -> None:
+    chosen = arguments or ["tests", "--ignore=tests/kernels"]
+    counts.run("python", pytest("-m", "not slow", *chosen))
+
+
+def lint_checks(counts: Counts, arguments: list[str]) -> None:
+    hooks = [environment.python(), "-m", "pre_commit", "run", "--all-files"]
+    counts.check("lint", [*hooks, *arguments], PATH=environment.path())
+
+
+def finish(session: nox.Session, counts: Counts) -> None:
+    """The closing line; the session fails when anything did."""
+    if counts.broken:
+        print(f"\nfailed: {', '.join(counts.broken)}")
+    print(f"\n{counts}", flush=True)
+    if counts.failed or counts.broken:
+        session.error("see above")
+
+
+@nox.session(name="test-rust-frontend")
+def test_rust_frontend(session: nox.Session) -> None:
+    """Format, clippy, cargo tests, and the tests that drive the built binary."""
+    prepare(session)
+    compile_in_place(session)
+    counts = Counts()
+    rust_checks(counts, session.posargs)
+    counts.run("end to end", pytest("tests/e2e", "-m", "not slow"))
+    finish(session, counts)
+
+
+@nox.session(name="test-python")
+def test_python(session: nox.Session) -> None:
+    """All Python tests but the kernels'; ARGS go to pytest."""
+    prepare(session)
+    compile_in_place(session)
+    counts = Counts()
+    python_tests(counts, session.posargs)
+    finish(session, counts)
+
+
+@nox.session(name="test-kernels")
+def test_kernels(session: nox.Session) -> None:
+    """Every kernel against its float64 reference; CUDA where there is a GPU; ARGS go to pytest."""
+    prepare(session)
+    compile_in_place(session)
+    counts = Counts()
+    kernel_tests(counts, session.posargs)
+    finish(session, counts)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """The local pre-commit hooks over all files."""
+    prepare(session)
+    counts = Counts()
+    lint_checks(counts, session.posargs)
+    finish(session, counts)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything a contributor must see pass: lint, Rust, kernels, Python, end to end, the wheel."""
+    prepare(session)
+    compile_in_place(session)
+    counts = Counts()
+    lint_checks(counts, [])
+    rust_checks(counts, [])
+    kernel_tests(counts, [])
+    python_tests(counts, session.posargs)
+    if not session.posargs:
+        counts.check("wheel", [sys.executable, "-m", "nox", "-s", "build"])
+    finish(session, counts)
+
+
+@nox.session(name="tests-slow")
+def tests_slow(session: nox.Session) -> None:
+    """The tests marked slow and the long fuzz runs; ARGS go to pytest."""
+    prepare(session)
+    compile_in_place(session)
+    counts = Counts()
+    cargo = build_rust.require_cargo()
+    counts.run("cargo test", [cargo, "test", *WORKSPACE, "--no-fail-fast", "--", "--ignored"])
+    counts.run("python", pytest("-m", "slow", *session.posargs))
+    finish(session, counts)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Our frontend beside upstream's in one run, and our engine; ARGS go to benchmarks/run.py."""
+    prepare(session)
+    compile_in_place(session)
+    cargo = build_rust.require_cargo()
+    mock = ["build", *WORKSPACE[:2], "--locked", "--release", "-p", "vllm-mock-engine"]
+    session.run(cargo, *mock, external=True)
+    run_python(session, "-m", "benchmarks.run", *session.posargs)
