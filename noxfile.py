@@ -161,7 +161,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything a contributor must see pass: lint, Rust, kernels, Python, end to end, the wheel."""
+    """Everything a contributor must see pass: lint, Rust, kernels, Python, end to end, wheel."""
     prepare(session)
     compile_in_place(session)
     counts = Counts()

@@ -69,7 +69,7 @@ def target_folder() -> Path:
 
 
 def sources_module():
-    """`vllm/cli/rust_sources.py` by path: the check at start and this build share one definition."""
+    """`vllm/cli/rust_sources.py` by path: this build and the check at start share it."""
     path = ROOT / "vllm" / "cli" / "rust_sources.py"
     spec = importlib.util.spec_from_file_location("rust_sources", path)
     module = importlib.util.module_from_spec(spec)

@@ -23,8 +23,9 @@ def missing_compiler() -> str | None:
         if shutil.which(name) and _major(name) >= _CXX.get(os.path.basename(name), 0):
             return None
     return (
-        f"no C++20 compiler ({' or '.join(wanted)}; g++ >= 12 or clang++ >= 15 is wanted): install one "
-        "(Debian: apt-get install g++), or leave the kernels out with VLLM_TARGET_DEVICE=empty"
+        f"no C++20 compiler ({' or '.join(wanted)}; g++ >= 12 or clang++ >= 15 is wanted): "
+        "install one (Debian: apt-get install g++), or leave the kernels out with "
+        "VLLM_TARGET_DEVICE=empty"
     )
 
 
@@ -39,7 +40,7 @@ def has_system_nvcc() -> bool:
 
 
 def cuda_packages(site_packages: Path) -> list[str]:
-    """The PyPI packages of the nvcc that the torch installed there was built for; [] for a CPU torch.
+    """The PyPI packages of the nvcc that the torch there was built for; [] for a CPU torch.
 
     Reads torch's version file instead of importing torch, which takes seconds.
     """
