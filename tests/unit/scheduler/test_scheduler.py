@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scheduler alone, with tokens made up: small cases, then seeded simulations."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import pytest
+
+from vllm.engine.request import Request, Status
+from vllm.kvcache.manager import KVCacheManager
+from vllm.scheduler.batch import Batch
+from vllm.scheduler.queue import WaitingQueue
+from vllm.scheduler.scheduler import Limits, Scheduler
+
+
+def make(name: str, prompt: int, order: int = 0, priority: int = 0) -> Request:
+    return Request(name, list(range(prompt)), None, order=order, priority=priority)
+
+
+def scheduler(blocks: int = 64, seqs: int = 8, tokens: int = 32, block_size: int = 4) -> Scheduler:
+    return Scheduler(Limits(seqs, tokens), KVCacheManager(blocks, block_size))
+
+
+def run_step(engine: Scheduler) -> Batch:
+    """Schedule, and give every request whose prompt is through one more token."""
+    batch = engine.schedule()
+    engine.complete(batch)
+    for request in batch.requests:
+        if request.num_computed_tokens == request.num_tokens:
+            request.output_token_ids.append(0)
+    engine.kv_cache.check_integrity()
+    return batch
+
+
+def plan(batch: Batch) -> dict[str, int]:
+    return {r.request_id: c for r, c in zip(batch.requests, batch.counts, strict=True)}
+
+
+def test_prompt_is_chunked_and_shares_a_step_with_decodes() -> None:
+    engine = scheduler(tokens=10)
+    engine.add(make("short", 4, order=0))
+    assert plan(run_step(engine)) == {"short": 4}
+    engine.add(make("long", 20, order=1))
+    assert plan(run_step(engine)) == {"short": 1, "long": 9}
+    assert plan(run_step(engine)) == {"short": 1, "long": 9}
+    assert plan(run_step(engine)) == {"short": 1, "long": 2}
+    assert plan(run_step(engine)) == {"short": 1, "long": 1}
+
+
+def test_priority_is_served_first_then_arrival() -> None:
+    engine = scheduler(seqs=1)
+    for order, (name, priority) in enumerate([("a", 1), ("b", 0), ("c", 0)]):
+        engine.add(make(name, 3, order, priority))
+    served = []
+    while engine.has_work():
+        (request,) = engine.schedule().requests
+        served.append(request.request_id)
+        engine.remove(request)
+    assert served == ["b", "c", "a"]
+
+
+def test_last_in_order_is_preempted_and_comes_back() -> None:
+    engine = scheduler(blocks=5, block_size=4)
+    engine.add(make("first", 8, order=0))
+    engine.add(make("second", 7, order=1))
+    run_step(engine)
+    batch = run_step(engine)  # first takes the fifth block; second, at 8 tokens, still fits
+    assert plan(batch) == {"first": 1, "second": 1}
+    batch = run_step(engine)
+    assert [r.request_id for r in batch.preempted] == ["second"]
+    assert plan(batch) == {"first": 1}
+    second = batch.preempted[0]
+    assert second.status is Status.WAITING
+    assert second.num_computed_tokens == 0
+    assert second.num_tokens == 9
+    engine.remove(engine.running[0])
+    assert plan(run_step(engine)) == {"second": 9}
+
+
+def test_abort_frees_blocks_wherever_the_request_is() -> None:
+    engine = scheduler(seqs=1)
+    running, waiting = make("r", 8, order=0), make("w", 8, order=1)
+    engine.add(running)
+    engine.add(waiting)
+    run_step(engine)
+    engine.remove(waiting)
+    engine.remove(running)
+    assert not engine.has_work()
+    assert engine.kv_cache.usage == 0.0
+    assert engine.schedule().requests == []
+
+
+def test_limits_refuse_a_budget_below_the_sequences() -> None:
+    with pytest.raises(
+        ValueError, match=r"max_num_batched_tokens \(4\) is below max_num_seqs \(8\)"
+    ):
+        Limits(8, 4)
+
+
+def test_aborted_entries_leave_the_queue() -> None:
+    queue = WaitingQueue()
+    requests = [make(str(i), 1, order=i) for i in range(1000)]
+    for request in requests:
+        queue.push(request)
+    for request in requests[:-1]:
+        queue.discard(request)
+    assert len(queue) == 1
+    assert len(queue._heap) <= 130
+    assert queue.pop() is requests[-1]
+    assert queue.peek() is None
+
+
+def _calls_of_one_step(waiting: int) -> int:
+    """Python and C calls made by a step that decodes while `waiting` requests queue."""
+    engine = scheduler(seqs=2, blocks=64)
+    for order in range(waiting + 2):
+        engine.add(make(str(order), 4, order=order))
+    run_step(engine)
+    calls = 0
+
+    def count(_frame: object, event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        engine.schedule()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_step_does_not_look_at_the_queue() -> None:
+    assert _calls_of_one_step(10) == _calls_of_one_step(5000)
+
+
+class Simulation:
+    """Random arrivals, aborts and lengths; checks every promise after every step."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.block_size = self.rng.choice([1, 4, 16])
+        self.longest = 60
+        blocks = -(-self.longest // self.block_size) + self.rng.randrange(40)
+        seqs = self.rng.randrange(1, 12)
+        limits = Limits(seqs, seqs + self.rng.randrange(40))
+        self.engine = Scheduler(limits, KVCacheManager(blocks, self.block_size))
+        self.alive: dict[str, Request] = {}
+        self.lengths: dict[str, int] = {}
+        self.arrivals = 0
+        self.finished = 0
+
+    def arrive(self) -> None:
+        name = f"r{self.arrivals}"
+        prompt = self.rng.randrange(1, 40)
+        request = make(name, prompt, self.arrivals, self.rng.choice([0, 0, 0, 1, -1]))
+        self.arrivals += 1
+        self.alive[name] = request
+        self.lengths[name] = prompt + self.rng.randrange(1, self.longest - prompt + 1)
+        self.engine.add(request)
+
+    def abort(self) -> None:
+        if self.alive:
+            name = self.rng.choice(sorted(self.alive))
+            self.engine.remove(self.alive.pop(name))
+
+    def step(self) -> Batch:
+        before = {r: r.num_computed_tokens for r in self.engine.running}
+        batch = self.engine.schedule()
+        self.check(batch, before)
+        self.engine.complete(batch)
+        for request in batch.requests:
+            if request.num_computed_tokens == request.num_tokens:
+                self.grow(request)
+        self.engine.kv_cache.check_integrity()
+        return batch
+
+    def grow(self, request: Request) -> None:
+        if request.num_tokens + 1 >= self.lengths[request.request_id]:
+            self.engine.remove(self.alive.pop(request.request_id))
+            self.finished += 1
+        else:
+            request.output_token_ids.append(0)
+
+    def check(self, batch: Batch, before: dict[Request, int]) -> None:
+        limits, kv_cache = self.engine.limits, self.engine.kv_cache
+        assert batch.num_tokens == sum(batch.counts) <= limits.max_num_batched_tokens
+        assert len(self.engine.running) <= limits.max_num_seqs
+        assert len(set(batch.requests)) == len(batch.requests)
+        assert self.engine.running == sorted(self.engine.running, key=lambda r: r.key)
+        assert all(count > 0 for count in batch.counts)
+        for request, count in zip(batch.requests, batch.counts, strict=True):
+            request.check_counts()
+            assert request.status is Status.RUNNING
+            assert request.num_scheduled_tokens == before.get(request, 0) + count
+            held = len(kv_cache.table(request.request_id))
+            assert held * self.block_size >= request.num_scheduled_tokens
+        if self.alive:
+            assert batch.requests, "work is waiting and nothing was scheduled"
+        for request in self.engine.running:
+            decodes = request.num_tokens - request.num_computed_tokens == 1
+            assert not decodes or request in batch.requests, "a decode was left out"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_simulation(seed: int) -> None:
+    simulation = Simulation(seed)
+    for _ in range(1500):
+        if simulation.rng.random() < 0.3:
+            simulation.arrive()
+        if simulation.rng.random() < 0.03:
+            simulation.abort()
+        simulation.step()
+    for _ in range(100_000):
+        if not simulation.alive:
+            break
+        simulation.step()
+    assert not simulation.alive
+    assert simulation.finished > 20
+    assert simulation.engine.kv_cache.usage == 0.0
+    assert not simulation.engine.has_work()
+
+
+def test_simulations_do_preempt() -> None:
+    total = 0
+    for seed in range(6):
+        simulation = Simulation(seed)
+        for _ in range(300):
+            simulation.arrive()
+            simulation.step()
+        total += simulation.engine.num_preemptions
+    assert total >= 20

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one step computes: the value that goes from the scheduler to the worker.
+
+Owns nothing but the plan. Must not know tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vllm.engine.request import Request
+
+
+@dataclass(slots=True)
+class Batch:
+    """`counts[i]` tokens of `requests[i]` are computed in this step.
+
+    `admitted` are the ones that were not running before (the worker gives them a row),
+    `preempted` the ones that lost their blocks (the worker takes their row back), and `new_blocks`
+    the blocks that were added to tables: request, position in its table, block numbers.
+    """
+
+    requests: list[Request] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    num_tokens: int = 0
+    admitted: list[Request] = field(default_factory=list)
+    preempted: list[Request] = field(default_factory=list)
+    new_blocks: list[tuple[Request, int, list[int]]] = field(default_factory=list)
+
+    def add(self, request: Request, count: int) -> None:
+        """Compute the next `count` tokens of `request`."""
+        self.requests.append(request)
+        self.counts.append(count)
+        self.num_tokens += count
+        request.num_scheduled_tokens += count
+        request.check_counts()

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy: who computes how many tokens in the next step.
+
+Owns the waiting queue, the running list and every change of a request's counts. Must not know
+tensors, sampling or sockets.
+
+One step has a budget of tokens. Decodes come first (one token each), then prompts that were begun,
+then new requests in queue order, the last of them perhaps cut into a chunk. A request is admitted
+with the blocks of all its tokens, so only a decode ever asks for another block; when there is none,
+the request that would be served last is preempted: its blocks go, its tokens stay, and its keys and
+values are computed again when it is its turn.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass
+from operator import attrgetter
+
+from vllm.engine.request import Request, Status
+from vllm.kvcache.manager import KVCacheManager
+from vllm.scheduler.batch import Batch
+from vllm.scheduler.queue import WaitingQueue
+
+_KEY = attrgetter("key")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Per step: at most `max_num_seqs` requests and `max_num_batched_tokens` tokens."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.max_num_seqs < 1:
+            raise ValueError(f"max_num_seqs is {self.max_num_seqs}, at least 1 is needed")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs "
+                f"({self.max_num_seqs}): a step could not decode every request; raise the first "
+                "or lower the second"
+            )
+
+
+class Scheduler:
+    """First come, first served within a priority; continuous batching over paged blocks."""
+
+    def __init__(self, limits: Limits, kv_cache: KVCacheManager) -> None:
+        self.limits = limits
+        self.kv_cache = kv_cache
+        self.waiting = WaitingQueue()
+        self.running: list[Request] = []  # sorted by key: the last one is preempted first
+        self.num_preemptions = 0
+
+    def has_work(self) -> bool:
+        return bool(self.running) or bool(self.waiting)
+
+    def add(self, request: Request) -> None:
+        """Queue a request."""
+        assert request.status is Status.WAITING
+        self.waiting.push(request)
+
+    def remove(self, request: Request) -> None:
+        """Take a request out for good, wherever it is: it finished or was aborted."""
+        if request.status is Status.RUNNING:
+            self.running.remove(request)
+        elif request.status is Status.WAITING:
+            self.waiting.discard(request)
+        self.kv_cache.free(request.request_id)
+        request.status = Status.FINISHED
+
+    def schedule(self) -> Batch:
+        """Plan the next step. The batch is empty only when nothing is waiting or running."""
+        batch = Batch()
+        self._schedule_decodes(batch)
+        self._schedule_prefills(batch)
+        if not batch.preempted:
+            self._admit(batch)
+        return batch
+
+    def complete(self, batch: Batch) -> None:
+        """The step ran: what was scheduled is computed."""
+        for request in batch.requests:
+            request.num_computed_tokens = request.num_scheduled_tokens
+
+    def _schedule_decodes(self, batch: Batch) -> None:
+        position = 0
+        while position < len(self.running):  # preemption shortens the list from behind
+            request = self.running[position]
+            position += 1
+            if request.num_missing_tokens == 1 and self._make_room(request, batch):
+                batch.add(request, 1)
+
+    def _make_room(self, request: Request, batch: Batch) -> bool:
+        """Blocks for all tokens of a running request; False when it had to give way itself."""
+        held = len(self.kv_cache.table(request.request_id))
+        while (blocks := self.kv_cache.grow(request.request_id, request.num_tokens)) is None:
+            victim = self.running[-1]
+            assert len(self.running) > 1 or victim is not request, (
+                f"{request.request_id} alone needs {request.num_tokens} tokens of KV cache, "
+                f"the pool has {self.kv_cache.num_tokens}"
+            )
+            self._preempt(victim, batch)
+            if victim is request:
+                return False
+        if blocks:
+            batch.new_blocks.append((request, held, blocks))
+        return True
+
+    def _preempt(self, request: Request, batch: Batch) -> None:
+        self.running.remove(request)
+        self.kv_cache.free(request.request_id)
+        request.restart()
+        request.status = Status.WAITING
+        request.num_preemptions += 1
+        self.num_preemptions += 1
+        self.waiting.push(request)
+        batch.preempted.append(request)
+
+    def _schedule_prefills(self, batch: Batch) -> None:
+        budget = self.limits.max_num_batched_tokens - batch.num_tokens
+        for request in self.running:
+            if budget == 0:
+                return
+            if (count := min(request.num_missing_tokens, budget)) > 0:
+                batch.add(request, count)
+                budget -= count
+
+    def _admit(self, batch: Batch) -> None:
+        budget = self.limits.max_num_batched_tokens - batch.num_tokens
+        while budget > 0 and len(self.running) < self.limits.max_num_seqs:
+            request = self.waiting.peek()
+            if request is None or not self._start(request, batch):
+                return
+            count = min(request.num_missing_tokens, budget)
+            batch.add(request, count)
+            budget -= count
+
+    def _start(self, request: Request, batch: Batch) -> bool:
+        """Waiting to running, if its blocks are there and each running request could get one more.
+
+        The prefix cache will set `num_cached_tokens` here; today nothing is found.
+        """
+        spare = len(self.running)
+        blocks = self.kv_cache.grow(request.request_id, request.num_tokens, spare)
+        if blocks is None:
+            return False
+        self.waiting.pop()
+        request.status = Status.RUNNING
+        insort(self.running, request, key=_KEY)
+        batch.admitted.append(request)
+        batch.new_blocks.append((request, 0, blocks))
+        return True
