@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// CPU binding of the gated activation.
+
+#include "bindings/cpu_args.h"
+
+namespace vllm_kernels {
+namespace {
+
+void silu_and_mul(const Tensor& out, const Tensor& x) {
+  const Check check("silu_and_mul");
+  check_f32_rows(check, x, "x");
+  check.require(x.size(1) % 2 == 0, "x has shape ", Check::sizes_text(x),
+                ", its second size must be even (gate and up halves)");
+  check_f32_rows(check, out, "out");
+  check.shape(out, "out", {x.size(0), x.size(1) / 2});
+  ops::silu_and_mul(rows_of(out), const_rows_of(x), x.size(0), x.size(1) / 2);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) { m.impl("silu_and_mul", TORCH_BOX(&silu_and_mul)); }
+
+}  // namespace
+}  // namespace vllm_kernels

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// CPU bindings of the quantized linear layer and of widening GGUF tensors.
+
+#include <torch/csrc/stable/ops.h>
+
+#include <array>
+
+#include "bindings/cpu_args.h"
+
+namespace vllm_kernels {
+namespace {
+
+void check_qtype(const Check& check, int64_t qtype) {
+  check.require(block_bytes(qtype) > 0, "qtype is ", qtype,
+                ", expected 2 (Q4_0), 3 (Q4_1) or 8 (Q8_0)");
+}
+
+void check_matrix(const Check& check, int64_t qtype, int64_t n, int64_t k) {
+  check_qtype(check, qtype);
+  check.in_range(n, "n", 1, int64_t{1} << 31);
+  check.in_range(k, "k", kBlock, int64_t{1} << 31);
+  check.require(k % kBlock == 0, "k is ", k, ", expected a multiple of ", kBlock);
+}
+
+void check_bytes(const Check& check, const Tensor& t, const char* name, int64_t expected) {
+  check.cpu(t, name);
+  check.dtype(t, name, {ScalarType::Byte});
+  check.contiguous(t, name);
+  check.require(t.numel() == expected, name, " has ", t.numel(), " bytes, expected ", expected);
+}
+
+Tensor quant_repack(const Tensor& raw, int64_t qtype, int64_t n, int64_t k) {
+  const Check check("quant_repack");
+  check_matrix(check, qtype, n, k);
+  check_bytes(check, raw, "raw", n * (k / kBlock) * block_bytes(qtype));
+  const std::array<int64_t, 1> size{ops::packed_bytes(qtype, n, k)};
+  Tensor packed = torch::stable::new_empty(raw, {size.data(), size.size()});
+  ops::quant_repack(static_cast<uint8_t*>(packed.mutable_data_ptr()), data_of<uint8_t>(raw), qtype,
+                    n, k);
+  return packed;
+}
+
+void quant_linear(const Tensor& out, const Tensor& x, const Tensor& packed, int64_t qtype,
+                  int64_t n, int64_t k) {
+  const Check check("quant_linear");
+  check_matrix(check, qtype, n, k);
+  check_bytes(check, packed, "packed", ops::packed_bytes(qtype, n, k));
+  check_f32_rows(check, x, "x");
+  check.shape(x, "x", {-1, k});
+  check_f32_rows(check, out, "out");
+  check.shape(out, "out", {x.size(0), n});
+  check.distinct(out, "out", x, "x");
+  ops::quant_linear({rows_of(out), const_rows_of(x), nullptr, nullptr, nullptr,
+                     data_of<uint8_t>(packed), qtype, x.size(0), n, k});
+}
+
+void dequantize(const Tensor& out, const Tensor& raw, int64_t qtype) {
+  const Check check("dequantize");
+  check_qtype(check, qtype);
+  check.cpu(out, "out");
+  check.dtype(out, "out", {ScalarType::Float});
+  check.contiguous(out, "out");
+  check.require(out.numel() % kBlock == 0, "out has ", out.numel(),
+                " elements, expected a multiple of ", kBlock);
+  check_bytes(check, raw, "raw", out.numel() / kBlock * block_bytes(qtype));
+  ops::dequantize(static_cast<float*>(out.mutable_data_ptr()), data_of<uint8_t>(raw), qtype,
+                  out.numel() / kBlock);
+}
+
+void check_ids(const Check& check, const Tensor& ids, int64_t vocab) {
+  const int64_t* id = data_of<int64_t>(ids);
+  for (int64_t i = 0; i < ids.size(0); ++i)
+    check.require(id[i] >= 0 && id[i] < vocab, "ids[", i, "] is ", id[i], ", expected 0 to ",
+                  vocab - 1, " (rows of the table)");
+}
+
+void embedding_of_blocks(const Check& check, const Tensor& out, const Tensor& ids,
+                         const Tensor& raw, int64_t qtype) {
+  const int64_t hidden = out.size(1);
+  check.require(hidden % kBlock == 0, "out has shape ", Check::sizes_text(out),
+                ", its second size must be a multiple of ", kBlock);
+  check_plain(check, raw, "raw", ScalarType::Byte, {-1, hidden / kBlock * block_bytes(qtype)});
+  check_ids(check, ids, raw.size(0));
+  ops::embedding_quantized(static_cast<float*>(out.mutable_data_ptr()), data_of<int64_t>(ids),
+                           ids.size(0), data_of<uint8_t>(raw), qtype, hidden);
+}
+
+ScalarType dense_scalar_type(const Check& check, int64_t qtype) {
+  check.require(qtype == kGgmlF32 || qtype == kGgmlF16 || qtype == kGgmlBF16, "qtype is ", qtype,
+                ", expected 0 (F32), 1 (F16), 30 (BF16), 2 (Q4_0), 3 (Q4_1) or 8 (Q8_0)");
+  if (qtype == kGgmlF32) return ScalarType::Float;
+  return qtype == kGgmlF16 ? ScalarType::Half : ScalarType::BFloat16;
+}
+
+void embedding_dequantize(const Tensor& out, const Tensor& ids, const Tensor& raw, int64_t qtype) {
+  const Check check("embedding_dequantize");
+  check_plain(check, ids, "ids", ScalarType::Long, {-1});
+  check_plain(check, out, "out", ScalarType::Float, {ids.size(0), -1});
+  if (block_bytes(qtype) > 0) return embedding_of_blocks(check, out, ids, raw, qtype);
+  check_plain(check, raw, "raw", dense_scalar_type(check, qtype), {-1, out.size(1)});
+  check_ids(check, ids, raw.size(0));
+  ops::embedding_dense(static_cast<float*>(out.mutable_data_ptr()), data_of<int64_t>(ids),
+                       ids.size(0), raw.const_data_ptr(), dense_type(raw), out.size(1));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {
+  m.impl("quant_repack", TORCH_BOX(&quant_repack));
+  m.impl("quant_linear", TORCH_BOX(&quant_linear));
+  m.impl("dequantize", TORCH_BOX(&dequantize));
+  m.impl("embedding_dequantize", TORCH_BOX(&embedding_dequantize));
+}
+
+}  // namespace
+}  // namespace vllm_kernels

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The ops of torch.ops.vllm_kernels: names and signatures, for every device. Each device's library
+// implements them; what the arguments mean is documented in vllm/kernels/ops.py.
+
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(vllm_kernels, m) {
+  m.def("rms_norm(Tensor(a!) out, Tensor x, Tensor weight, float eps) -> ()");
+  m.def("fused_add_rms_norm(Tensor(a!) x, Tensor(b!) residual, Tensor weight, float eps) -> ()");
+  m.def(
+      "rotary_embedding(Tensor positions, Tensor(a!) q, Tensor(b!) k, int head_dim, "
+      "Tensor cos_sin_cache, bool is_neox) -> ()");
+  m.def("silu_and_mul(Tensor(a!) out, Tensor x) -> ()");
+  m.def(
+      "kv_write(Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slot_mapping) "
+      "-> ()");
+  m.def(
+      "paged_attention(Tensor(a!) out, Tensor q, Tensor k_cache, Tensor v_cache, "
+      "Tensor block_tables, Tensor seq_lens, Tensor query_start_loc, float scale) -> ()");
+  m.def("linear(Tensor(a!) out, Tensor x, Tensor weight, Tensor? bias) -> ()");
+  m.def("quant_repack(Tensor raw, int qtype, int n, int k) -> Tensor");
+  m.def("quant_linear(Tensor(a!) out, Tensor x, Tensor packed, int qtype, int n, int k) -> ()");
+  m.def("dequantize(Tensor(a!) out, Tensor raw, int qtype) -> ()");
+  m.def("embedding_dequantize(Tensor(a!) out, Tensor ids, Tensor raw, int qtype) -> ()");
+  m.def("argmax(Tensor(a!) out, Tensor logits) -> ()");
+  m.def("apply_logit_bias(Tensor(a!) logits, Tensor rows, Tensor token_ids, Tensor bias) -> ()");
+  m.def(
+      "apply_penalties(Tensor(a!) logits, Tensor token_ids, Tensor output_counts, Tensor in_prompt, "
+      "Tensor row_offsets, Tensor repetition, Tensor frequency, Tensor presence) -> ()");
+  m.def(
+      "token_logprobs_and_ranks(Tensor(a!) logprobs, Tensor(b!) ranks, Tensor logits, "
+      "Tensor token_ids) -> ()");
+  m.def("topk_logprobs(Tensor(a!) logprobs, Tensor(b!) token_ids, Tensor logits) -> ()");
+  m.def(
+      "sample_top_k_top_p(Tensor(a!) out, Tensor logits, Tensor temperature, Tensor top_k, "
+      "Tensor top_p, Tensor min_p, Tensor uniform) -> ()");
+  m.def("cpu_isa() -> str");
+  m.def("set_num_threads(int n) -> ()");
+  m.def("get_num_threads() -> int");
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The CPU ops as functions of pointers and sizes: what bindings call. Owns the split of each op over
+// threads and its scratch memory; knows no framework. Arguments have been checked by the caller.
+
+#pragma once
+
+#include "cpu_kernels.h"
+
+namespace vllm_kernels::ops {
+
+void rms_norm(Rows out, ConstRows x, const float* weight, int64_t rows, int64_t hidden, float eps);
+void fused_add_rms_norm(Rows x, Rows residual, const float* weight, int64_t rows, int64_t hidden,
+                        float eps);
+
+struct Rotary {
+  const int64_t* positions;  // [rows]
+  int64_t rows, head_dim;
+  const float* cos_sin;  // [max_position, rot_dim]
+  int64_t rot_dim;
+  bool is_neox;
+};
+void rotary_embedding(const Rotary& args, Rows q, int64_t q_heads, Rows k, int64_t k_heads);
+
+void silu_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner);
+
+struct KvWrite {
+  void* k_cache;  // [blocks, kv_heads, block_size, head_dim]
+  void* v_cache;
+  DType dtype;
+  int64_t kv_heads, block_size, head_dim;
+};
+// slot = block * block_size + offset; a negative slot is skipped.
+void kv_write(const KvWrite& args, ConstRows k, ConstRows v, const int64_t* slots, int64_t rows);
+
+// seq_lens [sequences], query_start [sequences + 1].
+void paged_attention(const AttentionArgs& args, const int32_t* seq_lens, const int32_t* query_start,
+                     int64_t sequences);
+
+void linear(const LinearArgs& args);
+
+// Bytes of a repacked [n, k] matrix.
+int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k);
+// GGUF rows -> interleaved tiles. Throws std::runtime_error on a scale that the layout can't hold.
+void quant_repack(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k);
+void quant_linear(QuantLinearArgs args);
+// GGUF blocks -> f32.
+void dequantize(float* out, const uint8_t* raw, int64_t qtype, int64_t blocks);
+// Rows `ids` of a table of GGUF blocks / of a dense table.
+void embedding_quantized(float* out, const int64_t* ids, int64_t rows, const uint8_t* raw,
+                         int64_t qtype, int64_t hidden);
+void embedding_dense(float* out, const int64_t* ids, int64_t rows, const void* table, DType dtype,
+                     int64_t hidden);
+
+void argmax(int64_t* out, ConstRows logits, int64_t rows, int64_t vocab);
+
+// logits[rows[i], ids[i]] += bias[i].
+void apply_logit_bias(Rows logits, const int64_t* rows, const int64_t* ids, const float* bias,
+                      int64_t entries);
+
+// Entries row_offsets[r] .. row_offsets[r + 1] belong to row r; ids are distinct within a row.
+struct Penalties {
+  const int64_t* ids;
+  const int32_t* output_counts;
+  const bool* in_prompt;
+  const int64_t* row_offsets;
+  const float* repetition;
+  const float* frequency;
+  const float* presence;
+};
+void apply_penalties(const Penalties& args, Rows logits, int64_t rows);
+
+// out and ranks [rows, per_row] for ids [rows, per_row]; a negative id gives NaN and rank 0.
+void token_logprobs(float* out, int64_t* ranks, ConstRows logits, const int64_t* ids, int64_t rows,
+                    int64_t per_row, int64_t vocab);
+// The `k` most likely tokens of each row in descending order, the lower id first among equals.
+void topk_logprobs(float* out, int64_t* ids, ConstRows logits, int64_t rows, int64_t k,
+                   int64_t vocab);
+
+struct Sampling {
+  const float* temperature;  // [rows]; 0: greedy
+  const int32_t* top_k;      // <= 0: off
+  const float* top_p;        // >= 1: off
+  const float* min_p;        // <= 0: off
+  const double* uniform;     // in [0, 1)
+};
+void sample(int64_t* out, const Sampling& args, ConstRows logits, int64_t rows, int64_t vocab);
+
+}  // namespace vllm_kernels::ops

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The scalar kernel table.
+
+#include "cpu/scalar/kernels.h"
+
+namespace vllm_kernels::scalar {
+
+const KernelTable& kernel_table() {
+  static const KernelTable table = {
+      .isa = "scalar",
+      .rms_norm = rms_norm,
+      .fused_add_rms_norm = fused_add_rms_norm,
+      .rotary = rotary,
+      .silu_and_mul = silu_and_mul,
+      .store_row = store_row,
+      .load_row = load_row,
+      .attention_tokens = 1,
+      .attention_max_head_dim = INT64_MAX,
+      .attention_needs_scratch = true,
+      .attention = attention,
+      .linear = linear,
+      .quantizes_activations = false,
+      .quantize_row = quantize_row,
+      .quant_linear = quant_linear,
+      .argmax = argmax,
+      .exp_row = exp_row,
+      .exp_sum = exp_sum,
+      .count_above = count_above,
+  };
+  return table;
+}
+
+}  // namespace vllm_kernels::scalar

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The table of CPU kernels: one entry per inner loop, one table per ISA. Owns the calling
+// convention between the ops (cpu/*.cpp, compiled for any CPU) and the kernels
+// (cpu/{scalar,avx2,avx512}); knows no thread and no framework. A kernel works on the range it is
+// given, in the calling thread, and allocates nothing. Sizes and strides count elements.
+
+#pragma once
+
+#include "formats.h"
+
+namespace vllm_kernels {
+
+// Rows of f32: row i starts at data + i * stride.
+struct Rows {
+  float* data;
+  int64_t stride;
+  float* row(int64_t i) const { return data + i * stride; }
+};
+
+struct ConstRows {
+  const float* data;
+  int64_t stride;
+  const float* row(int64_t i) const { return data + i * stride; }
+};
+
+// out[m, n] = x[m, k] . weight[n, k]^T + bias[n]
+struct LinearArgs {
+  Rows out;
+  ConstRows x;
+  const void* weight;  // [n, k], contiguous
+  DType dtype;         // of weight
+  const float* bias;   // [n] or null
+  int64_t m, n, k;
+};
+
+// out[m, n] = x[m, k] . packed^T, packed as formats.h describes. Kernels with quantized activations
+// read xq, x_scale and x_sum, the others x.
+struct QuantLinearArgs {
+  Rows out;
+  ConstRows x;
+  const int8_t* xq;      // [m, k]
+  const float* x_scale;  // [m, k / 32]
+  const float* x_sum;    // [m, k / 32]: x_scale * sum of the block's xq
+  const uint8_t* packed;
+  int64_t qtype;
+  int64_t m, n, k;
+};
+
+// One piece of attention: `tokens` consecutive query tokens of one sequence against one KV head.
+struct AttentionItem {
+  int64_t sequence;
+  int64_t token;     // row of q and out
+  int64_t tokens;
+  int64_t position;  // of the first token in its sequence
+  int64_t kv_head;
+};
+
+struct AttentionArgs {
+  Rows out;            // [tokens, q_heads * head_dim]
+  ConstRows q;         // the same shape
+  const void* k_cache;  // [blocks, kv_heads, block_size, head_dim]
+  const void* v_cache;
+  DType dtype;          // of both caches
+  const int32_t* block_tables;  // [sequences, max_blocks]
+  int64_t max_blocks;
+  int64_t q_heads, kv_heads, block_size, head_dim;
+  float scale;
+};
+
+struct KernelTable {
+  const char* isa;
+
+  // rms_norm: out = x / sqrt(mean(x^2) + eps) * weight, row by row.
+  void (*rms_norm)(Rows out, ConstRows x, const float* weight, int64_t rows, int64_t hidden,
+                   float eps);
+  // residual += x; x = rms_norm(residual).
+  void (*fused_add_rms_norm)(Rows x, Rows residual, const float* weight, int64_t rows,
+                             int64_t hidden, float eps);
+  // Rotates the first rot_dim elements of every head; cos_sin [max_position, rot_dim] = cos | sin.
+  void (*rotary)(Rows x, int64_t heads, int64_t head_dim, const int64_t* positions, int64_t rows,
+                 const float* cos_sin, int64_t rot_dim, bool is_neox);
+  // out[i] = silu(x[i]) * x[inner + i].
+  void (*silu_and_mul)(Rows out, ConstRows x, int64_t rows, int64_t inner);
+  // dst = src rounded to dtype.
+  void (*store_row)(void* dst, DType dtype, const float* src, int64_t n);
+  // dst = src widened to f32.
+  void (*load_row)(float* dst, const void* src, DType dtype, int64_t n);
+
+  // Query tokens of one AttentionItem at most.
+  int64_t attention_tokens;
+  // Largest head_dim taken.
+  int64_t attention_max_head_dim;
+  // scratch: f32 x (largest position of the item + 1), for the kernels that ask for it.
+  bool attention_needs_scratch;
+  void (*attention)(const AttentionArgs& args, const AttentionItem& item, float* scratch);
+
+  // Columns n0..n1 of rows m0..m1.
+  void (*linear)(const LinearArgs& args, int64_t n0, int64_t n1, int64_t m0, int64_t m1);
+
+  // Whether quant_linear wants quantized activations.
+  bool quantizes_activations;
+  // Per block of 32: scale = max|x| / 127, q = round(x / scale), sum = scale * sum(q).
+  void (*quantize_row)(const float* x, int64_t k, int8_t* q, float* scale, float* sum);
+  // Row groups g0..g1 (16 columns of out each) of rows m0..m1.
+  void (*quant_linear)(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m0, int64_t m1);
+
+  // Index of the largest element, the first one of several; NaN never wins; 0 if all are NaN.
+  int64_t (*argmax)(const float* x, int64_t n);
+  // dst[i] = exp((x[i] - max) * scale); returns the sum, 0 for NaN elements.
+  double (*exp_row)(float* dst, const float* x, int64_t n, float max, float scale);
+  // The same sum without the store.
+  double (*exp_sum)(const float* x, int64_t n, float max, float scale);
+  // Number of elements above value.
+  int64_t (*count_above)(const float* x, int64_t n, float value);
+};
+
+namespace scalar {
+const KernelTable& kernel_table();
+}
+namespace avx2 {
+const KernelTable& kernel_table();
+}
+namespace avx512 {
+const KernelTable& kernel_table();
+}
+
+}  // namespace vllm_kernels

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed functions over the compiled kernels; the only place that calls `torch.ops.vllm_kernels`.
+
+Importing this module loads the libraries (see `vllm.kernels.library`).
+
+Conventions. T is the number of tokens in a step, B of sequences or rows of logits, V the vocabulary
+size. Activations are float32 on the CPU and float32, float16 or bfloat16 on CUDA. A first argument
+that the text calls written is changed in place. On the CPU, a two-dimensional activation may be a
+slice of a wider tensor (`qkv[:, :hidden]`): its rows may lie apart, the elements of a row may not.
+Everything else is contiguous. Empty batches are fine. Wrong dtypes, shapes, strides, devices and
+indices raise RuntimeError with the name of the op and the argument, what was passed and what is
+accepted.
+
+`VLLM_CPU_ISA=scalar` selects the reference kernels: activations stay float32 and every output element
+is summed in one fixed order, so that results depend neither on the batch, nor on how a prompt was
+cut into steps, nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vllm.kernels import library
+
+CPU_ISA: str = library.load_cpu()
+"""The instruction set of the CPU kernels: "scalar", "avx2" or "avx512"."""
+
+HAS_CUDA: bool = library.load_cuda()
+"""Whether CUDA kernels are loaded."""
+
+GGML_F32, GGML_F16, GGML_Q4_0, GGML_Q4_1, GGML_Q8_0, GGML_BF16 = 0, 1, 2, 3, 8, 30
+"""GGML type numbers that kernels take as `qtype`."""
+
+QUANT_BLOCK = 32
+"""Columns of a quantization block."""
+
+QUANT_BLOCK_BYTES = {GGML_Q4_0: 18, GGML_Q4_1: 20, GGML_Q8_0: 34}
+"""Bytes of one block of 32 columns in a GGUF file."""
+
+_ops = torch.ops.vllm_kernels
+
+
+def rms_norm(out: Tensor, x: Tensor, weight: Tensor, eps: float) -> None:
+    """out = x / sqrt(mean(x^2) + eps) * weight over the last dimension.
+
+    out, x: [T, H]; weight: [H]. `out` may be `x`. (Zhang and Sennrich 2019, arXiv 1910.07467.)
+    """
+    _ops.rms_norm(out, x, weight, eps)
+
+
+def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> None:
+    """residual += x, then x = rms_norm(residual); both written.
+
+    x, residual: [T, H]; weight: [H].
+    """
+    _ops.fused_add_rms_norm(x, residual, weight, eps)
+
+
+def rotary_embedding(
+    positions: Tensor, q: Tensor, k: Tensor, head_dim: int, cos_sin_cache: Tensor, is_neox: bool
+) -> None:
+    """Rotates q and k, both written (Su et al. 2021, arXiv 2104.09864).
+
+    positions: int64 [T]; q: [T, heads * head_dim]; k: [T, kv_heads * head_dim]; cos_sin_cache:
+    float32 [max_position, rot_dim], cosines of rot_dim / 2 frequencies, then their sines. Elements
+    beyond rot_dim in a head stay. is_neox pairs element i with i + rot_dim / 2 (Hugging Face
+    checkpoints), otherwise 2 i with 2 i + 1 (GGUF of the Llama family).
+    """
+    _ops.rotary_embedding(positions, q, k, head_dim, cos_sin_cache, is_neox)
+
+
+def silu_and_mul(out: Tensor, x: Tensor) -> None:
+    """out = silu(x[:, :I]) * x[:, I:]. out: [T, I]; x: [T, 2 I]."""
+    _ops.silu_and_mul(out, x)
+
+
+def kv_write(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slot_mapping: Tensor) -> None:
+    """Writes keys and values of this step into the paged cache, both caches written.
+
+    k, v: [T, kv_heads * head_dim]; caches: [blocks, kv_heads, block_size, head_dim], float32 or
+    bfloat16 (CUDA also float16), bfloat16 rounded to nearest even; slot_mapping: int64 [T],
+    block * block_size + offset, -1 to skip a token.
+    """
+    _ops.kv_write(k, v, k_cache, v_cache, slot_mapping)
+
+
+def paged_attention(
+    out: Tensor,
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    seq_lens: Tensor,
+    query_start_loc: Tensor,
+    scale: float,
+) -> None:
+    """Causal attention of this step's tokens over the paged cache, prefill and decode mixed.
+
+    out, q: [T, heads * head_dim]; caches: [blocks, kv_heads, block_size, head_dim], this step's keys
+    and values written already; block_tables: int32 [B, max_blocks]; seq_lens: int32 [B], context with
+    this step's tokens; query_start_loc: int32 [B + 1], rows of q of each sequence; they are the last
+    of its context. heads is a multiple of kv_heads; query head h reads KV head
+    h // (heads / kv_heads). A sequence without query tokens is skipped.
+    """
+    _ops.paged_attention(out, q, k_cache, v_cache, block_tables, seq_lens, query_start_loc, scale)
+
+
+def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+    """out = x @ weight.T + bias. out: [T, N]; x: [T, K]; weight: [N, K]; bias: [N].
+
+    On the CPU weight is float32, bfloat16 or float16 and bias float32.
+    """
+    _ops.linear(out, x, weight, bias)
+
+
+def quant_repack(raw: Tensor, qtype: int, n: int, k: int) -> Tensor:
+    """GGUF blocks of an [n, k] matrix in the layout that `quant_linear` reads.
+
+    raw: uint8, n * k / 32 blocks in row order, as in the file. Returns uint8 [bytes]. Matrices that
+    share their input can be one call of `quant_linear`: concatenate their raw rows first. Q4_0 and
+    Q4_1 take 320 bytes, Q8_0 544 for 16 rows x 32 columns; n is rounded up to 16 rows.
+    """
+    return _ops.quant_repack(raw, qtype, n, k)
+
+
+def quant_linear(out: Tensor, x: Tensor, packed: Tensor, qtype: int, n: int, k: int) -> None:
+    """out = x @ dequantized(packed).T. out: [T, n]; x: [T, k]; packed: from `quant_repack`.
+
+    The avx2 and avx512 kernels quantize x to 8 bits per block of 32 columns first (error at most
+    max|x| / 254 per element of a block); the scalar ones don't.
+    """
+    _ops.quant_linear(out, x, packed, qtype, n, k)
+
+
+def dequantize(out: Tensor, raw: Tensor, qtype: int) -> None:
+    """Widens GGUF blocks to float32. out: float32, any shape; raw: uint8, its blocks in order."""
+    _ops.dequantize(out, raw, qtype)
+
+
+def embedding_dequantize(out: Tensor, ids: Tensor, raw: Tensor, qtype: int) -> None:
+    """out[t] = row ids[t] of a table. out: float32 [T, H]; ids: int64 [T].
+
+    raw: uint8 [V, H / 32 * block bytes] for Q4_0, Q4_1 and Q8_0; float32, float16 or bfloat16 [V, H]
+    for F32, F16 and BF16.
+    """
+    _ops.embedding_dequantize(out, ids, raw, qtype)
+
+
+def argmax(out: Tensor, logits: Tensor) -> None:
+    """out[b] = index of the largest logit, the lowest of several. NaN never wins.
+
+    out: int64 [B]; logits: float32 [B, V].
+    """
+    _ops.argmax(out, logits)
+
+
+def apply_logit_bias(logits: Tensor, rows: Tensor, token_ids: Tensor, bias: Tensor) -> None:
+    """logits[rows[i], token_ids[i]] += bias[i]; logits written. -inf forbids a token.
+
+    logits: float32 [B, V]; rows, token_ids: int64 [N]; bias: float32 [N].
+    """
+    _ops.apply_logit_bias(logits, rows, token_ids, bias)
+
+
+def apply_penalties(
+    logits: Tensor,
+    token_ids: Tensor,
+    output_counts: Tensor,
+    in_prompt: Tensor,
+    row_offsets: Tensor,
+    repetition: Tensor,
+    frequency: Tensor,
+    presence: Tensor,
+) -> None:
+    """Penalizes tokens of the prompt and the output; logits written.
+
+    Entries row_offsets[b] .. row_offsets[b + 1] are the distinct tokens of row b. A token of the
+    prompt or the output has its logit divided by `repetition` if positive, else multiplied by it
+    (Keskar et al. 2019, arXiv 1909.05858); one that was output `count` > 0 times then loses
+    frequency * count + presence (OpenAI API reference).
+
+    logits: float32 [B, V]; token_ids: int64 [N]; output_counts: int32 [N]; in_prompt: bool [N];
+    row_offsets: int64 [B + 1]; repetition, frequency, presence: float32 [B] (1, 0, 0: off).
+    """
+    _ops.apply_penalties(
+        logits, token_ids, output_counts, in_prompt, row_offsets, repetition, frequency, presence
+    )
+
+
+def token_logprobs_and_ranks(
+    logprobs: Tensor, ranks: Tensor, logits: Tensor, token_ids: Tensor
+) -> None:
+    """log softmax of given tokens and their ranks; logprobs and ranks written.
+
+    The rank is 1 + the number of larger logits; a token id of -1 or a NaN logit gives NaN and rank 0.
+    logprobs: float32 [B, J]; ranks: int64 [B, J]; logits: float32 [B, V]; token_ids: int64 [B, J].
+    """
+    _ops.token_logprobs_and_ranks(logprobs, ranks, logits, token_ids)
+
+
+def topk_logprobs(logprobs: Tensor, token_ids: Tensor, logits: Tensor) -> None:
+    """log softmax of the K likeliest tokens in descending order; logprobs and token_ids written.
+
+    Among equal logits the lower id comes first. logprobs: float32 [B, K]; token_ids: int64 [B, K];
+    logits: float32 [B, V], K <= V.
+    """
+    _ops.topk_logprobs(logprobs, token_ids, logits)
+
+
+def sample_top_k_top_p(
+    out: Tensor,
+    logits: Tensor,
+    temperature: Tensor,
+    top_k: Tensor,
+    top_p: Tensor,
+    min_p: Tensor,
+    uniform: Tensor,
+) -> None:
+    """out[b] = a token drawn from row b with the random number uniform[b].
+
+    In this order: softmax of logits / temperature; drop tokens below min_p times the likeliest; keep
+    the top_k likeliest; keep the smallest set of likeliest whose share reaches top_p; renormalize;
+    take the first token in ascending id order at which the cumulative probability exceeds
+    uniform[b]. Temperature 0 takes the argmax. Rows do not influence each other.
+
+    out: int64 [B]; logits: float32 [B, V], not written; temperature, top_p (1: off), min_p (0: off):
+    float32 [B]; top_k: int32 [B] (0 or -1: off); uniform: float64 [B] in [0, 1).
+    """
+    _ops.sample_top_k_top_p(out, logits, temperature, top_k, top_p, min_p, uniform)
+
+
+def set_num_threads(n: int) -> None:
+    """Number of CPU threads that work on one op, the calling one included; 1 to 1024."""
+    _ops.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """Number of CPU threads that work on one op: at first the CPUs this process may run on."""
+    return _ops.get_num_threads()
