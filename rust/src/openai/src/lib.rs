@@ -1,3 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Placeholder crate root, replaced by its first real commit.
+//! Request and response types of the OpenAI-compatible surface, and their validation.
+//!
+//! Owns: what a client may send, the limits of every field, what an answer looks like, the texts of
+//! the errors. One table ([`fields::FIELDS`]) says for every field of chat and completions what it
+//! accepts and whether it is served. Must not know: sockets, the engine, tokens, templates.
+
+pub mod body;
+pub mod chat;
+pub mod completions;
+pub mod error;
+pub mod fields;
+pub mod limits;
+pub mod messages;
+pub mod request;
+pub mod response;
+pub mod tokenize;
+
+pub use chat::ChatRequest;
+pub use completions::{CompletionRequest, Prompt};
+pub use error::ApiError;
+pub use messages::{Content, Message};
+pub use request::{Options, Sampling, StreamOptions};
+pub use response::Usage;

@@ -1,0 +1,646 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The table of request fields: name, routes, what it accepts, whether it is served.
+//!
+//! Validation, the handling of unknown fields and the reference pages read this table and nothing else.
+//! Rows are sorted by name (a test asserts it); a field whose meaning differs by route has one row per route.
+
+use serde_json::value::RawValue;
+
+use crate::error::ApiError;
+use crate::limits::*;
+use crate::request::Draft;
+use crate::{chat, completions, messages};
+
+/// Set of routes a row applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routes(u8);
+
+impl Routes {
+    /// `/v1/chat/completions`.
+    pub const CHAT: Self = Self(1);
+    /// `/v1/completions`.
+    pub const COMPLETIONS: Self = Self(2);
+    /// Both.
+    pub const BOTH: Self = Self(3);
+
+    /// Whether the sets share a route.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Bounds of a float: `min <= x <= max`, or `min < x` when open below.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// Lower bound.
+    pub min: f64,
+    /// Upper bound.
+    pub max: f64,
+    /// The lower bound itself is excluded.
+    pub open: bool,
+}
+
+impl Bounds {
+    /// Whether a value lies within; not-a-number never does.
+    pub fn contains(self, x: f64) -> bool {
+        x <= self.max
+            && if self.open {
+                x > self.min
+            } else {
+                x >= self.min
+            }
+    }
+
+    /// In words, for messages.
+    pub fn describe(self) -> String {
+        let Self { min, max, open } = self;
+        match (open, max == f64::MAX) {
+            (true, true) => format!("a number above {min}"),
+            (true, false) => format!("a number above {min} and at most {max}"),
+            (false, _) => format!("a number from {min} to {max}"),
+        }
+    }
+}
+
+/// Values of an unserved field that ask for nothing and are therefore accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neutral {
+    /// Only `null`.
+    Null,
+    /// One of these JSON texts.
+    Literals(&'static [&'static str]),
+    /// An object whose `type` is `text`.
+    TypeText,
+}
+
+impl Neutral {
+    /// Whether this JSON text asks for nothing.
+    pub fn accepts(self, raw: &str) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Literals(values) => values.contains(&raw),
+            Self::TypeText => type_is_text(raw),
+        }
+    }
+
+    /// What to send instead, for messages.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Null => "Leave it out.".to_owned(),
+            Self::Literals(values) => format!("Leave it out or send {}.", values.join(" or ")),
+            Self::TypeText => r#"Leave it out or send {"type": "text"}."#.to_owned(),
+        }
+    }
+}
+
+fn type_is_text(raw: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        r#type: String,
+    }
+    serde_json::from_str::<Typed>(raw).is_ok_and(|t| t.r#type == "text")
+}
+
+type Set<T> = fn(&mut Draft, T);
+
+/// What a field accepts and where its value goes.
+pub enum Rule {
+    /// A boolean.
+    Bool(Set<bool>),
+    /// A whole number within inclusive bounds.
+    Int((i64, i64), Set<i64>),
+    /// A number.
+    Float(Bounds, Set<f64>),
+    /// A string of at most so many bytes.
+    Text(usize, Set<String>),
+    /// A string or a list of non-empty strings: most entries, most bytes of each.
+    TextOrList((usize, usize), Set<Vec<String>>),
+    /// A list of non-empty strings: most entries, most bytes of each.
+    TextList((usize, usize), Set<Vec<String>>),
+    /// A list of token ids: most entries.
+    Ids(usize, Set<Vec<u32>>),
+    /// A structure with a reader of its own; the text says what it is.
+    Json(
+        &'static str,
+        fn(&mut Draft, &str, &RawValue) -> Result<(), ApiError>,
+    ),
+    /// Accepted, says nothing about the answer.
+    NoEffect,
+    /// Known, not served: values that ask for nothing pass, others answer 400 with this reason.
+    Refused(Neutral, &'static str),
+}
+
+/// One row.
+pub struct Field {
+    /// Name in the JSON object.
+    pub name: &'static str,
+    /// Where it is known.
+    pub routes: Routes,
+    /// What it accepts.
+    pub rule: Rule,
+}
+
+impl Field {
+    /// Whether values of this field have their effect.
+    pub fn served(&self) -> bool {
+        !matches!(self.rule, Rule::Refused(..))
+    }
+}
+
+/// The row of a field on a route.
+pub fn find(name: &str, route: Routes) -> Option<&'static Field> {
+    let start = FIELDS.partition_point(|f| f.name < name);
+    FIELDS[start..]
+        .iter()
+        .take_while(|f| f.name == name)
+        .find(|f| f.routes.overlaps(route))
+}
+
+const fn row(name: &'static str, routes: Routes, rule: Rule) -> Field {
+    Field { name, routes, rule }
+}
+
+const fn range((min, max): (f64, f64)) -> Bounds {
+    Bounds {
+        min,
+        max,
+        open: false,
+    }
+}
+
+const fn above(min: f64, max: f64) -> Bounds {
+    Bounds {
+        min,
+        max,
+        open: true,
+    }
+}
+
+use Neutral::{Literals, Null, TypeText};
+use Routes as R;
+use Rule::{Bool, Float, Ids, Int, Json, NoEffect, Refused, Text, TextList, TextOrList};
+
+const OFF: Neutral = Literals(&["false"]);
+const U32: (i64, i64) = (0, u32::MAX as i64);
+const TOOLS: &str = "tool calls are not served yet";
+const REASONING: &str = "reasoning models are not served yet";
+const STRUCTURED: &str = "structured output is not served yet";
+const MEDIA: &str = "only text goes in and comes out";
+
+/// Every known field of chat and completions.
+pub static FIELDS: &[Field] = &[
+    row(
+        "add_generation_prompt",
+        R::CHAT,
+        Bool(|d, v| d.add_generation_prompt = Some(v)),
+    ),
+    row(
+        "add_special_tokens",
+        R::BOTH,
+        Bool(|d, v| d.options.add_special_tokens = Some(v)),
+    ),
+    row(
+        "allowed_token_ids",
+        R::BOTH,
+        Ids(MAX_ALLOWED_TOKEN_IDS, |d, v| {
+            d.options.sampling.allowed_token_ids = v
+        }),
+    ),
+    row("audio", R::CHAT, Refused(Null, MEDIA)),
+    row(
+        "bad_words",
+        R::BOTH,
+        TextList((MAX_BAD_WORDS, MAX_STOP_BYTES), |d, v| {
+            d.options.sampling.bad_words = v
+        }),
+    ),
+    row(
+        "best_of",
+        R::BOTH,
+        Refused(
+            Literals(&["1"]),
+            "candidates are not ranked yet; `n` returns all of them",
+        ),
+    ),
+    row(
+        "cache_salt",
+        R::BOTH,
+        Text(MAX_ID_BYTES, |d, v| d.options.cache_salt = Some(v)),
+    ),
+    row(
+        "chat_template",
+        R::CHAT,
+        Refused(Null, "the server renders with the model's own template"),
+    ),
+    row(
+        "chat_template_kwargs",
+        R::CHAT,
+        Json(
+            "an object of template variables",
+            chat::read_template_kwargs,
+        ),
+    ),
+    row(
+        "continue_final_message",
+        R::CHAT,
+        Bool(|d, v| d.continue_final_message = v),
+    ),
+    row(
+        "documents",
+        R::CHAT,
+        Refused(
+            Literals(&["[]"]),
+            "documents for templates are not served yet",
+        ),
+    ),
+    row(
+        "early_stopping",
+        R::BOTH,
+        Refused(OFF, "beam search is not served"),
+    ),
+    row(
+        "echo",
+        R::BOTH,
+        Refused(OFF, "the prompt is not repeated in the answer yet"),
+    ),
+    row(
+        "frequency_penalty",
+        R::BOTH,
+        Float(range(PENALTY), |d, v| {
+            d.options.sampling.frequency_penalty = Some(v)
+        }),
+    ),
+    row(
+        "function_call",
+        R::CHAT,
+        Refused(Literals(&["\"none\"", "\"auto\""]), TOOLS),
+    ),
+    row("functions", R::CHAT, Refused(Literals(&["[]"]), TOOLS)),
+    row("guided_choice", R::BOTH, Refused(Null, STRUCTURED)),
+    row(
+        "guided_decoding_backend",
+        R::BOTH,
+        Refused(Null, STRUCTURED),
+    ),
+    row("guided_grammar", R::BOTH, Refused(Null, STRUCTURED)),
+    row("guided_json", R::BOTH, Refused(Null, STRUCTURED)),
+    row("guided_regex", R::BOTH, Refused(Null, STRUCTURED)),
+    row(
+        "guided_whitespace_pattern",
+        R::BOTH,
+        Refused(Null, STRUCTURED),
+    ),
+    row(
+        "ignore_eos",
+        R::BOTH,
+        Bool(|d, v| d.options.sampling.ignore_eos = v),
+    ),
+    row(
+        "include_reasoning",
+        R::CHAT,
+        Refused(Literals(&["true"]), REASONING),
+    ),
+    row(
+        "include_stop_str_in_output",
+        R::BOTH,
+        Bool(|d, v| d.options.sampling.include_stop_str_in_output = v),
+    ),
+    row(
+        "kv_transfer_params",
+        R::BOTH,
+        Refused(Literals(&["{}"]), "the engine has no KV connector"),
+    ),
+    row(
+        "length_penalty",
+        R::BOTH,
+        Refused(Literals(&["1", "1.0"]), "beam search is not served"),
+    ),
+    row(
+        "logit_bias",
+        R::BOTH,
+        Json("an object of token id to bias", read_logit_bias),
+    ),
+    row(
+        "logprob_token_ids",
+        R::BOTH,
+        Refused(
+            Literals(&["[]"]),
+            "log probabilities of chosen ids are not served yet",
+        ),
+    ),
+    row("logprobs", R::CHAT, Bool(|d, v| d.want_logprobs = v)),
+    row(
+        "logprobs",
+        R::COMPLETIONS,
+        Int(U32, |d, v| d.options.logprobs = Some(v as u32)),
+    ),
+    row(
+        "max_completion_tokens",
+        R::CHAT,
+        Int((1, U32.1), |d, v| d.max_completion_tokens = Some(v as u32)),
+    ),
+    row(
+        "max_tokens",
+        R::BOTH,
+        Int((1, U32.1), |d, v| {
+            d.options.sampling.max_tokens = Some(v as u32)
+        }),
+    ),
+    row(
+        "media_io_kwargs",
+        R::CHAT,
+        Refused(Literals(&["{}"]), MEDIA),
+    ),
+    row(
+        "messages",
+        R::CHAT,
+        Json("a list of messages", messages::read),
+    ),
+    row("metadata", R::BOTH, NoEffect),
+    row(
+        "min_p",
+        R::BOTH,
+        Float(range((0.0, 1.0)), |d, v| d.options.sampling.min_p = Some(v)),
+    ),
+    row(
+        "min_tokens",
+        R::BOTH,
+        Int(U32, |d, v| d.options.sampling.min_tokens = Some(v as u32)),
+    ),
+    row(
+        "mm_processor_kwargs",
+        R::BOTH,
+        Refused(Literals(&["{}"]), MEDIA),
+    ),
+    row(
+        "modalities",
+        R::CHAT,
+        Refused(Literals(&["[\"text\"]"]), MEDIA),
+    ),
+    row(
+        "model",
+        R::BOTH,
+        Text(4096, |d, v| d.options.model = Some(v)),
+    ),
+    row(
+        "n",
+        R::BOTH,
+        Int((1, MAX_N), |d, v| d.options.n = Some(v as u32)),
+    ),
+    row("parallel_tool_calls", R::CHAT, NoEffect),
+    row(
+        "prediction",
+        R::CHAT,
+        Refused(Null, "predicted outputs are not served"),
+    ),
+    row(
+        "presence_penalty",
+        R::BOTH,
+        Float(range(PENALTY), |d, v| {
+            d.options.sampling.presence_penalty = Some(v)
+        }),
+    ),
+    row(
+        "priority",
+        R::BOTH,
+        Int((-MAX_PRIORITY, MAX_PRIORITY), |d, v| {
+            d.options.priority = v as i32
+        }),
+    ),
+    row(
+        "prompt",
+        R::COMPLETIONS,
+        Json(
+            "a string, token ids, or a list of either",
+            completions::read_prompt,
+        ),
+    ),
+    row("prompt_cache_key", R::BOTH, NoEffect),
+    row(
+        "prompt_embeds",
+        R::COMPLETIONS,
+        Refused(Null, "prompts are text or token ids"),
+    ),
+    row(
+        "prompt_logprobs",
+        R::BOTH,
+        Int(U32, |d, v| d.options.prompt_logprobs = Some(v as u32)),
+    ),
+    row("reasoning", R::CHAT, Refused(Null, REASONING)),
+    row("reasoning_effort", R::CHAT, Refused(Null, REASONING)),
+    row(
+        "repetition_detection",
+        R::BOTH,
+        Refused(Null, "the engine does not detect repetition yet"),
+    ),
+    row(
+        "repetition_penalty",
+        R::BOTH,
+        Float(above(0.0, f64::MAX), |d, v| {
+            d.options.sampling.repetition_penalty = Some(v)
+        }),
+    ),
+    row(
+        "request_id",
+        R::BOTH,
+        Text(MAX_ID_BYTES, |d, v| d.options.request_id = Some(v)),
+    ),
+    row("response_format", R::BOTH, Refused(TypeText, STRUCTURED)),
+    row(
+        "return_token_ids",
+        R::BOTH,
+        Bool(|d, v| d.options.return_token_ids = v),
+    ),
+    row(
+        "return_tokens_as_token_ids",
+        R::BOTH,
+        Bool(|d, v| d.options.return_tokens_as_token_ids = v),
+    ),
+    row("safety_identifier", R::BOTH, NoEffect),
+    row(
+        "seed",
+        R::BOTH,
+        Int((i64::MIN, i64::MAX), |d, v| {
+            d.options.sampling.seed = Some(v)
+        }),
+    ),
+    row(
+        "service_tier",
+        R::CHAT,
+        Refused(Literals(&["\"auto\"", "\"default\""]), "there is one tier"),
+    ),
+    row(
+        "session_id",
+        R::BOTH,
+        Text(MAX_ID_BYTES, |d, v| d.options.session_id = Some(v)),
+    ),
+    row(
+        "skip_special_tokens",
+        R::BOTH,
+        Bool(|d, v| d.options.sampling.skip_special_tokens = Some(v)),
+    ),
+    row(
+        "spaces_between_special_tokens",
+        R::BOTH,
+        Refused(Literals(&["true"]), "the tokenizer decides about spaces"),
+    ),
+    row(
+        "stop",
+        R::BOTH,
+        TextOrList((MAX_STOP_STRINGS, MAX_STOP_BYTES), |d, v| {
+            d.options.sampling.stop = v
+        }),
+    ),
+    row(
+        "stop_token_ids",
+        R::BOTH,
+        Ids(MAX_STOP_TOKEN_IDS, |d, v| {
+            d.options.sampling.stop_token_ids = v
+        }),
+    ),
+    row("store", R::CHAT, Refused(OFF, "answers are not stored")),
+    row("stream", R::BOTH, Bool(|d, v| d.options.stream = v)),
+    row(
+        "stream_interval",
+        R::BOTH,
+        Refused(Literals(&["1"]), "every step is streamed"),
+    ),
+    row(
+        "stream_options",
+        R::BOTH,
+        Json("an object of stream options", chat::read_stream_options),
+    ),
+    row("structured_outputs", R::BOTH, Refused(Null, STRUCTURED)),
+    row(
+        "suffix",
+        R::COMPLETIONS,
+        Refused(Literals(&["\"\""]), "the model has no infill template"),
+    ),
+    row(
+        "temperature",
+        R::BOTH,
+        Float(range(TEMPERATURE), |d, v| {
+            d.options.sampling.temperature = Some(v)
+        }),
+    ),
+    row(
+        "thinking_token_budget",
+        R::BOTH,
+        Refused(Literals(&["-1"]), REASONING),
+    ),
+    row(
+        "tool_choice",
+        R::CHAT,
+        Refused(Literals(&["\"none\"", "\"auto\""]), TOOLS),
+    ),
+    row("tools", R::CHAT, Refused(Literals(&["[]"]), TOOLS)),
+    row(
+        "top_k",
+        R::BOTH,
+        Int((-1, i32::MAX as i64), |d, v| {
+            d.options.sampling.top_k = Some(v)
+        }),
+    ),
+    row(
+        "top_logprobs",
+        R::CHAT,
+        Int(U32, |d, v| d.top_logprobs = Some(v as u32)),
+    ),
+    row(
+        "top_p",
+        R::BOTH,
+        Float(above(0.0, 1.0), |d, v| d.options.sampling.top_p = Some(v)),
+    ),
+    row(
+        "truncate_prompt_tokens",
+        R::BOTH,
+        Int((-1, i32::MAX as i64), |d, v| {
+            d.options.truncate_prompt_tokens = Some(v)
+        }),
+    ),
+    row(
+        "use_beam_search",
+        R::BOTH,
+        Refused(OFF, "beam search is not served"),
+    ),
+    row("user", R::BOTH, NoEffect),
+    row(
+        "verbosity",
+        R::CHAT,
+        Refused(Null, "the model has no such setting"),
+    ),
+    row(
+        "vllm_xargs",
+        R::BOTH,
+        Refused(Literals(&["{}"]), "the engine has no plug-ins"),
+    ),
+    row(
+        "web_search_options",
+        R::CHAT,
+        Refused(Null, "there is no web search"),
+    ),
+];
+
+/// `{"50256": -100}`: keys are token ids, values are clamped to [-100, 100].
+fn read_logit_bias(draft: &mut Draft, path: &str, raw: &RawValue) -> Result<(), ApiError> {
+    use crate::body;
+    let pairs: indexmap::IndexMap<String, f64> =
+        body::parse(path, raw, "an object of token id to number")?;
+    body::check_count(path, pairs.len(), MAX_LOGIT_BIAS)?;
+    let mut bias = Vec::with_capacity(pairs.len());
+    for (key, value) in pairs {
+        bias.push((
+            token_id(path, &key)?,
+            value.clamp(LOGIT_BIAS.0, LOGIT_BIAS.1),
+        ));
+    }
+    draft.options.sampling.logit_bias = bias;
+    Ok(())
+}
+
+fn token_id(path: &str, key: &str) -> Result<u32, ApiError> {
+    let id = key
+        .parse::<u32>()
+        .ok()
+        .filter(|&id| i64::from(id) <= MAX_TOKEN_ID);
+    id.ok_or_else(|| {
+        let shown = crate::error::shorten(key);
+        ApiError::field(
+            path,
+            format!("`{path}` has the key \"{shown}\", which is not a token id."),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_and_no_route_has_two_rows_of_a_name() {
+        for pair in FIELDS.windows(2) {
+            let (a, b) = (&pair[0], &pair[1]);
+            assert!(
+                a.name < b.name || (a.name == b.name && !a.routes.overlaps(b.routes)),
+                "{} {}",
+                a.name,
+                b.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_finds_the_row_of_its_route() {
+        assert!(matches!(
+            find("logprobs", Routes::CHAT).map(|f| &f.rule),
+            Some(Rule::Bool(_))
+        ));
+        assert!(matches!(
+            find("logprobs", Routes::COMPLETIONS).map(|f| &f.rule),
+            Some(Rule::Int(..))
+        ));
+        assert!(find("messages", Routes::COMPLETIONS).is_none());
+        assert!(find("no_such_field", Routes::BOTH).is_none());
+    }
+}
