@@ -1,3 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Placeholder crate root, replaced by its first real commit.
+//! From chat messages to the prompt text a model was trained on.
+//!
+//! Owns: compiling and running the model's Jinja chat template with the functions, filters and whitespace rules that
+//! Hugging Face Transformers gives it, under a bound on work; and fitting message contents to what the template reads.
+//!
+//! Must not know: sockets, tokens, sampling.
+
+mod error;
+mod input;
+mod template;
+
+pub use error::{CompileError, RenderError};
+pub use input::{ChatInput, Content, ContentPart, Message};
+pub use template::{ChatTemplate, ContentFormat, TemplateTokens};

@@ -1,3 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Placeholder crate root, replaced by its first real commit.
+//! Text to token ids and back: encoding, incremental detokenization, stop strings.
+//!
+//! Owns: the choice between the fast and the reference encoder, the table token id -> bytes, the UTF-8 machine that
+//! turns a stream of ids into text, and the search for stop strings in a stream of text.
+//!
+//! Must not know: chat templates, requests, sockets.
+
+mod detokenizer;
+mod error;
+mod stop;
+mod tokenizer;
+
+pub use detokenizer::Detokenizer;
+pub use error::{EncodeError, LoadError};
+pub use stop::{StopMatch, StopMatcher, StopStrings};
+pub use tokenizer::Tokenizer;
