@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from vllm.protocol.errors import ValidationError
+from vllm.errors import ValidationError
 
 GREEDY_BELOW = 1e-5
 """Temperatures below this choose the most likely token."""
@@ -118,15 +118,15 @@ class StructuredOutputsParams:
     def __post_init__(self) -> None:
         given = [name for name in STRUCTURED_OUTPUT_CONSTRAINTS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValidationError(
+            raise _outside(
                 "structured_outputs",
                 given,
                 "exactly one of " + ", ".join(STRUCTURED_OUTPUT_CONSTRAINTS),
             )
         if self.json is not None and not isinstance(self.json, str | dict):
-            raise ValidationError("structured_outputs.json", self.json, "a string or an object")
+            raise _outside("structured_outputs.json", self.json, "a string or an object")
         if self._backend is not None and self._backend not in STRUCTURED_OUTPUT_BACKENDS:
-            raise ValidationError(
+            raise _outside(
                 "structured_outputs._backend",
                 self._backend,
                 "one of " + ", ".join(STRUCTURED_OUTPUT_BACKENDS),
@@ -208,7 +208,7 @@ class SamplingParams(msgspec.Struct, omit_defaults=True, kw_only=True, dict=Fals
     def _check_limits(self) -> None:
         for name, bound in LIMITS.items():
             if not bound.admits(value := getattr(self, name)):
-                raise ValidationError(name, value, bound.describe())
+                raise _outside(name, value, bound.describe())
             if not bound.integer:
                 setattr(self, name, float(value))
         if self.extra_args is not None:
@@ -229,22 +229,28 @@ class SamplingParams(msgspec.Struct, omit_defaults=True, kw_only=True, dict=Fals
         for name in ("stop", "bad_words"):
             values = getattr(self, name)
             if not all(isinstance(text, str) and text for text in values):
-                raise ValidationError(name, values, "a list of strings that are not empty")
+                raise _outside(name, values, "a list of strings that are not empty")
 
     def _check_combinations(self) -> None:
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             limit = f"at most max_tokens ({self.max_tokens})"
-            raise ValidationError("min_tokens", self.min_tokens, limit)
+            raise _outside("min_tokens", self.min_tokens, limit)
         if self.greedy and self.n != 1:
-            raise ValidationError("n", self.n, "1 when temperature is 0 (greedy sampling)")
+            raise _outside("n", self.n, "1 when temperature is 0 (greedy sampling)")
+
+
+def _outside(field: str, value: Any, limit: str) -> ValidationError:
+    text = repr(value)
+    shown = text if len(text) <= 80 else text[:77] + "..."
+    return ValidationError(f"{field} must be {limit}, got {shown}", field)
 
 
 def _check_integers(path: str, value: Any, depth: int = 0) -> None:
     """Refuse integers that a message cannot hold, and nesting that no reader follows."""
     if depth > 64:
-        raise ValidationError(path, "...", "nested at most 64 levels deep")
+        raise _outside(path, "...", "nested at most 64 levels deep")
     if isinstance(value, int) and not INT64_MIN <= value <= UINT64_MAX:
-        raise ValidationError(path, value, f"from {INT64_MIN} to {UINT64_MAX}")
+        raise _outside(path, value, f"from {INT64_MIN} to {UINT64_MAX}")
     if isinstance(value, dict):
         for key, item in value.items():
             _check_integers(f"{path}.{key}", item, depth + 1)
