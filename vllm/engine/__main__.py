@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m vllm.engine --args-fd N``: be one engine process.
+
+Reads what to do from an inherited descriptor (or from the command line, where others can see it).
+Must not know more than where to find the core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from vllm import logging
+from vllm.engine.process import EngineArgs, Progress, read_args, run
+from vllm.errors import UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse ``argv`` and run; returns the exit code."""
+    try:
+        args = _arguments(argv)
+    except UsageError as error:
+        logging.setup("engine")
+        logging.init_logger(__name__).error("%s", error)
+        return int(error.exit_code)
+    logging.setup(f"engine {args.engine_index}")
+    return int(run(args, build_core))
+
+
+def build_core(engine: dict[str, Any], progress: Progress) -> Any:
+    """Load the model; the first thing here that needs torch."""
+    began = time.monotonic()
+    from vllm.config.engine import EngineConfig  # noqa: PLC0415
+    from vllm.engine.core import EngineCore  # noqa: PLC0415
+
+    progress("import torch", time.monotonic() - began)
+    return EngineCore(EngineConfig.from_json(engine), progress)
+
+
+def _arguments(argv: Sequence[str] | None) -> EngineArgs:
+    parser = argparse.ArgumentParser(prog="python -m vllm.engine", description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--args-fd", type=int, help="descriptor to read the JSON arguments from")
+    source.add_argument("--args-json", help="the JSON arguments; visible in process lists")
+    options = parser.parse_args(argv)
+    if options.args_json is not None:
+        return read_args(options.args_json)
+    return read_args(_read_descriptor(options.args_fd))
+
+
+def _read_descriptor(number: int) -> bytes:
+    try:
+        with os.fdopen(number, "rb") as source:
+            return source.read()
+    except OSError as error:
+        raise UsageError(f"--args-fd {number}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

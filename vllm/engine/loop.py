@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's loop: take what frontends sent, step the core, hand out what came of it.
+
+Owns which frontend a request belongs to, utility calls, and how the loop ends. Must not know
+sockets or bytes (``sockets`` does), nor how a step is made (the core does). Runs on the main thread
+and sleeps on its inbox while there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import time
+from collections.abc import Iterable
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, get_type_hints
+
+import msgspec
+
+from vllm.engine.sockets import Incoming, Outgoing, request_failure
+from vllm.errors import RequestError
+from vllm.logging import init_logger
+from vllm.protocol.errors import VALIDATION_ERROR
+from vllm.protocol.messages import (
+    EngineCoreOutput,
+    EngineCoreOutputs,
+    EngineCoreReadyResponse,
+    EngineCoreRequest,
+    RequestType,
+    SchedulerStats,
+    UtilityOutput,
+    UtilityRequest,
+    UtilityResult,
+)
+
+logger = init_logger(__name__)
+
+SHUTTING_DOWN = "the engine is shutting down"
+DEFAULT_WEIGHT_VERSION = "default"
+
+
+class Core(Protocol):
+    """What the loop drives; ``vllm.engine.core.EngineCore`` is one. Its other public methods are
+    utility calls.
+    """
+
+    def registration(self) -> EngineCoreReadyResponse: ...
+    def add_request(self, request: EngineCoreRequest) -> None: ...
+    def abort_requests(self, ids: Iterable[str]) -> None: ...
+    def has_work(self) -> bool: ...
+    def step(self) -> list[EngineCoreOutput]: ...
+    def stats(self) -> SchedulerStats | None: ...
+
+
+LOOP_METHODS = frozenset(name for name in vars(Core) if not name.startswith("_"))
+"""Methods of a core that are the loop's alone: called from outside, they would steal its work."""
+
+
+class Stopping(enum.Enum):
+    """How far the end of the loop has come."""
+
+    NO = "no"
+    DRAINING = "draining"
+    NOW = "now"
+
+
+class EngineLoop:
+    """Runs a core until it is told to stop."""
+
+    def __init__(
+        self,
+        core: Core,
+        inbox: SimpleQueue[Incoming | None],
+        outbox: SimpleQueue[Outgoing | None],
+        engine_index: int = 0,
+        shutdown_timeout_s: float = 0.0,
+    ) -> None:
+        self._core, self._inbox, self._outbox = core, inbox, outbox
+        self._index = engine_index
+        self._shutdown_timeout_s = shutdown_timeout_s
+        self._clients: dict[str, int] = {}  # request id -> frontend, for every request in the core
+        self._stopping = Stopping.NO
+        self._deadline = 0.0
+
+    def stop(self) -> None:
+        """Begin to end; may be called from a signal handler. A second call ends draining."""
+        drain = self._stopping is Stopping.NO and self._shutdown_timeout_s > 0
+        self._stopping = Stopping.DRAINING if drain else Stopping.NOW
+        self._deadline = time.monotonic() + self._shutdown_timeout_s
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        """Serve until stopped. Whatever the core raises in a step comes out of here."""
+        while not self._finished():
+            self._take_messages()
+            if self._core.has_work() and self._stopping is not Stopping.NOW:
+                self._step()
+        self._abort_all()
+
+    def _finished(self) -> bool:
+        if self._stopping is Stopping.DRAINING:
+            return not self._core.has_work() or time.monotonic() > self._deadline
+        return self._stopping is Stopping.NOW
+
+    # ------------------------------------------------------------------------------ messages in
+
+    def _take_messages(self) -> None:
+        """Handle all messages that wait; wait for one if there is nothing else to do."""
+        had_work = self._core.has_work()
+        try:
+            item = self._inbox.get(block=not had_work)
+            while True:
+                if item is not None:
+                    self._handle(item)
+                item = self._inbox.get_nowait()
+        except Empty:
+            pass
+        if had_work and not self._core.has_work():
+            # The last request was aborted: no step will tell that nothing runs any more.
+            self._send_outputs([])
+
+    def _handle(self, item: Incoming) -> None:
+        if item.kind is RequestType.ADD:
+            self._add(item.client, item.message)
+        elif item.kind is RequestType.ABORT:
+            self._abort(item.client, item.message)
+        elif item.kind is RequestType.UTILITY:
+            self._call(item.client, item.message)
+        else:
+            logger.debug("%s was ignored: waves belong to coordinated engines", item.kind.name)
+
+    def _add(self, client: int, request: EngineCoreRequest) -> None:
+        request_id = request.request_id
+        if self._stopping is not Stopping.NO:
+            self._reply(client, EngineCoreOutput.aborted(request_id))
+            return
+        try:
+            self._check(client, request)
+            self._core.add_request(request)
+        except Exception as error:
+            if not isinstance(error, RequestError):
+                logger.exception("request %s could not be added", request_id)
+            self._reply(client, request_failure(request_id, error))
+            return
+        self._clients[request_id] = client
+        if request.abort_immediately:
+            self._abort(client, [request_id])
+
+    def _check(self, client: int, request: EngineCoreRequest) -> None:
+        if request.client_index != client:
+            raise RequestError(
+                VALIDATION_ERROR,
+                f"client_index is {request.client_index} in a request of frontend {client}",
+            )
+        if request.request_id in self._clients and not request.resumable:
+            raise RequestError(VALIDATION_ERROR, "request_id belongs to a request that is running")
+
+    def _abort(self, client: int, ids: list[str]) -> None:
+        known = [request_id for request_id in ids if self._clients.get(request_id) == client]
+        for request_id in known:
+            del self._clients[request_id]
+        if known:
+            self._core.abort_requests(known)
+
+    def _abort_all(self) -> None:
+        self._core.abort_requests(list(self._clients))
+        outputs = [EngineCoreOutput.aborted(request_id) for request_id in self._clients]
+        self._send_outputs(outputs)
+        self._clients.clear()
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        """Answer what arrived after the last step."""
+        self._stopping = Stopping.NOW
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if item is not None:
+                self._handle(item)
+
+    # ---------------------------------------------------------------------------- utility calls
+
+    def _call(self, client: int, call: UtilityRequest) -> None:
+        reply = UtilityOutput(call.call_id)
+        try:
+            if self._stopping is not Stopping.NO:
+                raise RequestError("shutting_down", SHUTTING_DOWN)
+            method = self._method(call.method)
+            reply.result = UtilityResult(value=method(*_fit_arguments(method, call)))
+        except RequestError as error:
+            reply.failure_message = error.message
+        except Exception as error:
+            logger.exception("utility call %s failed", call.method[:64])
+            reply.failure_message = f"{call.method[:64]} failed: {type(error).__name__}: {error}"
+        message = EngineCoreOutputs(self._index, timestamp=time.monotonic(), utility_output=reply)
+        self._outbox.put(Outgoing(client, message))
+
+    def _method(self, name: str) -> Any:
+        method = None
+        if not name.startswith("_") and name not in LOOP_METHODS:
+            method = getattr(self._core, name, None)
+        if not callable(method):
+            raise RequestError("not_supported", f"the engine has no utility {name[:64]!r}")
+        return method
+
+    # ----------------------------------------------------------------------------- messages out
+
+    def _step(self) -> None:
+        self._send_outputs(self._core.step())
+
+    def _send_outputs(self, outputs: Iterable[EngineCoreOutput]) -> None:
+        """One message per frontend; the first one carries the statistics of the step."""
+        messages: dict[int, EngineCoreOutputs] = {}
+        for output in outputs:
+            client = self._clients.get(output.request_id)
+            if client is None:
+                continue  # aborted since
+            if client not in messages:
+                messages[client] = self._message()
+            messages[client].outputs.append(output)
+        stats = self._core.stats()
+        if stats is not None:
+            if not messages:
+                messages[0] = self._message()
+            next(iter(messages.values())).scheduler_stats = stats
+        for client, message in messages.items():
+            self._forget_finished(message)
+            self._outbox.put(Outgoing(client, message))
+
+    def _forget_finished(self, message: EngineCoreOutputs) -> None:
+        for output in message.outputs:
+            if output.finished:
+                self._clients.pop(output.request_id, None)
+
+    def _reply(self, client: int, output: EngineCoreOutput) -> None:
+        message = self._message()
+        message.outputs.append(output)
+        self._outbox.put(Outgoing(client, message))
+
+    def _message(self) -> EngineCoreOutputs:
+        return EngineCoreOutputs(
+            self._index,
+            timestamp=time.monotonic(),
+            weight_version=getattr(self._core, "weight_version", DEFAULT_WEIGHT_VERSION),
+        )
+
+
+def _fit_arguments(method: Any, call: UtilityRequest) -> list[Any]:
+    """The call's arguments, checked for their number and converted where the method wants a struct.
+
+    Raises:
+        RequestError: too many or too few arguments, or one that cannot be converted.
+    """
+    try:
+        bound = inspect.signature(method).bind(*call.args)
+    except TypeError as error:
+        raise RequestError(
+            VALIDATION_ERROR, f"{call.method[:64]} got {len(call.args)} arguments: {error}"
+        ) from error
+    hints = get_type_hints(method)
+    arguments = []
+    for name, value in zip(bound.signature.parameters, call.args, strict=False):
+        hint = hints.get(name)
+        is_struct = isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+        arguments.append(_convert(call.method, name, value, hint) if is_struct else value)
+    return arguments
+
+
+def _convert(method: str, name: str, value: Any, kind: type) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise RequestError(
+            VALIDATION_ERROR, f"{method[:64]}: argument {name} is not valid: {error}"
+        ) from error

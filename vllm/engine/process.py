@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One engine process: its start, its signals and its end.
+
+Owns the order of things: handshake, load, register, ready, loop, farewell. Must not know HTTP, nor
+how the model computes. The core is built by a function that is passed in, so that tests can drive
+the process without a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any
+
+import msgspec
+import zmq
+
+from vllm.engine.lifeline import watch_parent
+from vllm.engine.loop import Core, EngineLoop
+from vllm.engine.sockets import Incoming, InputReader, Outgoing, OutputWriter
+from vllm.errors import ExitCode, UsageError, VLLMError
+from vllm.logging import init_logger
+from vllm.protocol.errors import HandshakeError
+from vllm.protocol.handshake import INIT_TIMEOUT_S, EngineHandshake
+from vllm.protocol.messages import EngineInit
+
+logger = init_logger(__name__)
+
+FAREWELL_S = 5.0
+"""How long the last outputs may take to leave."""
+
+Progress = Callable[[str, float], None]
+CoreFactory = Callable[[dict[str, Any], Progress], Core]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineArgs:
+    """What a launcher tells an engine process, as one JSON object.
+
+    engine: the fields of ``EngineConfig``.
+    handshake: ZeroMQ address of the launcher's ROUTER.
+    engine_index: the engine's rank, 0..65535, which is also its identity.
+    local, headless: as told to the launcher in HELLO.
+    shutdown_timeout: seconds in which requests may finish after SIGTERM; 0 aborts them.
+    init_timeout: seconds to wait for the launcher's answer.
+    parent: process whose end ends the engine; None means the process that started it.
+    """
+
+    engine: dict[str, Any] = field(default_factory=dict)
+    handshake: str
+    engine_index: int = 0
+    local: bool = True
+    headless: bool = False
+    shutdown_timeout: float = 0.0
+    init_timeout: float = INIT_TIMEOUT_S
+    parent: int | None = None
+
+
+def read_args(text: bytes | str) -> EngineArgs:
+    """Parse the launcher's JSON.
+
+    Raises:
+        UsageError: not an object of these keys, or values of the wrong type.
+    """
+    try:
+        args = msgspec.json.decode(text, type=EngineArgs)
+        unknown = set(msgspec.json.decode(text)) - set(EngineArgs.__dataclass_fields__)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"engine arguments: {error}") from error
+    if unknown:
+        raise UsageError(f"engine arguments: unknown keys {', '.join(sorted(unknown))}")
+    return args
+
+
+def run(args: EngineArgs, build_core: CoreFactory) -> ExitCode:
+    """Be an engine until told to stop; returns the exit code of the process."""
+    process = EngineProcess(args, build_core)
+    try:
+        return process.run()
+    except (VLLMError, HandshakeError) as error:
+        logger.error("the engine could not start: %s", error)
+        return getattr(error, "exit_code", ExitCode.ENGINE_START)
+    except Exception as error:
+        logger.error("the engine could not start: %s: %s", type(error).__name__, error)
+        logger.debug("trace of the failed start", exc_info=True)
+        return ExitCode.ENGINE_START
+
+
+class EngineProcess:
+    """The parts of a running engine and the order in which they begin and end."""
+
+    def __init__(self, args: EngineArgs, build_core: CoreFactory) -> None:
+        self._args, self._build_core = args, build_core
+        self._inbox: SimpleQueue[Incoming | None] = SimpleQueue()
+        self._outbox: SimpleQueue[Outgoing | None] = SimpleQueue()
+        self._loop: EngineLoop | None = None
+        self._began = time.monotonic()
+
+    def run(self) -> ExitCode:
+        """Start, serve, end. Raises what went wrong before the engine was ready."""
+        self._watch_signals()
+        watch_parent(self._on_orphaned, self._args.parent)
+        context: zmq.Context[Any] = zmq.Context()
+        try:
+            return self._serve(context)
+        finally:
+            context.destroy(linger=0)
+
+    def _serve(self, context: zmq.Context[Any]) -> ExitCode:
+        args = self._args
+        handshake = EngineHandshake(
+            context, args.handshake, args.engine_index, local=args.local, headless=args.headless
+        )
+        with contextlib.closing(handshake):
+            init = handshake.hello(args.init_timeout)
+            _refuse_coordination(init)
+            log_phase("handshake", time.monotonic() - self._began)
+            core = self._build_core(args.engine, log_phase)
+            reader, writer = self._connect(context, init)
+            reader.register(core.registration())
+            handshake.ready()
+            log_phase("ready after", time.monotonic() - self._began)
+        return self._loop_until_stopped(core, reader, writer)
+
+    def _connect(
+        self, context: zmq.Context[Any], init: EngineInit
+    ) -> tuple[InputReader, OutputWriter]:
+        inputs, outputs = init.addresses.inputs, init.addresses.outputs
+        if not inputs or len(inputs) != len(outputs):
+            raise HandshakeError(
+                f"INIT names {len(inputs)} input and {len(outputs)} output addresses; "
+                "every frontend has one of each"
+            )
+        try:
+            reader = InputReader(
+                context, inputs, self._args.engine_index, self._inbox, self._outbox
+            )
+            return reader, OutputWriter(context, outputs, self._outbox)
+        except zmq.ZMQError as error:
+            raise HandshakeError(f"an address of INIT cannot be used: {error.strerror}") from error
+
+    def _loop_until_stopped(
+        self, core: Core, reader: InputReader, writer: OutputWriter
+    ) -> ExitCode:
+        self._loop = EngineLoop(
+            core, self._inbox, self._outbox, self._args.engine_index, self._args.shutdown_timeout
+        )
+        reader.start()
+        writer.start()
+        try:
+            self._loop.run()
+            return ExitCode.OK
+        except Exception:
+            logger.exception("the engine ends because a step failed")
+            for client in range(writer.client_count):
+                self._outbox.put(Outgoing(client, None))
+            return ExitCode.INTERNAL
+        finally:
+            reader.close()
+            writer.close(FAREWELL_S)
+
+    # ---------------------------------------------------------------------------------- signals
+
+    def _watch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._loop is None:  # still starting: there is nothing to finish
+            raise SystemExit(int(ExitCode.OK))
+        self._loop.stop()
+
+    def _on_orphaned(self) -> None:
+        logger.error("the process that started this engine is gone; the engine ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def log_phase(name: str, seconds: float) -> None:
+    """One line per phase of the start, with its time."""
+    logger.info("%s: %.1f s", name, seconds)
+
+
+def _refuse_coordination(init: EngineInit) -> None:
+    addresses = init.addresses
+    if addresses.coordinator_input or addresses.coordinator_output or init.parallel_config:
+        raise HandshakeError(
+            "the launcher asks for coordinated data parallelism, which this engine does not "
+            "support: start independent engines instead"
+        )
