@@ -24,6 +24,9 @@ GREEDY_BELOW = 1e-5
 INT64_MIN, UINT64_MAX = -(2**63), 2**64 - 1
 """What an integer of a MessagePack message can hold."""
 
+LOGIT_BIAS_RANGE = (-100.0, 100.0)
+"""A frontend clamps every bias into this range before it sends it."""
+
 
 @dataclass(frozen=True)
 class Bound:
