@@ -34,4 +34,4 @@ def test_other_limits() -> None:
     }
     assert AGREED["zero_copy_threshold_bytes"] == ZERO_COPY_THRESHOLD
     low, high = AGREED["logit_bias_clamp"].values()
-    assert params.LOGIT_BIAS_RANGE == (low, high)
+    assert (low, high) == params.LOGIT_BIAS_RANGE
