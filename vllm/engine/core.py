@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: requests in, one step at a time, outputs out.
+
+Owns the requests and the order of a step: schedule, execute, sample, output. Must not know sockets
+(`process` does), text or HTTP. One thread calls it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable
+
+from vllm.config.engine import EngineConfig
+from vllm.engine.outputs import check_stop, make_output
+from vllm.engine.request import EventType, Request, Status
+from vllm.engine.utilities import Utilities
+from vllm.engine.validation import RequestLimits, check_request, refuse
+from vllm.errors import RequestError
+from vllm.kvcache.manager import KVCacheManager
+from vllm.protocol.messages import (
+    EngineCoreOutput,
+    EngineCoreReadyResponse,
+    EngineCoreRequest,
+    SchedulerStats,
+)
+from vllm.scheduler.batch import Batch
+from vllm.scheduler.scheduler import Limits, Scheduler
+
+Progress = Callable[[str, float], None]
+
+
+class EngineCore(Utilities):
+    """One model with its scheduler and KV cache.
+
+    `progress(phase, done)` is told of "torch", "weights" and "KV cache", each from 0.0 to 1.0.
+    Raises `vllm.errors.ModelError` and `EngineStartError` with one line each.
+    """
+
+    def __init__(self, config: EngineConfig, progress: Progress | None = None) -> None:
+        super().__init__()
+        progress = progress or (lambda _phase, _done: None)
+        self.config = config
+        progress("torch", 0.0)
+        from vllm.worker.model_runner import ModelRunner  # noqa: PLC0415 - imports torch
+
+        progress("torch", 1.0)
+        self.runner = ModelRunner(config, progress)
+        layout = self.runner.layout
+        self.scheduler = Scheduler(
+            Limits(config.max_num_seqs, config.max_num_batched_tokens),
+            KVCacheManager(layout.num_blocks, layout.block_size),
+        )
+        self.limits = RequestLimits(
+            self.runner.config.vocab_size, self.runner.max_model_len, config.max_logprobs
+        )
+        self.requests: dict[str, Request] = {}
+        self.num_steps = 0
+        self._arrivals = 0
+        self._seeds = random.Random(config.seed)
+        self._instance_id = uuid.uuid4().hex
+
+    def registration(self) -> EngineCoreReadyResponse:
+        """What a frontend is told of this engine; the process adds ranks and addresses."""
+        from vllm.version import __version__  # noqa: PLC0415 - generated at build time
+
+        layout = self.runner.layout
+        return EngineCoreReadyResponse(
+            max_model_len=self.limits.max_model_len,
+            num_gpu_blocks=layout.num_blocks,
+            block_size=layout.block_size,
+            dtype=str(self.runner.activation_dtype).removeprefix("torch."),
+            vllm_version=__version__,
+            max_num_seqs=self.config.max_num_seqs,
+            max_num_batched_tokens=self.config.max_num_batched_tokens,
+            instance_id=self._instance_id,
+            kv_cache_size_tokens=layout.num_tokens,
+            kv_cache_max_concurrency=layout.num_tokens / self.limits.max_model_len,
+        )
+
+    def add_request(self, request: EngineCoreRequest) -> None:
+        """Queue a request; raises `RequestError` for one that cannot be served."""
+        self.refuse_if_paused()
+        if request.request_id in self.requests:
+            raise refuse("request_id", request.request_id, "a request of this id is in the engine")
+        params = check_request(request, self.limits)
+        prompt = request.prompt_token_ids or []
+        wanted = self.limits.max_model_len
+        if params.max_tokens is not None:
+            wanted = min(wanted, len(prompt) + params.max_tokens)
+        own = Request(
+            request_id=request.request_id,
+            prompt_token_ids=prompt,
+            sampling_params=params,
+            order=self._arrivals,
+            priority=request.priority,
+            client_index=request.client_index,
+            max_total_tokens=wanted,
+            seed=self._seeds.getrandbits(64) if params.seed is None else params.seed,
+            trace_headers=request.trace_headers,
+        )
+        self._arrivals += 1
+        own.events.append((EventType.QUEUED, time.monotonic()))
+        if request.abort_immediately:
+            self.ended.append(EngineCoreOutput.aborted(own.request_id))
+            return
+        self.requests[own.request_id] = own
+        self.scheduler.add(own)
+
+    def abort_requests(self, ids: Iterable[str]) -> None:
+        """Forget requests; their clients get nothing more. Unknown ids are ignored."""
+        for request_id in ids:
+            request = self.requests.get(request_id)
+            if request is not None:
+                self._end(request)
+
+    def abort_all(self) -> None:
+        """End every request; each client is told in the next step's outputs."""
+        for request in list(self.requests.values()):
+            self.ended.append(EngineCoreOutput.aborted(request.request_id))
+            self._end(request)
+
+    def has_work(self) -> bool:
+        """Whether `step` would do anything."""
+        return bool(self.ended) or (not self.frozen and self.scheduler.has_work())
+
+    def step(self) -> list[EngineCoreOutput]:
+        """Compute one batch; what every request in it gained."""
+        batch = self.schedule()
+        if batch.requests:
+            self.execute(batch)
+            self.sample(batch)
+        return self.output(batch)
+
+    def schedule(self) -> Batch:
+        """Plan the step and note who begins and who is put back."""
+        batch = Batch() if self.frozen else self.scheduler.schedule()
+        if batch.admitted or batch.preempted:
+            now = time.monotonic()
+            for request in batch.admitted:
+                request.events.append((EventType.SCHEDULED, now))
+            for request in batch.preempted:
+                request.events.append((EventType.PREEMPTED, now))
+        return batch
+
+    def execute(self, batch: Batch) -> None:
+        """Run the model; hidden states stay with the runner."""
+        self._inputs = self.runner.execute(batch)
+        self.num_steps += 1
+
+    def sample(self, batch: Batch) -> None:
+        """Choose the next token of the requests that are due."""
+        self._due, self._sampled = self.runner.sample(batch, self._inputs)
+        self.scheduler.complete(batch)
+
+    def output(self, batch: Batch) -> list[EngineCoreOutput]:
+        """Append the tokens, end who is done, and say so."""
+        outputs, self.ended = self.ended, []
+        if not batch.requests:
+            return outputs
+        logprobs = self._sampled.logprobs
+        tokens = self._sampled.token_ids.tolist()
+        for index, (request, token) in enumerate(zip(self._due, tokens, strict=True)):
+            request.output_token_ids.append(token)
+            finish = check_stop(request)
+            prompt = self.runner.prompt_logprobs.pop(request.request_id, None)
+            outputs.append(
+                make_output(
+                    request,
+                    token,
+                    finish,
+                    logprobs.get(index),
+                    None if prompt is None else prompt.result,
+                )
+            )
+            if finish[0] is not None:
+                self._end(request)
+        return outputs
+
+    def stats(self) -> SchedulerStats:
+        """The scheduler's state after the last step."""
+        return SchedulerStats(
+            num_running_reqs=len(self.scheduler.running),
+            num_waiting_reqs=len(self.scheduler.waiting),
+            step_counter=self.num_steps,
+            kv_cache_usage=self.scheduler.kv_cache.usage,
+        )
+
+    def _end(self, request: Request) -> None:
+        if request.status is Status.RUNNING and request.row >= 0:
+            self.runner.remove(request)
+        self.scheduler.remove(request)
+        del self.requests[request.request_id]
+
+
+__all__ = ["EngineCore", "RequestError"]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a new token to the message about it: is the request done, and what does its client get.
+
+Owns stop conditions and the form of outputs. Must not know tensors or scheduling.
+"""
+
+from __future__ import annotations
+
+from vllm.engine.request import Request
+from vllm.protocol.messages import (
+    EngineCoreEvent,
+    EngineCoreOutput,
+    FinishReason,
+    LogprobsLists,
+    LogprobsTensors,
+    PrefillStats,
+    Tensor,
+)
+from vllm.sampling.logprobs import TokenLogprobs
+
+Finish = tuple[FinishReason | None, int | None]
+"""Why a request is over (None: it is not) and the stop token that did it (None for EOS)."""
+
+_GOES_ON: Finish = (None, None)
+
+
+def check_stop(request: Request) -> Finish:
+    """Look at the token that was just appended."""
+    params = request.sampling_params
+    token = request.output_token_ids[-1]
+    if request.num_output_tokens >= params.min_tokens:
+        if token == params._eos_token_id and not params.ignore_eos:
+            return FinishReason.STOP, None
+        if token in params.stop_token_ids:
+            return FinishReason.STOP, token
+    if request.num_tokens >= request.max_total_tokens:
+        return FinishReason.LENGTH, None
+    return _GOES_ON
+
+
+def make_output(
+    request: Request,
+    token: int,
+    finish: Finish,
+    logprobs: TokenLogprobs | None,
+    prompt_logprobs: TokenLogprobs | None,
+) -> EngineCoreOutput:
+    """What the client is told about one step of its request."""
+    output = EngineCoreOutput(request.request_id, [token])
+    output.finish_reason, output.stop_reason = finish
+    if logprobs is not None:
+        output.new_logprobs = LogprobsLists(logprobs.token_ids, logprobs.logprobs, logprobs.ranks)
+    if prompt_logprobs is not None:
+        output.new_prompt_logprobs_tensors = LogprobsTensors(
+            Tensor.of(prompt_logprobs.token_ids),
+            Tensor.of(prompt_logprobs.logprobs),
+            Tensor.of(prompt_logprobs.ranks),
+        )
+    if request.events:
+        output.events = [EngineCoreEvent(int(kind), time) for kind, time in request.events]
+        request.events.clear()
+    if request.num_output_tokens == 1:
+        output.prefill_stats = prefill_stats(request)
+        output.trace_headers = request.trace_headers
+    return output
+
+
+def prefill_stats(request: Request) -> PrefillStats:
+    """Where the prompt's keys and values came from."""
+    cached = request.num_cached_tokens
+    return PrefillStats(
+        num_prompt_tokens=request.num_prompt_tokens,
+        num_computed_tokens=request.num_prompt_tokens - cached,
+        num_cached_tokens=cached,
+        num_local_cached_tokens=cached,
+    )

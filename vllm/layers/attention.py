@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Causal attention over a paged KV cache: write this step's keys and values, then attend.
+
+Owns the description of a step that all layers share. Must not know who the sequences belong to.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vllm.kernels import ops
+
+
+@dataclass(slots=True)
+class AttentionInputs:
+    """One step of T tokens of B sequences, the tokens of a sequence next to each other.
+
+    `slot_mapping` i64 [T]: block * block_size + offset that token t's key and value go to.
+    `block_tables` i32 [B, blocks], `seq_lens` i32 [B]: context including this step's tokens.
+    `query_start_loc` i32 [B + 1]: where each sequence's tokens begin.
+    """
+
+    slot_mapping: Tensor
+    block_tables: Tensor
+    seq_lens: Tensor
+    query_start_loc: Tensor
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """Keys and values of one layer, each [num_blocks, kv_heads, block_size, head_dim]."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class PagedAttention:
+    """softmax(q k^T / sqrt(head_dim)) v for grouped query heads."""
+
+    def __init__(self, head_dim: int) -> None:
+        self.scale = 1.0 / math.sqrt(head_dim)
+
+    def __call__(
+        self,
+        out: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        cache: LayerCache,
+        step: AttentionInputs,
+    ) -> None:
+        """q and out [T, heads * head_dim], k and v [T, kv_heads * head_dim]."""
+        ops.kv_write(k, v, cache.keys, cache.values, step.slot_mapping)
+        ops.paged_attention(
+            out,
+            q,
+            cache.keys,
+            cache.values,
+            step.block_tables,
+            step.seq_lens,
+            step.query_start_loc,
+            self.scale,
+        )

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear layers: y = x W^T + b, with W dense or packed.
+
+Own their weights and the choice of kernel. Must not know models. Several matrices that share an
+input are one layer writing one output: packed ones are packed together, dense ones stay separate
+views of the file, each writing its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vllm.kernels import ops
+from vllm.quantization.weight import Weight
+
+
+class Linear(Protocol):
+    """`layer(out, x)`: x [T, in], out [T, sum of outs]; rows may be strided, columns not."""
+
+    out_features: int
+
+    def __call__(self, out: Tensor, x: Tensor) -> None: ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where and how weights are held: device, dtype of dense ones (None: as stored), packing."""
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+    dequantize: bool = False
+
+
+class PackedLinear:
+    """Weights in a GGML format, interleaved for the CPU kernels; computes in f32."""
+
+    def __init__(self, weights: Sequence[Weight], bias: Tensor | None) -> None:
+        self.in_features = weights[0].shape[1]
+        self.out_features = sum(weight.shape[0] for weight in weights)
+        self.qtype = weights[0].qtype
+        self.bias = bias
+        raw = torch.cat([weight.data for weight in weights]) if len(weights) > 1 else None
+        raw = weights[0].data if raw is None else raw
+        self.packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
+
+    def __call__(self, out: Tensor, x: Tensor) -> None:
+        ops.quant_linear(out, x, self.packed, self.qtype, self.out_features, self.in_features)
+        if self.bias is not None:
+            out.add_(self.bias)
+
+
+class DenseLinear:
+    """One dense matrix [out, in] on the CPU, in the dtype it is stored in."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.out_features = weight.shape[0]
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, out: Tensor, x: Tensor) -> None:
+        ops.linear(out, x, self.weight, self.bias)
+
+
+class MatmulLinear:
+    """One dense matrix through torch's own product: what CUDA devices use."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.out_features = weight.shape[0]
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, out: Tensor, x: Tensor) -> None:
+        torch.mm(x, self.weight.t(), out=out)
+        if self.bias is not None:
+            out.add_(self.bias)
+
+
+class SplitLinear:
+    """Layers that share an input, side by side in one output."""
+
+    def __init__(self, parts: Sequence[Linear]) -> None:
+        self.parts = parts
+        self.out_features = sum(part.out_features for part in parts)
+
+    def __call__(self, out: Tensor, x: Tensor) -> None:
+        columns = out.split([part.out_features for part in self.parts], dim=1)
+        for part, column in zip(self.parts, columns, strict=True):
+            part(column, x)
+
+
+def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Target) -> Linear:
+    """One layer for one or several matrices over the same input (`biases`: none or one each)."""
+    packed = {weight.qtype for weight in weights if weight.packed}
+    if packed and not target.dequantize:
+        same = len(packed) == 1 and all(weight.packed for weight in weights)
+        if len(weights) == 1 or same:
+            return PackedLinear(weights, _join(biases, torch.float32, target.device))
+        return _split(weights, biases, target)
+    if target.device.type == "cuda":
+        dtype = target.dtype or torch.float32
+        matrix = torch.cat([weight.to_dense(dtype, target.device) for weight in weights])
+        return MatmulLinear(matrix, _join(biases, dtype, target.device))
+    if len(weights) > 1:
+        return _split(weights, biases, target)
+    return _dense(weights[0], _join(biases, torch.float32, target.device), target)
+
+
+def _dense(weight: Weight, bias: Tensor | None, target: Target) -> DenseLinear:
+    dtype = torch.float32 if target.dequantize else (target.dtype or weight.data.dtype)
+    return DenseLinear(weight.to_dense(dtype, target.device), bias)
+
+
+def _split(weights: Sequence[Weight], biases: Sequence[Weight], target: Target) -> SplitLinear:
+    each = [[bias] for bias in biases] or [[] for _ in weights]
+    return SplitLinear(
+        [make_linear([weight], own, target) for weight, own in zip(weights, each, strict=True)]
+    )
+
+
+def _join(biases: Sequence[Weight], dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    if not biases:
+        return None
+    return torch.cat([bias.to_dense(dtype, device) for bias in biases])

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GGUF as a checkpoint: its metadata as `ModelConfig`, its tensors under Hugging Face's names.
+
+Owns the translation of names. Must not know layers. The file's Llama q and k weights are permuted
+for interleaved rotary embedding; they are left so and the configuration says it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from vllm.loader.checkpoint import ModelLoadError
+from vllm.loader.gguf_file import GGUFError, GGUFFile
+from vllm.models.config import ModelConfig, ModelConfigError, RopeConfig
+from vllm.quantization.weight import DENSE_DTYPES, Weight, check_supported
+
+_TOP = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
+_LAYER = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_LAYER_NAME = re.compile(r"model\.layers\.(\d+)\.(.+)")
+
+
+def gguf_name(name: str) -> str:
+    """The GGUF name of a Hugging Face one: "model.norm.weight" is "output_norm.weight"."""
+    stem, _, suffix = name.rpartition(".")
+    if match := _LAYER_NAME.fullmatch(stem):
+        return f"blk.{match[1]}.{_LAYER.get(match[2], match[2])}.{suffix}"
+    return f"{_TOP.get(stem, stem)}.{suffix}"
+
+
+class GGUFCheckpoint:
+    """Tensors stay in the memory map; packed ones stay packed."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = _open(path)
+        self.config = _config(self.file)
+
+    @staticmethod
+    def read_config(path: Path) -> ModelConfig:
+        return _config(_open(path))
+
+    def has(self, name: str) -> bool:
+        return gguf_name(name) in self.file.tensors
+
+    def names(self) -> list[str]:
+        return list(self.file.tensors)
+
+    def get(self, name: str) -> Weight:
+        stored = gguf_name(name)
+        try:
+            info = self.file.info(stored)
+            raw = self.file.tensor_bytes(stored)
+        except GGUFError as error:
+            raise ModelLoadError(str(error)) from None
+        check_supported(info.type.number, stored)
+        if info.nbytes == 0:
+            raise ModelLoadError(f"{self.file.path}: tensor {stored!r} has no elements")
+        data = torch.frombuffer(raw, dtype=torch.uint8)
+        if info.type.number in DENSE_DTYPES:
+            data = data.view(DENSE_DTYPES[info.type.number]).view(info.shape)
+        return Weight(data, info.type.number, info.shape)
+
+
+def _open(path: Path) -> GGUFFile:
+    try:
+        return GGUFFile(path)
+    except GGUFError as error:
+        raise ModelLoadError(str(error)) from None
+
+
+def _config(file: GGUFFile) -> ModelConfig:
+    try:
+        return _llama_config(file)
+    except GGUFError as error:
+        raise ModelLoadError(str(error)) from None
+
+
+def _llama_config(file: GGUFFile) -> ModelConfig:
+    architecture = file.require("general.architecture", str)
+    if architecture != "llama":
+        raise ModelConfigError(
+            f"{file.path}: architecture {architecture!r} is not supported; supported is 'llama'"
+        )
+    _refuse_unsupported(file)
+    hidden = file.require("llama.embedding_length", int)
+    heads = file.require("llama.attention.head_count", int)
+    if heads < 1:
+        raise ModelConfigError(f"{file.path}: head_count is {heads}, at least 1 is needed")
+    head_dim = file.get("llama.attention.key_length", int, hidden // heads)
+    vocab = file.info("token_embd.weight").shape[0]
+    eos = file.get("tokenizer.ggml.eos_token_id", int)
+    return ModelConfig(
+        architecture=architecture,
+        hidden_size=hidden,
+        intermediate_size=file.require("llama.feed_forward_length", int),
+        num_layers=file.require("llama.block_count", int),
+        num_heads=heads,
+        num_kv_heads=file.get("llama.attention.head_count_kv", int, heads),
+        head_dim=head_dim,
+        vocab_size=vocab,
+        max_position=file.require("llama.context_length", int),
+        rms_norm_eps=file.require("llama.attention.layer_norm_rms_epsilon", float),
+        rope=_rope(file, head_dim),
+        tie_word_embeddings="output.weight" not in file.tensors,
+        attention_bias="blk.0.attn_q.bias" in file.tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in file.tensors,
+        eos_token_ids=() if eos is None else (eos,),
+    )
+
+
+def _refuse_unsupported(file: GGUFFile) -> None:
+    experts = file.get("llama.expert_count", int, 0)
+    if experts:
+        raise ModelConfigError(f"{file.path}: {experts} experts (a mixture) are not supported")
+    if (files := file.get("split.count", int, 1)) > 1:
+        raise ModelConfigError(f"{file.path}: GGUF split into {files} files is not supported")
+    if "rope_freqs.weight" in file.tensors:
+        raise ModelConfigError(f"{file.path}: rope_freqs.weight (scaled rope) is not supported")
+
+
+def _rope(file: GGUFFile, head_dim: int) -> RopeConfig:
+    kind = file.get("llama.rope.scaling.type", str, "none")
+    if kind not in ("none", "linear"):
+        raise ModelConfigError(
+            f"{file.path}: rope scaling {kind!r} is not supported; none and linear are"
+        )
+    return RopeConfig(
+        theta=file.get("llama.rope.freq_base", float, 10000.0),
+        dim=file.get("llama.rope.dimension_count", int, head_dim),
+        interleaved=True,
+        scaling=None if kind == "none" else kind,
+        factor=file.get("llama.rope.scaling.factor", float, 1.0),
+    )

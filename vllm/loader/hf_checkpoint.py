@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Hugging Face model directory as a checkpoint: config.json and safetensors.
+
+Owns the directory layout: one file or shards with an index. Must not know layers. Tensors are
+views of the memory map that the `safetensors` library makes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from vllm.loader.checkpoint import ModelLoadError
+from vllm.models.config import ModelConfig, from_hf
+from vllm.quantization.weight import Weight
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+class HFCheckpoint:
+    """Tensors of `model.safetensors`, or of the shards that the index names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = self.read_config(path)
+        self._shard_of = _shards(path)
+        self._open: dict[str, Any] = {}
+
+    @staticmethod
+    def read_config(path: Path) -> ModelConfig:
+        source = path / "config.json"
+        return from_hf(_read_object(source), str(source))
+
+    def has(self, name: str) -> bool:
+        return name in self._shard_of
+
+    def names(self) -> list[str]:
+        return list(self._shard_of)
+
+    def get(self, name: str) -> Weight:
+        if name not in self._shard_of:
+            raise ModelLoadError(f"{self.path}: tensor {name!r} is missing")
+        shard = self._shard_of[name]
+        try:
+            return Weight.dense(self._file(shard).get_tensor(name), name)
+        except SafetensorError as error:
+            raise ModelLoadError(f"{self.path / shard}: tensor {name!r}: {error}") from None
+
+    def _file(self, shard: str) -> Any:
+        if shard not in self._open:
+            self._open[shard] = open_safetensors(self.path / shard)
+        return self._open[shard]
+
+
+def open_safetensors(path: Path) -> Any:
+    """Open one safetensors file with the library, its errors told with the file's name."""
+    if not path.is_file():
+        raise ModelLoadError(f"{path}: file is missing")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadError(f"{path}: not a usable safetensors file: {error}") from None
+
+
+def _shards(path: Path) -> dict[str, str]:
+    """Tensor name to file name."""
+    if (path / INDEX).is_file():
+        weight_map = _read_object(path / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(
+            isinstance(shard, str) and Path(shard).name == shard for shard in weight_map.values()
+        ):
+            raise ModelLoadError(f"{path / INDEX}: weight_map must map names to file names")
+        return weight_map
+    if (path / SINGLE).is_file():
+        return dict.fromkeys(open_safetensors(path / SINGLE).keys(), SINGLE)
+    raise ModelLoadError(f"{path}: neither {SINGLE} nor {INDEX} is there")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelLoadError(f"{path}: file is missing") from None
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path}: not readable JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelLoadError(f"{path}: a JSON object is expected")
+    return value

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and shapes of the tensors that a Llama-family configuration calls for.
+
+Owns that one table, shared by model, dummy weights and tests. Must not know torch.
+"""
+
+from __future__ import annotations
+
+from vllm.models.config import ModelConfig
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Hugging Face name to shape ([out, in] for matrices)."""
+    hidden, vocab = config.hidden_size, config.vocab_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (vocab, hidden),
+        "model.norm.weight": (hidden,),
+    }
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (vocab, hidden)
+    for layer in range(config.num_layers):
+        for name, shape in _layer_shapes(config).items():
+            shapes[f"model.layers.{layer}.{name}"] = shape
+    return shapes
+
+
+def _layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    hidden, inner = config.hidden_size, config.intermediate_size
+    q, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (q, hidden),
+        "self_attn.k_proj.weight": (kv, hidden),
+        "self_attn.v_proj.weight": (kv, hidden),
+        "self_attn.o_proj.weight": (hidden, q),
+        "post_attention_layernorm.weight": (hidden,),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+    }
+    biased = ("self_attn.",) * config.attention_bias + ("mlp.",) * config.mlp_bias
+    for name, shape in list(shapes.items()):
+        if biased and name.startswith(biased):
+            shapes[name.replace(".weight", ".bias")] = shape[:1]
+    return shapes

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A weight as it lies in a file: dense, or packed in a GGML format.
+
+Owns the list of formats the engine computes with and the way from packed to dense. Must not know
+files or models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vllm.errors import ModelError
+from vllm.kernels import ops
+from vllm.loader.ggml_types import BF16, F16, F32, GGML_TYPES, Q4_0, Q4_1, Q8_0
+
+DENSE_DTYPES = {F32: torch.float32, F16: torch.float16, BF16: torch.bfloat16}
+QTYPE_OF_DTYPE = {dtype: qtype for qtype, dtype in DENSE_DTYPES.items()}
+PACKED_TYPES = (Q8_0, Q4_0, Q4_1)
+SUPPORTED_TYPES = (*DENSE_DTYPES, *PACKED_TYPES)
+
+
+class UnsupportedFormatError(ModelError):
+    """A storage format that the engine cannot compute with; names it and the ones it can."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor of logical `shape`, stored as GGML type `qtype`.
+
+    Dense: `data` has that shape and dtype. Packed: `data` is the raw bytes, uint8, row after row.
+    """
+
+    data: Tensor
+    qtype: int
+    shape: tuple[int, ...]
+
+    @property
+    def packed(self) -> bool:
+        return self.qtype in PACKED_TYPES
+
+    @classmethod
+    def dense(cls, data: Tensor, name: str) -> Weight:
+        """Wrap a dense tensor; `name` is for the error when its dtype is not supported."""
+        if data.dtype not in QTYPE_OF_DTYPE:
+            raise UnsupportedFormatError(
+                f"tensor {name!r} has dtype {data.dtype}; supported are float32, float16, bfloat16"
+            )
+        return cls(data, QTYPE_OF_DTYPE[data.dtype], tuple(data.shape))
+
+    def to_dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The values as a dense tensor of `dtype` on `device` (f32 in between for packed ones)."""
+        if not self.packed:
+            return self.data.to(device=device, dtype=dtype)
+        out = torch.empty(self.shape, dtype=torch.float32)
+        ops.dequantize(out, self.data, self.qtype)
+        return out.to(device=device, dtype=dtype)
+
+
+def check_supported(qtype: int, name: str) -> None:
+    """Refuse a GGML type by name where the engine has no kernels for it."""
+    if qtype not in SUPPORTED_TYPES:
+        known = ", ".join(GGML_TYPES[number].name for number in SUPPORTED_TYPES)
+        raise UnsupportedFormatError(
+            f"tensor {name!r} has type {GGML_TYPES[qtype].name}, which is not supported; "
+            f"supported are {known}"
+        )

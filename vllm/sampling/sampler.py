@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logits to tokens, for all rows of a step at once.
+
+Owns the sampling state of running requests by row, all of it derived from the request, so that a
+request that comes back after preemption goes on as if nothing had happened. Must not know
+scheduling or the wire.
+
+Order: log probabilities are taken first; then edits (bias, bans, minimum length), penalties,
+temperature, min-p, top-k, top-p, and one draw from what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vllm.engine.request import Request
+from vllm.kernels import ops
+from vllm.sampling import penalties
+from vllm.sampling.edits import LogitEdit, make_edits
+from vllm.sampling.logprobs import TokenLogprobs, Wish, gather, sample_wish
+from vllm.sampling.rng import seed_bits, uniform
+
+
+@dataclass(slots=True)
+class Sampled:
+    """`token_ids` i64 [S] in the order of the rows given; log probabilities by index, if asked."""
+
+    token_ids: np.ndarray
+    logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
+
+
+class Sampler:
+    """Parameters of up to `max_num_seqs` requests in arrays indexed by `Request.row`."""
+
+    def __init__(self, max_num_seqs: int, vocab_size: int, device: torch.device) -> None:
+        self.vocab_size = vocab_size
+        self.device = device
+        self._temperature = np.zeros(max_num_seqs, np.float32)
+        self._top_p = np.ones(max_num_seqs, np.float32)
+        self._min_p = np.zeros(max_num_seqs, np.float32)
+        self._top_k = np.zeros(max_num_seqs, np.int32)
+        self._seeds = np.zeros(max_num_seqs, np.uint64)
+        self._penalties = np.zeros((max_num_seqs, 3), np.float32)
+        self._edits: dict[int, list[LogitEdit]] = {}
+        self._counts: dict[int, penalties.TokenCounts] = {}
+        self._wishes: dict[int, Wish] = {}
+
+    def add(self, request: Request) -> None:
+        """Take in a request that was given a row."""
+        params, row = request.sampling_params, request.row
+        self._temperature[row] = 0.0 if params.greedy else params.temperature
+        self._top_p[row], self._min_p[row] = params.top_p, params.min_p
+        self._top_k[row] = min(params.top_k, self.vocab_size)
+        self._seeds[row] = seed_bits(request.seed)
+        if edits := make_edits(request, self.vocab_size):
+            self._edits[row] = edits
+        if penalties.wanted(request):
+            self._counts[row] = penalties.TokenCounts(request)
+            self._penalties[row] = (
+                params.repetition_penalty,
+                params.frequency_penalty,
+                params.presence_penalty,
+            )
+        if (wish := sample_wish(request, self.vocab_size)) is not None:
+            self._wishes[row] = wish
+
+    def remove(self, row: int) -> None:
+        """Forget the request of a row."""
+        for table in (self._edits, self._counts, self._wishes):
+            table.pop(row, None)
+
+    def sample(self, logits: Tensor, requests: Sequence[Request], rows: np.ndarray) -> Sampled:
+        """The next token of each request: `logits` f32 [S, V] (changed), `rows` intp [S]."""
+        wished, raw = self._keep_raw(logits, rows)
+        self._edit(logits, requests, rows)
+        self._penalize(logits, rows)
+        tokens = self._choose(logits, requests, rows)
+        if self._counts:
+            self._count(rows, tokens)
+        if raw is None:
+            return Sampled(tokens)
+        wishes = [self._wishes[int(rows[index])] for index in wished]
+        found = gather(raw, tokens[wished], wishes)
+        return Sampled(tokens, dict(zip(wished, found, strict=True)))
+
+    def _keep_raw(self, logits: Tensor, rows: np.ndarray) -> tuple[list[int], Tensor | None]:
+        """A copy of the logits whose log probabilities are asked for, with their indices."""
+        if not self._wishes:
+            return [], None
+        wished = [index for index, row in enumerate(rows.tolist()) if row in self._wishes]
+        if not wished:
+            return [], None
+        return wished, logits.index_select(0, torch.tensor(wished, device=logits.device))
+
+    def _edit(self, logits: Tensor, requests: Sequence[Request], rows: np.ndarray) -> None:
+        if not self._edits:
+            return
+        found = [
+            (index, entries)
+            for index, row in enumerate(rows.tolist())
+            for edit in self._edits.get(row, ())
+            if (entries := edit.entries(requests[index])) is not None
+        ]
+        if not found:
+            return
+        sizes = [len(ids) for _, (ids, _) in found]
+        places = np.repeat(np.array([index for index, _ in found], np.int64), sizes)
+        ids = np.concatenate([ids for _, (ids, _) in found])
+        summands = np.concatenate([summands for _, (_, summands) in found])
+        ops.apply_logit_bias(logits, self._on(places), self._on(ids), self._on(summands))
+
+    def _penalize(self, logits: Tensor, rows: np.ndarray) -> None:
+        if not self._counts:
+            return
+        empty = (np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, bool))
+        parts = [
+            self._counts[row].arrays() if row in self._counts else empty for row in rows.tolist()
+        ]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(ids) for ids, _, _ in parts], out=offsets[1:])
+        ids, counts, in_prompt = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        repetition, frequency, presence = (
+            self._on(np.ascontiguousarray(column)) for column in self._penalties[rows].T
+        )
+        ops.apply_penalties(
+            logits,
+            self._on(ids),
+            self._on(counts),
+            self._on(in_prompt),
+            self._on(offsets),
+            repetition,
+            frequency,
+            presence,
+        )
+
+    def _choose(self, logits: Tensor, requests: Sequence[Request], rows: np.ndarray) -> np.ndarray:
+        out = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
+        temperature = self._temperature[rows]
+        if not temperature.any():
+            ops.argmax(out, logits)
+            return out.cpu().numpy()
+        positions = np.array([request.num_output_tokens for request in requests], np.uint64)
+        ops.sample_top_k_top_p(
+            out,
+            logits,
+            self._on(temperature),
+            self._on(self._top_k[rows]),
+            self._on(self._top_p[rows]),
+            self._on(self._min_p[rows]),
+            self._on(uniform(self._seeds[rows], positions)),
+        )
+        return out.cpu().numpy()
+
+    def _count(self, rows: np.ndarray, tokens: np.ndarray) -> None:
+        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
+            if row in self._counts:
+                self._counts[row].append(token)
+
+    def _on(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)

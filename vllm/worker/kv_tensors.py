@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory behind the KV blocks: how much, and the tensors of every layer.
+
+Owns sizes and allocation. Must not know which request holds a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from vllm.errors import EngineStartError
+from vllm.layers.attention import LayerCache
+from vllm.models.config import ModelConfig
+
+# Weights are mapped and activations small, so the cache may take a good part of what is free. The
+# cap keeps a default start from promising a whole large machine to one engine.
+MEMORY_SHARE = 0.5
+MEMORY_CAP = 4 << 30
+
+
+@dataclass(frozen=True)
+class KVLayout:
+    """`num_blocks` blocks of `block_size` tokens, each token `token_bytes` over all layers."""
+
+    num_blocks: int
+    block_size: int
+    token_bytes: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_blocks * self.block_size
+
+
+def plan_cache(
+    config: ModelConfig,
+    *,
+    block_size: int,
+    dtype: torch.dtype,
+    memory: int | None,
+    available: int,
+    max_model_len: int | None,
+    max_num_seqs: int,
+) -> tuple[KVLayout, int]:
+    """The cache's size and the resulting max_model_len.
+
+    `memory` is the operator's figure, `available` what is free. Nothing more is taken than
+    `max_num_seqs` requests of full length need, and a request of full length must fit.
+    """
+    width = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+    token_bytes = width * dtype.itemsize
+    longest = max_model_len or config.max_position
+    if longest > config.max_position:
+        raise EngineStartError(
+            f"max_model_len is {longest}, but the model has {config.max_position} positions; "
+            "lower --max-model-len"
+        )
+    budget = memory or min(int(available * MEMORY_SHARE), MEMORY_CAP)
+    useful = max_num_seqs * -(-longest // block_size)
+    num_blocks = min(useful, budget // (token_bytes * block_size))
+    layout = KVLayout(num_blocks, block_size, token_bytes)
+    if num_blocks < 1 or (max_model_len is not None and layout.num_tokens < max_model_len):
+        wanted = max_model_len or block_size
+        raise EngineStartError(
+            f"a KV cache of {budget} bytes holds {max(0, layout.num_tokens)} tokens of "
+            f"{token_bytes} bytes, one request of {wanted} tokens does not fit; raise the cache "
+            "memory or lower --max-model-len"
+        )
+    return layout, min(longest, layout.num_tokens)
+
+
+def allocate(
+    config: ModelConfig, layout: KVLayout, dtype: torch.dtype, device: torch.device
+) -> list[LayerCache]:
+    """Uninitialized caches of all layers: memory is taken from the system as blocks are used."""
+    shape = (
+        config.num_layers,
+        2,
+        layout.num_blocks,
+        config.num_kv_heads,
+        layout.block_size,
+        config.head_dim,
+    )
+    try:
+        whole = torch.empty(shape, dtype=dtype, device=device)
+    except RuntimeError as error:
+        size = layout.num_tokens * layout.token_bytes
+        raise EngineStartError(f"no memory for a KV cache of {size} bytes: {error}") from None
+    return [LayerCache(layer[0], layer[1]) for layer in whole]

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the model over a batch: a plan in, hidden states and then tokens out.
+
+Owns model, KV tensors, the input batch and the sampler. Must not know scheduling policy, the wire
+or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vllm.config.engine import EngineConfig
+from vllm.engine.request import Request
+from vllm.errors import EngineStartError
+from vllm.kernels import ops
+from vllm.layers.linear import Target
+from vllm.loader.checkpoint import Checkpoint, open_checkpoint
+from vllm.models.config import ModelConfig
+from vllm.models.llama import LlamaModel
+from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
+from vllm.sampling.sampler import Sampled, Sampler
+from vllm.scheduler.batch import Batch
+from vllm.worker import kv_tensors, resources
+from vllm.worker.input_batch import InputBatch, StepInputs
+
+LOGIT_ROWS = 64  # rows of logits computed at a time where all of a prompt's are wanted
+
+Progress = Callable[[str, float], None]
+
+
+class ModelRunner:
+    """One model on one device."""
+
+    def __init__(self, config: EngineConfig, progress: Progress) -> None:
+        self.device = _device(config.device)
+        self.num_threads = config.num_threads or resources.cpu_count()
+        torch.set_num_threads(self.num_threads)
+        ops.set_num_threads(self.num_threads)
+        checkpoint = open_checkpoint(config.model, config.load_format, config.seed)
+        self.config: ModelConfig = checkpoint.config
+        self.target = _target(config, self.config, self.device)
+        self.kv_dtype = _kv_dtype(config, self.target, self.device)
+        self.layout, self.max_model_len = kv_tensors.plan_cache(
+            self.config,
+            block_size=config.block_size,
+            dtype=self.kv_dtype,
+            memory=config.kv_cache_memory,
+            available=_available(self.device),
+            max_model_len=config.max_model_len,
+            max_num_seqs=config.max_num_seqs,
+        )
+        self.model = self._load(checkpoint, config, progress)
+        self.caches = self._allocate(progress)
+        self.inputs = InputBatch(
+            config.max_num_seqs,
+            self.max_model_len,
+            config.max_num_batched_tokens,
+            config.block_size,
+            self.device,
+        )
+        self.sampler = Sampler(config.max_num_seqs, self.config.vocab_size, self.device)
+        self.prompt_logprobs: dict[str, PromptLogprobs] = {}
+        self._logits = torch.empty(
+            (max(config.max_num_seqs, LOGIT_ROWS), self.config.vocab_size),
+            dtype=self.activation_dtype,
+            device=self.device,
+        )
+
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        return self.target.dtype if self.device.type == "cuda" else torch.float32
+
+    def _load(self, checkpoint: Checkpoint, config: EngineConfig, progress: Progress) -> LlamaModel:
+        progress("weights", 0.0)
+        return LlamaModel(
+            checkpoint,
+            self.target,
+            config.max_num_batched_tokens,
+            self.max_model_len,
+            lambda done: progress("weights", done),
+        )
+
+    def _allocate(self, progress: Progress) -> list[kv_tensors.LayerCache]:
+        progress("KV cache", 0.0)
+        caches = kv_tensors.allocate(self.config, self.layout, self.kv_dtype, self.device)
+        progress("KV cache", 1.0)
+        return caches
+
+    def apply(self, batch: Batch) -> None:
+        """Rows and block tables follow the plan: preempted out, admitted in, blocks appended."""
+        for request in batch.preempted:
+            self.remove(request)
+        for request in batch.admitted:
+            self._add(request)
+        for request, position, blocks in batch.new_blocks:
+            if request.row >= 0:  # else it was preempted after it had got them
+                self.inputs.add_blocks(request, position, blocks)
+
+    def _add(self, request: Request) -> None:
+        self.inputs.add(request)
+        self.sampler.add(request)
+        top = prompt_wish(request, self.config.vocab_size)
+        if top is not None and request.num_output_tokens == 0:
+            self.prompt_logprobs[request.request_id] = PromptLogprobs(request, top)
+
+    def remove(self, request: Request) -> None:
+        """A running request ended or was preempted: its row is free."""
+        self.sampler.remove(request.row)
+        self.inputs.remove(request)
+        self.prompt_logprobs.pop(request.request_id, None)
+
+    def execute(self, batch: Batch) -> StepInputs:
+        """Compute the batch; hidden states [T, hidden] stay until the next call."""
+        self.apply(batch)
+        inputs = self.inputs.prepare(batch)
+        self._hidden = self.model.forward(
+            inputs.token_ids, inputs.positions, self.caches, inputs.attention
+        )
+        return inputs
+
+    def sample(self, batch: Batch, inputs: StepInputs) -> tuple[list[Request], Sampled]:
+        """The next token of every request whose tokens are all computed by this step."""
+        if self.prompt_logprobs:
+            self._fill_prompt_logprobs(batch, inputs)
+        indices = [i for i, r in enumerate(batch.requests) if r.num_missing_tokens == 0]
+        requests = [batch.requests[i] for i in indices]
+        if not requests:
+            return [], Sampled(np.empty(0, np.int64))
+        rows = inputs.rows[indices]
+        logits = self._logits_of(inputs.starts[1:][indices] - 1)
+        sampled = self.sampler.sample(logits, requests, rows)
+        positions = np.array([request.num_tokens for request in requests], np.intp)
+        self.inputs.append_tokens(rows, positions, sampled.token_ids)
+        return requests, sampled
+
+    def _fill_prompt_logprobs(self, batch: Batch, inputs: StepInputs) -> None:
+        for index, request in enumerate(batch.requests):
+            wanted = self.prompt_logprobs.get(request.request_id)
+            # Position p predicts token p + 1, so the last prompt position is left out.
+            first = request.num_computed_tokens
+            last = min(request.num_scheduled_tokens, request.num_prompt_tokens - 1)
+            if wanted is None or first >= last:
+                continue
+            shift = int(inputs.starts[index]) - first
+            for start in range(first, last, LOGIT_ROWS):
+                rows = np.arange(start, min(start + LOGIT_ROWS, last)) + shift
+                wanted.fill(start, self._logits_of(rows))
+
+    def _logits_of(self, rows: np.ndarray) -> Tensor:
+        """f32 [len(rows), vocab] for rows of the hidden states; lives until the next call."""
+        hidden = self._hidden
+        if len(rows) != hidden.shape[0]:
+            hidden = hidden.index_select(0, torch.from_numpy(rows).to(self.device))
+        out = self._logits[: len(rows)]
+        self.model.logits(out, hidden)
+        return out if out.dtype == torch.float32 else out.float()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() and ops.HAS_CUDA else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EngineStartError("device cuda was asked for, but torch sees no CUDA device")
+    return torch.device(name)
+
+
+def _target(config: EngineConfig, model: ModelConfig, device: torch.device) -> Target:
+    if config.dequantize:
+        return Target(device, torch.float32, dequantize=True)
+    if device.type == "cpu":
+        dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
+        return Target(device, dtype)
+    name = config.dtype if config.dtype != "auto" else model.dtype or "bfloat16"
+    return Target(device, getattr(torch, name))
+
+
+def _kv_dtype(config: EngineConfig, target: Target, device: torch.device) -> torch.dtype:
+    if config.kv_cache_dtype != "auto":
+        return getattr(torch, config.kv_cache_dtype)
+    if target.dequantize:
+        return torch.float32
+    return torch.bfloat16 if device.type == "cpu" else target.dtype or torch.bfloat16
+
+
+def _available(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return resources.available_memory()
