@@ -6,6 +6,8 @@ Owns stop conditions and the form of outputs. Must not know tensors or schedulin
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vllm.engine.request import Request
 from vllm.protocol.messages import (
     EngineCoreEvent,
@@ -16,7 +18,9 @@ from vllm.protocol.messages import (
     PrefillStats,
     Tensor,
 )
-from vllm.sampling.logprobs import TokenLogprobs
+
+if TYPE_CHECKING:
+    from vllm.sampling.logprobs import TokenLogprobs  # whose module loads torch
 
 Finish = tuple[FinishReason | None, int | None]
 """Why a request is over (None: it is not) and the stop token that did it (None for EOS)."""

@@ -17,12 +17,11 @@ from vllm.loader.checkpoint import ModelLoadError
 from vllm.models.config import ModelConfig, from_hf
 from vllm.quantization.weight import Weight
 
-SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
 class HFCheckpoint:
-    """Tensors of `model.safetensors`, or of the shards that the index names."""
+    """Tensors of the shards that the index names, else of all safetensors files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,9 +74,14 @@ def _shards(path: Path) -> dict[str, str]:
         ):
             raise ModelLoadError(f"{path / INDEX}: weight_map must map names to file names")
         return weight_map
-    if (path / SINGLE).is_file():
-        return dict.fromkeys(open_safetensors(path / SINGLE).keys(), SINGLE)
-    raise ModelLoadError(f"{path}: neither {SINGLE} nor {INDEX} is there")
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise ModelLoadError(f"{path}: no *.safetensors file is there")
+    return {name: file.name for file in files for name in _names(file)}
+
+
+def _names(file: Path) -> list[str]:
+    return list(open_safetensors(file).keys())
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class ModelRunner:
         )
         self.sampler = Sampler(config.max_num_seqs, self.config.vocab_size, self.device)
         self.prompt_logprobs: dict[str, PromptLogprobs] = {}
-        self._logits = torch.empty(
+        self.logits = torch.empty(
             (max(config.max_num_seqs, LOGIT_ROWS), self.config.vocab_size),
             dtype=self.activation_dtype,
             device=self.device,
@@ -155,7 +155,7 @@ class ModelRunner:
         hidden = self._hidden
         if len(rows) != hidden.shape[0]:
             hidden = hidden.index_select(0, torch.from_numpy(rows).to(self.device))
-        out = self._logits[: len(rows)]
+        out = self.logits[: len(rows)]
         self.model.logits(out, hidden)
         return out if out.dtype == torch.float32 else out.float()
 
