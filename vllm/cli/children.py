@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Child processes: started so that they never outlive their parent, stopped so that none is left.
+
+A child's configuration is an inherited descriptor, never its arguments. Each child is told by the
+kernel to die when its parent does (PR_SET_PDEATHSIG), whatever the parent died of, and has a
+process group of its own, so that Ctrl-C reaches the parent alone. Must not know what a child does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vllm.errors import ExitCode
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)
+# Codes that a child ends with after it has told its own cause in one line.
+_TOLD = frozenset(ExitCode) - {ExitCode.OK, ExitCode.INTERNAL}
+
+
+class Child:
+    """A running child. `pidfd` becomes readable when it ends."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self.name = name
+        self.process = process
+        self.pidfd = os.pidfd_open(process.pid)
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def describe_end(self) -> str:
+        """How it ended, in words."""
+        code = self.process.returncode
+        if code is None:
+            return f"{self.name} (pid {self.process.pid}) runs"
+        if code >= 0:
+            return f"{self.name} (pid {self.process.pid}) ended with exit code {code}"
+        name = signal.Signals(-code).name
+        why = ": out of memory is the usual cause" if name == "SIGKILL" else ""
+        return f"{self.name} (pid {self.process.pid}) was ended by {name}{why}"
+
+    @property
+    def told_code(self) -> ExitCode | None:
+        """Its exit code, where the child has already told the cause."""
+        code = self.process.returncode
+        return ExitCode(code) if code in _TOLD else None
+
+    def signal(self, number: signal.Signals) -> None:
+        if not self.ended:
+            self.process.send_signal(number)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended within `seconds`."""
+        try:
+            self.process.wait(max(seconds, 0.0))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+def start(
+    name: str,
+    command: Sequence[str],
+    arguments: Mapping[str, Any],
+    passed: Sequence[int] = (),
+) -> Child:
+    """Start `command --args-fd N`, where descriptor N holds `arguments` as JSON."""
+    descriptor = _arguments_descriptor(arguments)
+    parent = os.getpid()
+    try:
+        process = subprocess.Popen(
+            [*command, "--args-fd", str(descriptor)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(descriptor, *passed),
+            process_group=0,
+            preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - the supervisor has one thread
+        )
+    finally:
+        os.close(descriptor)
+    return Child(name, process)
+
+
+def _arguments_descriptor(arguments: Mapping[str, Any]) -> int:
+    """An anonymous file: readable to its end without anybody writing, and gone with its readers."""
+    descriptor = os.memfd_create("vllm-args")
+    os.write(descriptor, json.dumps(arguments).encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _die_with(parent: int) -> None:
+    """In the child, before exec: be killed when the parent ends, even if that was just now."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop(children: Sequence[Child], seconds: float) -> None:
+    """SIGTERM, `seconds` for all of them together, then SIGKILL; every child is gone afterwards."""
+    deadline = time.monotonic() + seconds
+    for child in children:
+        child.signal(signal.SIGTERM)
+    for child in children:
+        if not child.wait(deadline - time.monotonic()):
+            child.signal(signal.SIGKILL)
+            child.process.wait()
+
+
+def kill(children: Sequence[Child]) -> None:
+    """SIGKILL to all; every child is gone afterwards."""
+    for child in children:
+        child.signal(signal.SIGKILL)
+    for child in children:
+        child.process.wait()

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of `vllm serve` flags: those that do something, and those known elsewhere and refused.
+
+The parser, the help text and the refusals read this table and nothing else. Defaults are the same
+in every way of starting. Must not know how values are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vllm.envs import parse_size
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One served flag. `kind` turns text into the value (None: a switch); `many` collects
+    values.
+    """
+
+    name: str
+    group: str
+    help: str
+    kind: Callable[[str], Any] | None = str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    many: str = ""  # "": once; "append": repeatable; "+": several values after one flag
+    metavar: str | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A flag of other servers of this kind that is not served; `neutral` values ask for nothing."""
+
+    name: str
+    reason: str
+    neutral: tuple[str, ...] = ()
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("seconds, at least 0, are needed")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise ValueError("a port is from 0 (any free one) to 65535")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("a whole number of at least 1 is needed")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("a whole number of at least 0 is needed")
+    return value
+
+
+_DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+SERVED: tuple[Flag, ...] = (
+    # --- HTTP
+    Flag("host", "HTTP", "address to listen on", default="127.0.0.1"),
+    Flag("port", "HTTP", "port to listen on; 0: any free one", _port, 8000),
+    Flag("uds", "HTTP", "listen on a Unix socket at PATH instead of host and port", metavar="PATH"),
+    Flag(
+        "served-model-name",
+        "HTTP",
+        "names clients may use; the first one is shown; default: MODEL as given",
+        many="+",
+        metavar="NAME",
+    ),
+    Flag(
+        "api-key",
+        "HTTP",
+        "key that clients must send; repeatable; shows in the process list of this command, so "
+        "VLLM_API_KEY or --api-key-file is better",
+        many="append",
+        metavar="KEY",
+    ),
+    Flag("api-key-file", "HTTP", "file with one key per line", metavar="PATH"),
+    Flag(
+        "max-request-body-size",
+        "HTTP",
+        "largest accepted body in bytes, with a unit if you like (32MiB)",
+        parse_size,
+        metavar="SIZE",
+    ),
+    Flag(
+        "shutdown-timeout",
+        "HTTP",
+        "seconds that running requests get to finish after the first SIGTERM or SIGINT",
+        _seconds,
+        0.0,
+        metavar="SECONDS",
+    ),
+    Flag("log-format", "HTTP", "form of the log lines", default="text", choices=("text", "json")),
+    # --- model
+    Flag("revision", "model", "branch, tag or commit of ORG/NAME"),
+    Flag("chat-template", "model", "file with a Jinja chat template, or the template itself"),
+    Flag(
+        "generation-config",
+        "model",
+        "auto: sampling defaults of the model's author; vllm: neutral ones",
+        default="auto",
+        choices=("auto", "vllm"),
+    ),
+    Flag(
+        "load-format", "model", "dummy: random weights", default="auto", choices=("auto", "dummy")
+    ),
+    Flag("dtype", "model", "type of dense weights", default="auto", choices=_DTYPES),
+    Flag("kv-cache-dtype", "model", "type of the KV cache", default="auto", choices=_DTYPES),
+    Flag("dequantize", "model", "reference mode: weights and KV cache in float32", kind=None),
+    Flag("max-model-len", "model", "longest prompt plus output in tokens", _positive),
+    Flag("max-logprobs", "model", "most log probabilities per token; -1: no limit", int),
+    # --- engine
+    Flag("device", "engine", "where to compute", default="auto", choices=("auto", "cpu", "cuda")),
+    Flag("max-num-seqs", "engine", "requests that run at the same time", _positive),
+    Flag("max-num-batched-tokens", "engine", "tokens computed per step", _positive),
+    Flag("block-size", "engine", "tokens per KV cache block", _positive),
+    Flag(
+        "kv-cache-memory-bytes",
+        "engine",
+        "memory of the KV cache, with a unit if you like (2GiB)",
+        parse_size,
+        metavar="SIZE",
+    ),
+    Flag("num-threads", "engine", "threads of the CPU kernels", _positive),
+    Flag("seed", "engine", "requests without a seed draw theirs from this one", int),
+    # --- engines on several hosts
+    Flag("headless", "data parallel", "start engines only; a frontend runs elsewhere", kind=None),
+    Flag("data-parallel-size", "data parallel", "engines in total", _positive, 1),
+    Flag(
+        "data-parallel-size-local", "data parallel", "engines on this host; default: all", _natural
+    ),
+    Flag("data-parallel-start-rank", "data parallel", "rank of the first engine here", _natural, 0),
+    Flag("data-parallel-address", "data parallel", "host of the frontend", default="127.0.0.1"),
+    Flag("data-parallel-rpc-port", "data parallel", "port of the handshake there", _port),
+)
+
+_ONE = ("1",)
+_OFF = ("false", "False", "no")
+_TOOLS = "tool calls are not served yet"
+_REASONING = "reasoning models are not served yet"
+_TLS = "TLS is not served yet; put a proxy in front"
+_CORS = "cross-origin requests are not served yet"
+_MEDIA = "only text goes in and comes out"
+_LORA = "adapters are not served yet"
+_SPEC = "speculative decoding is not served"
+_QUEUE = "admission limits are not served yet"
+_BALANCE = "one frontend balances over all engines"
+_COMPILE = "nothing is compiled at start"
+_MOE = "mixture-of-experts models are not served yet"
+_HUB = "the model's own files are used"
+_STRUCTURED = "structured output is not served yet"
+_LOG = "log lines cannot be chosen this way yet; VLLM_LOGGING_LEVEL sets the level"
+_CACHE = "this KV cache feature is not served yet"
+_OUTPUT = "this response option is not served yet"
+
+
+def _rows(reason: str, *names: str, neutral: tuple[str, ...] = ()) -> tuple[Refused, ...]:
+    return tuple(Refused(name, reason, neutral) for name in names)
+
+
+REFUSED: tuple[Refused, ...] = (
+    *_rows("models are found by MODEL alone; name it as the first argument", "model"),
+    *_rows("a configuration file is not read yet; give the flags themselves", "config"),
+    *_rows("gRPC is not served yet", "grpc", "grpc-port"),
+    *_rows(_TOOLS, "enable-auto-tool-choice", "tool-call-parser", "tool-parser-plugin"),
+    *_rows(_TOOLS, "tool-server", "tool-strict-level", "exclude-tools-when-tool-choice-none"),
+    *_rows(_REASONING, "reasoning-parser", "reasoning-parser-plugin", "enable-reasoning"),
+    *_rows(
+        _TLS, "ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "ssl-ciphers", "enable-ssl-refresh"
+    ),
+    *_rows(_TLS, "ssl-cert-reqs", neutral=("0",)),
+    *_rows(_CORS, "allowed-origins", neutral=("[]",)),
+    *_rows(_CORS, "allowed-methods", "allowed-headers", neutral=('["*"]',)),
+    *_rows(_CORS, "allow-credentials", neutral=_OFF),
+    *_rows("route prefixes are not served", "root-path", "middleware"),
+    *_rows(_MEDIA, "limit-mm-per-prompt", "mm-processor-kwargs", "media-io-kwargs"),
+    *_rows(_MEDIA, "allowed-local-media-path", "allowed-media-domains", "mm-processor-cache-gb"),
+    *_rows(_MEDIA, "mm-processor-cache-type", "mm-encoder-tp-mode", "skip-mm-profiling"),
+    *_rows(_MEDIA, "mm-hasher-algorithm", "mm-tensor-ipc", "interleave-mm-strings"),
+    *_rows(_MEDIA, "trust-request-mm-kwargs", "enable-prompt-embeds", "video-pruning-rate"),
+    *_rows(_LORA, "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "max-cpu-loras"),
+    *_rows(_LORA, "lora-dtype", "fully-sharded-loras", "default-mm-loras"),
+    *_rows(_SPEC, "speculative-config", "speculative-model", "num-speculative-tokens"),
+    *_rows(_QUEUE, "max-num-queued-reqs", "max-num-queued-tokens"),
+    *_rows("the model runs on one device per engine", "tensor-parallel-size", neutral=_ONE),
+    *_rows("the model runs on one device per engine", "pipeline-parallel-size", neutral=_ONE),
+    *_rows("the model runs on one device per engine", "decode-context-parallel-size", neutral=_ONE),
+    *_rows("the model runs on one device per engine", "distributed-executor-backend"),
+    *_rows(_MOE, "enable-expert-parallel", "enable-eplb", "all2all-backend", "moe-backend"),
+    *_rows(_MOE, "enable-elastic-ep", "eplb-config", "expert-placement-strategy"),
+    *_rows(_BALANCE, "data-parallel-rank", "data-parallel-hybrid-lb", "data-parallel-external-lb"),
+    *_rows(_BALANCE, "data-parallel-backend", "api-server-count", "nnodes", "node-rank"),
+    *_rows("a dead engine ends the server", "engine-restarts", "enable-fault-tolerance"),
+    *_rows(_COMPILE, "compilation-config", "cudagraph-capture-sizes", "max-cudagraph-capture-size"),
+    *_rows(_COMPILE, "enforce-eager", neutral=("", "true", "false")),
+    *_rows("weights stay as the file stores them", "quantization", "quantization-param-path"),
+    *_rows(
+        _HUB, "tokenizer", "tokenizer-mode", "tokenizer-revision", "hf-config-path", "hf-overrides"
+    ),
+    *_rows(_HUB, "code-revision", "config-format", "model-impl", "skip-tokenizer-init", "hf-token"),
+    *_rows("no code of a model is run", "trust-remote-code", neutral=_OFF),
+    *_rows("files are found in the hub's own cache folder; HF_HOME moves it", "download-dir"),
+    *_rows(
+        _STRUCTURED, "structured-outputs-config", "guided-decoding-backend", "logits-processors"
+    ),
+    *_rows(_CACHE, "enable-prefix-caching", neutral=_OFF),
+    *_rows(_CACHE, "prefix-caching-hash-algo", "kv-transfer-config", "kv-events-config"),
+    *_rows(_CACHE, "calculate-kv-scales", "kv-offloading-size", "swap-space", "cpu-offload-gb"),
+    *_rows(
+        "--kv-cache-memory-bytes sets the memory",
+        "gpu-memory-utilization",
+        "num-gpu-blocks-override",
+    ),
+    *_rows("prompts are always chunked", "enable-chunked-prefill", neutral=("", "true", "True")),
+    *_rows("requests are served in order of arrival", "scheduling-policy", neutral=("fcfs",)),
+    *_rows("steps are not overlapped yet", "async-scheduling", neutral=_OFF),
+    *_rows("only generation is served", "task", "runner", neutral=("auto", "generate")),
+    *_rows("only generation is served", "convert", "pooler-config", "override-pooler-config"),
+    *_rows("give the fields in the request", "override-generation-config", neutral=("{}",)),
+    *_rows("templates of requests are not trusted", "trust-request-chat-template", neutral=_OFF),
+    *_rows(
+        "templates get each request's own variables",
+        "default-chat-template-kwargs",
+        neutral=("{}",),
+    ),
+    *_rows("found from the template", "chat-template-content-format", neutral=("auto",)),
+    *_rows("the role is assistant", "response-role", neutral=("assistant",)),
+    *_rows("every step is streamed", "stream-interval", neutral=_ONE),
+    *_rows("idle streams send nothing", "sse-keep-alive-interval", neutral=("0",)),
+    *_rows(_OUTPUT, "return-tokens-as-token-ids", "enable-force-include-usage", neutral=_OFF),
+    *_rows(_OUTPUT, "enable-prompt-tokens-details", "enable-per-request-metrics", neutral=_OFF),
+    *_rows(_OUTPUT, "enable-request-id-headers", "enable-server-load-tracking", neutral=_OFF),
+    *_rows(_OUTPUT, "enable-tokenizer-info-endpoint", "enable-scale-out", neutral=_OFF),
+    *_rows("this route is not served yet", "tokens-only", "enable-sleep-mode", "disable-web-ui"),
+    *_rows("unknown fields are ignored with a debug line", "strict-fields"),
+    *_rows("metrics need the key like every route", "public-metrics"),
+    *_rows("traces are not exported yet", "otlp-traces-endpoint", "collect-detailed-traces"),
+    *_rows("profiles are not taken yet", "profiler-config", "enable-layerwise-nvtx-tracing"),
+    *_rows(_LOG, "log-config-file", "uvicorn-log-level", "max-log-len", "enable-log-requests"),
+    *_rows(
+        _LOG, "enable-log-outputs", "enable-log-deltas", "disable-log-requests", "disable-log-stats"
+    ),
+    *_rows(_LOG, "disable-uvicorn-access-log", "disable-access-log-for-endpoints"),
+    *_rows("buckets are fixed", "custom-histogram-buckets", neutral=("{}",)),
+    *_rows("fixed limits apply", "h11-max-incomplete-event-size", "h11-max-header-count"),
+    *_rows("VLLM_HTTP_TIMEOUT_KEEP_ALIVE sets it", "http-timeout-keep-alive"),
+    *_rows("VLLM_ENGINE_READY_TIMEOUT_S sets it", "engine-ready-timeout-secs"),
+    *_rows("plug-ins are not loaded", "io-processor-plugin", "worker-cls", "worker-extension-cls"),
+    *_rows("this layer is configured by its own flags", "additional-config", "attention-backend"),
+)

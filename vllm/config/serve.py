@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `vllm serve` was asked for: flags and environment met, as frozen values.
+
+Owns which value goes to the engine, to the frontend and to the launcher, and the checks that need
+more than one flag. Must not know processes or sockets.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vllm import envs
+from vllm.config.engine import EngineConfig
+from vllm.config.model_source import ModelSource
+from vllm.errors import UsageError
+
+DEFAULT_RPC_PORT = 29550
+_ENGINE_FLAGS = {
+    "dtype": "dtype",
+    "kv_cache_dtype": "kv_cache_dtype",
+    "max_model_len": "max_model_len",
+    "max_num_seqs": "max_num_seqs",
+    "max_num_batched_tokens": "max_num_batched_tokens",
+    "max_logprobs": "max_logprobs",
+    "block_size": "block_size",
+    "kv_cache_memory_bytes": "kv_cache_memory",
+    "num_threads": "num_threads",
+    "seed": "seed",
+    "device": "device",
+    "load_format": "load_format",
+    "dequantize": "dequantize",
+}
+
+
+@dataclass(frozen=True)
+class HTTPConfig:
+    """Where to listen: a Unix socket at `uds`, else `host` and `port` (0: any free one)."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """What a frontend is told, by descriptor. Keys are named as other launchers of this protocol
+    do.
+
+    `model` is a path on this machine, `model_tag` MODEL as given; `chat_template` is a template's
+    text; `api_key` holds the accepted keys, none meaning that no key is asked for.
+    """
+
+    model: str
+    model_tag: str
+    served_model_name: tuple[str, ...]
+    api_key: tuple[str, ...] = field(default=(), repr=False)
+    chat_template: str | None = None
+    generation_config: str = "auto"
+    max_logprobs: int = 20
+    shutdown_timeout: float = 0.0
+    max_request_body_size: int = 32 << 20
+    http_timeout_keep_alive: int = 5
+    log_format: str = "text"
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object; unset values are left out."""
+        values = {**vars(self)}
+        values["served_model_name"] = list(self.served_model_name)
+        values["api_key"] = list(self.api_key)
+        return {key: value for key, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How many engines there are, and which of them are started here."""
+
+    size: int = 1
+    size_local: int = 1
+    start_rank: int = 0
+    address: str = "127.0.0.1"
+    rpc_port: int = DEFAULT_RPC_PORT
+    headless: bool = False
+
+    @property
+    def local_ranks(self) -> range:
+        return range(self.start_rank, self.start_rank + self.size_local)
+
+    @property
+    def has_remote_engines(self) -> bool:
+        return self.size_local < self.size
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Everything a start needs; `frontend` is unused when `parallel.headless`."""
+
+    http: HTTPConfig
+    frontend: FrontendConfig
+    engine: EngineConfig
+    parallel: ParallelConfig
+    ready_timeout: float
+
+
+def serve_config(arguments: argparse.Namespace, source: ModelSource) -> ServeConfig:
+    """Put flags, environment and the model that was found together. Raises UsageError."""
+    engine = _engine(arguments, source)
+    return ServeConfig(
+        http=HTTPConfig(arguments.host, arguments.port, arguments.uds),
+        frontend=_frontend(arguments, source, engine.max_logprobs),
+        engine=engine,
+        parallel=parallel_config(arguments),
+        ready_timeout=envs.VLLM_ENGINE_READY_TIMEOUT_S,
+    )
+
+
+def _engine(arguments: argparse.Namespace, source: ModelSource) -> EngineConfig:
+    given = {name: getattr(arguments, flag) for flag, name in _ENGINE_FLAGS.items()}
+    known = {name: value for name, value in given.items() if value is not None}
+    try:
+        return EngineConfig(
+            model=str(source.path), served_model_name=served_names(arguments, source)[0], **known
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def served_names(arguments: argparse.Namespace, source: ModelSource) -> tuple[str, ...]:
+    """The names clients may use."""
+    return tuple(arguments.served_model_name or (source.name,))
+
+
+def _frontend(
+    arguments: argparse.Namespace, source: ModelSource, max_logprobs: int
+) -> FrontendConfig:
+    body_size = arguments.max_request_body_size
+    return FrontendConfig(
+        model=str(source.path),
+        model_tag=source.name,
+        served_model_name=served_names(arguments, source),
+        api_key=api_keys(arguments),
+        chat_template=_template(arguments.chat_template),
+        generation_config=arguments.generation_config,
+        max_logprobs=max_logprobs,
+        shutdown_timeout=arguments.shutdown_timeout,
+        max_request_body_size=body_size or envs.VLLM_HTTP_MAX_REQUEST_BODY_SIZE,
+        http_timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        log_format=arguments.log_format,
+    )
+
+
+def api_keys(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Keys of the flag, the file and the environment together."""
+    keys = list(arguments.api_key or ())
+    if arguments.api_key_file:
+        keys += _key_file(Path(arguments.api_key_file))
+    if envs.VLLM_API_KEY:
+        keys.append(envs.VLLM_API_KEY)
+    if not all(keys):
+        raise UsageError("--api-key must not be empty")
+    return tuple(dict.fromkeys(keys))
+
+
+def _key_file(path: Path) -> list[str]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--api-key-file {path}: {getattr(error, 'strerror', error)}") from None
+    keys = [line.strip() for line in lines if line.strip()]
+    if not keys:
+        raise UsageError(f"--api-key-file {path} holds no key")
+    return keys
+
+
+def _template(given: str | None) -> str | None:
+    """A file's text; text with braces or line breaks is a template itself."""
+    if given is None or "{" in given or "\n" in given:
+        return given
+    try:
+        return Path(given).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--chat-template {given}: {getattr(error, 'strerror', error)}") from None
+
+
+def parallel_config(arguments: argparse.Namespace) -> ParallelConfig:
+    """How many engines, where. Raises UsageError for counts that do not fit together."""
+    size, start = arguments.data_parallel_size, arguments.data_parallel_start_rank
+    local = arguments.data_parallel_size_local
+    local = size - start if local is None else local
+    if start + local > size:
+        raise UsageError(
+            f"--data-parallel-start-rank {start} and --data-parallel-size-local {local} "
+            f"reach beyond --data-parallel-size {size}"
+        )
+    if arguments.headless and local < 1:
+        raise UsageError("--headless starts engines, but --data-parallel-size-local is 0")
+    if start and not arguments.headless:
+        raise UsageError(
+            "--data-parallel-start-rank needs --headless: rank 0 is the frontend's host"
+        )
+    port = arguments.data_parallel_rpc_port
+    return ParallelConfig(
+        size=size,
+        size_local=local,
+        start_rank=start,
+        address=arguments.data_parallel_address,
+        rpc_port=DEFAULT_RPC_PORT if port is None else port,
+        headless=arguments.headless,
+    )
