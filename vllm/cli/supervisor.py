@@ -161,7 +161,7 @@ class Supervisor:
             yield
         error = EngineStartError if what == "the engine" else FrontendStartError
         raise error(
-            f"{what} was not ready within {seconds:g} s; VLLM_ENGINE_READY_TIMEOUT_S sets this limit"
+            f"{what} was not ready within {seconds:g} s; VLLM_ENGINE_READY_TIMEOUT_S sets it"
         )
 
     # ---- supervise

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validated requests: what chat and completions have in common, and what each has of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from vllm.api_server import body
+from vllm.api_server.body import Member
+from vllm.api_server.errors import bad_field
+from vllm.api_server.fields import CHAT, COMPLETIONS, FIELDS, check_refused
+from vllm.api_server.limits import DEFAULT_MAX_TOKENS, MAX_CHOICES
+from vllm.logging import init_logger
+
+logger = init_logger(__name__)
+
+
+@dataclass
+class Request:
+    """A chat or completions request. `values` holds the fields the client gave, by name.
+
+    `logprobs` is the number of candidates per generated token, 0 for the sampled one alone, None
+    for none at all; `max_tokens` None means as many as fit.
+    """
+
+    values: dict[str, Any]
+    logprobs: int | None = None
+    max_tokens: int | None = None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field's value, or `default` where the client left it out."""
+        return self.values.get(name, default)
+
+    @property
+    def choices(self) -> int:
+        """Choices per prompt."""
+        return self.get("n", 1)
+
+    @property
+    def stream(self) -> bool:
+        return self.get("stream", False)
+
+    @property
+    def stream_options(self) -> dict[str, bool]:
+        return self.get("stream_options") or {}
+
+
+@dataclass
+class ChatRequest(Request):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    add_generation_prompt: bool = True
+
+
+@dataclass
+class CompletionRequest(Request):
+    """`POST /v1/completions`; the prompts are all texts or all token ids."""
+
+    prompts: list[str] | list[list[int]] = field(default_factory=list)
+
+
+@dataclass
+class TokenizeRequest:
+    """`POST /tokenize`: a text or a conversation."""
+
+    model: str | None
+    text: str | None
+    chat: ChatRequest | None
+    add_special_tokens: bool | None
+    return_token_strs: bool
+
+
+@dataclass
+class DetokenizeRequest:
+    """`POST /detokenize`."""
+
+    model: str | None
+    tokens: list[int]
+
+
+def _read(raw: bytes, route: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, member in body.read_members(raw):
+        row = FIELDS[route].get(name)
+        if row is None:
+            logger.debug("unknown field %.64r is ignored", name)
+        elif member.value is None:
+            continue
+        elif row.refused is not None:
+            check_refused(row, member)
+        elif row.read is not None:
+            values[name] = row.read(name, member)
+    return values
+
+
+def _check_common(request: Request) -> None:
+    """Checks that need more than one field."""
+    if "stream_options" in request.values and not request.stream:
+        raise bad_field(
+            "stream_options", "`stream_options` is only allowed together with `stream: true`."
+        )
+    if request.stream and "prompt_logprobs" in request.values:
+        raise bad_field(
+            "prompt_logprobs",
+            "`prompt_logprobs` is not served together with `stream: true`. Send the request "
+            "without streaming.",
+        )
+    least = request.get("min_tokens")
+    if least is not None and request.max_tokens is not None and least > request.max_tokens:
+        raise bad_field(
+            "min_tokens",
+            f"`min_tokens` ({least}) must not be above `max_tokens` ({request.max_tokens}).",
+        )
+
+
+def read_chat(raw: bytes) -> ChatRequest:
+    """Read and validate a chat request. Raises ApiError."""
+    values = _read(raw, CHAT)
+    if "messages" not in values:
+        raise bad_field("messages", "`messages` is missing: send a list of at least one message.")
+    top = values.get("top_logprobs")
+    if not values.get("logprobs") and top:
+        raise bad_field("top_logprobs", "`top_logprobs` needs `logprobs: true`.")
+    request = ChatRequest(
+        values,
+        logprobs=(top or 0) if values.get("logprobs") else None,
+        max_tokens=values.get("max_completion_tokens", values.get("max_tokens")),
+        messages=values["messages"],
+    )
+    _check_common(request)
+    request.add_generation_prompt = _generation_prompt(values)
+    return request
+
+
+def _generation_prompt(values: dict[str, Any]) -> bool:
+    """A message that is continued must not be followed by a new turn."""
+    continued = values.get("continue_final_message", False)
+    if continued and values.get("add_generation_prompt"):
+        raise bad_field(
+            "continue_final_message",
+            "`continue_final_message` and `add_generation_prompt` exclude each other: send "
+            "`add_generation_prompt: false`.",
+        )
+    return values.get("add_generation_prompt", not continued)
+
+
+def read_completion(raw: bytes) -> CompletionRequest:
+    """Read and validate a completions request. Raises ApiError."""
+    values = _read(raw, COMPLETIONS)
+    if "prompt" not in values:
+        raise bad_field(
+            "prompt", "`prompt` is missing: send a string, token ids, or a list of either."
+        )
+    request = CompletionRequest(
+        values,
+        logprobs=values.get("logprobs"),
+        max_tokens=values.get("max_tokens", DEFAULT_MAX_TOKENS),
+        prompts=values["prompt"],
+    )
+    _check_common(request)
+    total = len(request.prompts) * request.choices
+    if total > MAX_CHOICES:
+        raise bad_field(
+            "n",
+            f"{len(request.prompts)} prompts with `n` = {request.choices} are {total} choices; at "
+            f"most {MAX_CHOICES} are served at once.",
+        )
+    return request
+
+
+def read_tokenize(raw: bytes) -> TokenizeRequest:
+    """Read and validate a `/tokenize` request. Raises ApiError."""
+    members = body.read_members(raw)
+    strings = body.optional(members, "return_token_strs", body.boolean) or False
+    if body.optional(members, "messages", lambda _, member: member) is not None:
+        chat = read_chat(raw)
+        special = chat.get("add_special_tokens")
+        return TokenizeRequest(chat.get("model"), None, chat, special, strings)
+    text = body.optional(members, "prompt", body.text)
+    if text is None:
+        raise bad_field("prompt", "`prompt` is missing: send a string, or `messages`.")
+    return TokenizeRequest(
+        body.optional(members, "model", body.text),
+        text,
+        None,
+        body.optional(members, "add_special_tokens", body.boolean),
+        strings,
+    )
+
+
+def read_detokenize(raw: bytes) -> DetokenizeRequest:
+    """Read and validate a `/detokenize` request. Raises ApiError."""
+    members: list[tuple[str, Member]] = body.read_members(raw)
+    tokens = body.optional(members, "tokens", body.ids)
+    if tokens is None:
+        raise bad_field("tokens", "`tokens` is missing: send a list of token ids.")
+    return DetokenizeRequest(body.optional(members, "model", body.text), tokens)
