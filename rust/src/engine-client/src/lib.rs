@@ -1,3 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Placeholder crate root, replaced by its first real commit.
+//! The frontend's side of the boundary to the engine: ZMTP transport, MessagePack codec, handshake,
+//! routing over engines and liveness.
+//!
+//! The crate knows token ids, never text: templates, tokenizers and HTTP live elsewhere. One
+//! [`EngineClient`] per process owns the sockets; each shard (a current-thread runtime) takes a
+//! [`ShardClient`] from it, submits requests and polls [`OutputStream`]s. An engine step is decoded
+//! once and reaches a shard as one batch with one wake-up.
+
+pub mod balance;
+mod client;
+mod error;
+pub mod handshake;
+mod inbox;
+mod listener;
+pub mod protocol;
+mod request_id;
+mod shard;
+mod state;
+mod transport;
+mod utility;
+
+pub use client::{EngineClient, TransportConfig};
+pub use error::{ConnectError, EngineFailure, StreamError, SubmitError, UtilityError};
+pub use listener::Listener;
+pub use protocol::{
+    EngineCoreRequest, EngineError, EngineOutput, FinishReason, Logprobs, PrefillStats,
+    SamplingParams, StopReason, TokenLogprob,
+};
+pub use shard::{OutputStream, ShardClient};
+pub use state::{EngineHealth, EngineState, EngineStats, Health, Registration};
+
+/// Number of the wire: minor version of the vLLM release whose protocol both sides speak.
+///
+/// The supervisor compares it, with X.Y.Z of the release, to the Python package's.
+pub const WIRE_VERSION: u32 = 33;

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The process-wide handle: connecting, health, statistics, utility calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::try_join_all;
+use rmpv::Value;
+use tokio::sync::Notify;
+use zeromq::{SocketSend, ZmqMessage};
+
+use crate::error::{ConnectError, UtilityError};
+use crate::listener::Listener;
+use crate::protocol::{RequestType, UtilityRequest};
+use crate::shard::ShardClient;
+use crate::state::{EngineStats, Health, Registration, Shared};
+use crate::transport;
+use crate::utility::PendingCall;
+
+/// What a connection to engines needs to know.
+#[derive(Debug)]
+pub struct TransportConfig {
+    /// Socket that engines get requests from.
+    pub input: Listener,
+    /// Socket that engines send outputs to.
+    pub output: Listener,
+    /// First engine index.
+    pub engine_start_index: u32,
+    /// Number of engines.
+    pub engine_count: u32,
+    /// Index of this frontend among the engines' frontends.
+    pub client_index: u32,
+    /// Wait for a registration at most; restarted by each one.
+    pub ready_timeout: Duration,
+    /// Outputs of one stream that may wait for its reader; beyond it the stream is stopped.
+    pub stream_limit: usize,
+}
+
+impl TransportConfig {
+    /// One engine with index 0, ten minutes to get ready.
+    pub fn new(input: Listener, output: Listener) -> Self {
+        Self {
+            input,
+            output,
+            engine_start_index: 0,
+            engine_count: 1,
+            client_index: 0,
+            ready_timeout: Duration::from_secs(600),
+            stream_limit: 1 << 16,
+        }
+    }
+}
+
+/// The frontend's connection to its engines; cheap to clone. Its last clone closes the sockets.
+#[derive(Clone)]
+pub struct EngineClient(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    registration: Registration,
+    stop: Arc<Notify>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+    }
+}
+
+impl EngineClient {
+    /// Opens both sockets and waits until every engine has registered.
+    ///
+    /// The transport then runs on the runtime that called this: call it on shard 0's.
+    pub async fn connect(config: TransportConfig) -> Result<Self, ConnectError> {
+        let connection = transport::open(config).await?;
+        let registration = Registration::combine(connection.frames())?;
+        let stop = Arc::new(Notify::new());
+        let shared = connection.shared();
+        tokio::spawn(connection.run(stop.clone()));
+        Ok(Self(Arc::new(Handle {
+            shared,
+            registration,
+            stop,
+        })))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    /// Sizes of the engines together, as registered at start-up.
+    pub fn registration(&self) -> &Registration {
+        &self.0.registration
+    }
+
+    /// Which engines take requests, and why the others don't.
+    pub fn health(&self) -> Health {
+        self.shared().health()
+    }
+
+    /// Gauges and counters of every engine.
+    pub fn stats(&self) -> Vec<EngineStats> {
+        self.shared().stats()
+    }
+
+    /// A shard's client. Call it on the shard's own thread, inside its `LocalSet`.
+    pub fn shard(&self) -> ShardClient {
+        ShardClient::start(self.clone())
+    }
+
+    /// Ends all streams and refuses new requests.
+    pub fn shutdown(&self) {
+        self.shared().close();
+    }
+
+    /// Calls a method on every engine that takes calls and waits for all replies.
+    pub async fn utility(
+        &self,
+        method: &str,
+        args: Vec<Value>,
+        timeout: Duration,
+    ) -> Result<Vec<Value>, UtilityError> {
+        let shared = self.shared();
+        let alive = (0..shared.engines.len()).filter(|at| shared.engines[*at].is_alive());
+        let calls: Vec<_> = alive
+            .map(|at| {
+                wait(
+                    shared,
+                    start_call(shared, at, method, &args),
+                    method,
+                    timeout,
+                )
+            })
+            .collect();
+        if calls.is_empty() {
+            return Err(UtilityError::NoEngine {
+                method: method.to_owned(),
+            });
+        }
+        try_join_all(calls).await
+    }
+}
+
+/// Sends a call; a send that fails shows as an engine that is gone.
+pub(crate) fn start_call<'a>(
+    shared: &'a Shared,
+    engine: usize,
+    method: &str,
+    args: &[Value],
+) -> PendingCall<'a> {
+    let call = shared.calls.begin(engine);
+    let request = UtilityRequest {
+        client_index: shared.client_index,
+        call_id: i128::from(call.call_id),
+        method: method.to_owned(),
+        args: args.to_vec(),
+    };
+    let mut message = ZmqMessage::from(shared.engines[engine].identity.clone());
+    message.push_back(RequestType::Utility.frame());
+    message.push_back(request.encode().into());
+    let sent = shared.router.clone().send(message).now_or_never();
+    if !matches!(sent, Some(Ok(()))) {
+        shared.calls.drop_call(call.call_id);
+    }
+    call
+}
+
+async fn wait(
+    shared: &Shared,
+    mut call: PendingCall<'_>,
+    method: &str,
+    timeout: Duration,
+) -> Result<Value, UtilityError> {
+    let index = shared.engines[call.engine].index;
+    let method = || method.to_owned();
+    match tokio::time::timeout(timeout, &mut call.reply).await {
+        Err(_) => Err(UtilityError::Timeout {
+            method: method(),
+            index,
+            timeout,
+        }),
+        Ok(Err(_)) => Err(UtilityError::EngineGone {
+            method: method(),
+            index,
+        }),
+        Ok(Ok(Ok(value))) => Ok(value),
+        Ok(Ok(Err(message))) => Err(UtilityError::Failed {
+            method: method(),
+            index,
+            message,
+        }),
+    }
+}

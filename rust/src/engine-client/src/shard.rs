@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A shard's end: submitting requests and reading their streams, on one thread without locks.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use slab::Slab;
+use zeromq::{SocketSend, ZmqMessage};
+
+use crate::client::EngineClient;
+use crate::error::{StreamError, SubmitError};
+use crate::inbox::{Inbox, Routed, ShardEvent};
+use crate::protocol::{EngineCoreRequest, EngineOutput, RequestType};
+use crate::request_id::{MAX_SLOTS, RequestKey};
+use crate::state::Shared;
+
+/// Submits requests from one shard. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct ShardClient(Rc<Shard>);
+
+struct Shard {
+    client: EngineClient,
+    number: u8,
+    inbox: Arc<Inbox>,
+    table: RefCell<Table>,
+    /// Requests to stop, by engine position; one ABORT per engine and turn of the loop.
+    aborts: RefCell<Vec<(usize, String)>>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: Slab<Entry>,
+    generation: u32,
+}
+
+struct Entry {
+    generation: u32,
+    engine: usize,
+    epoch: u32,
+    pending: Vec<EngineOutput>,
+    error: Option<StreamError>,
+    /// The engine has ended it: nothing to abort.
+    finished: bool,
+    waker: Option<Waker>,
+}
+
+impl Entry {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl ShardClient {
+    /// Registers a shard and starts its pump on the current `LocalSet`.
+    pub(crate) fn start(client: EngineClient) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        let number = client.shared().add_shard(inbox.clone());
+        let shard = Rc::new(Shard {
+            client,
+            number: number.expect("at most 256 shards: one per CPU core"),
+            inbox: inbox.clone(),
+            table: RefCell::default(),
+            aborts: RefCell::default(),
+        });
+        tokio::task::spawn_local(pump(Rc::downgrade(&shard), inbox));
+        Self(shard)
+    }
+
+    /// The client this shard belongs to.
+    pub fn client(&self) -> &EngineClient {
+        &self.0.client
+    }
+
+    /// Sends a request to the least loaded engine (or the one it names) and returns its stream.
+    ///
+    /// Fills `request_id` and `client_index`. Parameters that an engine would refuse are refused
+    /// here, because some engines don't survive them.
+    pub fn submit(&self, mut request: EngineCoreRequest) -> Result<OutputStream, SubmitError> {
+        if let Some(params) = &request.sampling_params {
+            params.validate()?;
+        }
+        let shared = self.0.client.shared();
+        let engine = shared.route(request.data_parallel_rank)?;
+        let stream = self.0.open(engine)?;
+        request.request_id = stream.request_id();
+        request.client_index = shared.client_index;
+        if self.0.send(engine, RequestType::Add, request.encode()) {
+            return Ok(stream);
+        }
+        self.0.table.borrow_mut().entries[stream.slot].finished = true;
+        shared.engines[engine].release();
+        Err(SubmitError::Backlog {
+            index: shared.engines[engine].index,
+        })
+    }
+
+    /// Streams that are open on this shard.
+    pub fn open_streams(&self) -> usize {
+        self.0.table.borrow().entries.len()
+    }
+}
+
+impl Shard {
+    fn shared(&self) -> &Shared {
+        self.client.shared()
+    }
+
+    fn open(self: &Rc<Self>, engine: usize) -> Result<OutputStream, SubmitError> {
+        let mut table = self.table.borrow_mut();
+        if table.entries.len() >= MAX_SLOTS {
+            return Err(SubmitError::TooManyRequests { limit: MAX_SLOTS });
+        }
+        table.generation = table.generation.wrapping_add(1);
+        let generation = table.generation;
+        let slot = table.entries.insert(Entry {
+            generation,
+            engine,
+            epoch: self.shared().engines[engine].epoch(),
+            pending: Vec::new(),
+            error: None,
+            finished: false,
+            waker: None,
+        });
+        self.shared().engines[engine].admit();
+        Ok(OutputStream {
+            shard: self.clone(),
+            slot,
+            generation,
+        })
+    }
+
+    /// Queues a message to an engine; false when its queue is full or it is gone.
+    fn send(&self, engine: usize, kind: RequestType, payload: Vec<Bytes>) -> bool {
+        let mut message = ZmqMessage::from(self.shared().engines[engine].identity.clone());
+        message.push_back(kind.frame());
+        payload
+            .into_iter()
+            .for_each(|frame| message.push_back(frame));
+        // Entering the peer's queue completes at once unless the queue is full.
+        let sent = self.shared().router.clone().send(message).now_or_never();
+        matches!(sent, Some(Ok(())))
+    }
+
+    fn deliver(&self, outputs: &mut Vec<Routed>) {
+        let mut table = self.table.borrow_mut();
+        for routed in outputs.drain(..) {
+            let Some(entry) = table.entries.get_mut(routed.slot as usize) else {
+                continue;
+            };
+            if entry.generation == routed.generation && !entry.finished && entry.error.is_none() {
+                self.deliver_one(entry, routed);
+            }
+        }
+    }
+
+    fn deliver_one(&self, entry: &mut Entry, routed: Routed) {
+        let limit = self.shared().stream_limit;
+        match routed.item {
+            Ok(output) => {
+                if output.finish.is_some() {
+                    self.finish(entry);
+                }
+                entry.pending.push(output);
+                if entry.pending.len() > limit {
+                    self.fail(entry, routed.slot, StreamError::SlowReader { limit });
+                }
+            }
+            Err(error) => self.fail(entry, routed.slot, error),
+        }
+        entry.wake();
+    }
+
+    fn finish(&self, entry: &mut Entry) {
+        entry.finished = true;
+        self.shared().engines[entry.engine].release();
+    }
+
+    /// Ends a stream from this side; the engine is told to stop.
+    fn fail(&self, entry: &mut Entry, slot: u32, error: StreamError) {
+        entry.error = Some(error);
+        if !entry.finished {
+            self.finish(entry);
+            let key = self.key(slot, entry.generation);
+            self.abort(entry.engine, self.shared().nonce.id(key));
+        }
+    }
+
+    fn key(&self, slot: u32, generation: u32) -> RequestKey {
+        RequestKey {
+            shard: self.number,
+            slot,
+            generation,
+        }
+    }
+
+    fn apply(&self, event: ShardEvent) {
+        let mut table = self.table.borrow_mut();
+        for (_, entry) in table
+            .entries
+            .iter_mut()
+            .filter(|(_, entry)| !entry.finished)
+        {
+            let error = match &event {
+                ShardEvent::EngineFailed {
+                    engine,
+                    epoch,
+                    error,
+                } if *engine == entry.engine && entry.epoch <= *epoch => error,
+                ShardEvent::FailAll(error) => error,
+                ShardEvent::EngineFailed { .. } => continue,
+            };
+            entry.error = Some(error.clone());
+            self.finish(entry);
+            entry.wake();
+        }
+    }
+
+    fn abort(&self, engine: usize, request_id: String) {
+        let mut aborts = self.aborts.borrow_mut();
+        aborts.push((engine, request_id));
+        if aborts.len() == 1 {
+            self.inbox.kick();
+        }
+    }
+
+    fn flush_aborts(&self) {
+        let mut aborts = self.aborts.take();
+        aborts.sort_by_key(|(engine, _)| *engine);
+        for batch in aborts.chunk_by(|a, b| a.0 == b.0) {
+            let ids = batch.iter().map(|(_, id)| id.as_str());
+            let payload = crate::protocol::abort_payload(ids);
+            if !self.send(batch[0].0, RequestType::Abort, vec![payload.into()]) {
+                tracing::debug!(
+                    requests = batch.len(),
+                    "aborts not sent: the engine is gone"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.flush_aborts();
+        // The pump holds no strong reference: wake it to let it end.
+        self.inbox.kick();
+    }
+}
+
+/// Moves batches from the inbox to the streams, for as long as the shard lives.
+async fn pump(shard: Weak<Shard>, inbox: Arc<Inbox>) {
+    let (mut outputs, mut events) = (Vec::new(), Vec::new());
+    loop {
+        poll_fn(|cx| inbox.poll_take(cx, &mut outputs, &mut events)).await;
+        let Some(shard) = shard.upgrade() else { return };
+        shard.deliver(&mut outputs);
+        events.drain(..).for_each(|event| shard.apply(event));
+        shard.flush_aborts();
+    }
+}
+
+/// The outputs of one request. Dropping it stops the request in the engine, unless it has ended.
+pub struct OutputStream {
+    shard: Rc<Shard>,
+    slot: usize,
+    generation: u32,
+}
+
+impl OutputStream {
+    /// The internal id, for logs.
+    pub fn request_id(&self) -> String {
+        let key = self.shard.key(self.slot as u32, self.generation);
+        self.shard.shared().nonce.id(key)
+    }
+
+    /// Index of the engine that works on it.
+    pub fn engine_index(&self) -> u32 {
+        let engine = self.shard.table.borrow().entries[self.slot].engine;
+        self.shard.shared().engines[engine].index
+    }
+
+    /// Appends all outputs that have arrived to `out`.
+    ///
+    /// Pending when there are none. After the output whose `finish` is set there is nothing more:
+    /// further polls are ready and append nothing. An error comes after the outputs before it.
+    pub fn poll_outputs(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<EngineOutput>,
+    ) -> Poll<Result<(), StreamError>> {
+        let mut table = self.shard.table.borrow_mut();
+        let entry = &mut table.entries[self.slot];
+        if !entry.pending.is_empty() {
+            take_pending(&mut entry.pending, out);
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = &entry.error {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if entry.finished {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut entry.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Waits for outputs; empty after the end.
+    pub async fn next_batch(&mut self) -> Result<Vec<EngineOutput>, StreamError> {
+        let mut out = Vec::new();
+        poll_fn(|cx| self.poll_outputs(cx, &mut out)).await?;
+        Ok(out)
+    }
+}
+
+/// Moves outputs over; an empty target swaps vectors, which copies nothing and keeps capacity.
+fn take_pending(pending: &mut Vec<EngineOutput>, out: &mut Vec<EngineOutput>) {
+    if out.is_empty() {
+        std::mem::swap(pending, out);
+    } else {
+        out.append(pending);
+    }
+}
+
+impl Drop for OutputStream {
+    fn drop(&mut self) {
+        let entry = self.shard.table.borrow_mut().entries.remove(self.slot);
+        if !entry.finished {
+            self.shard.shared().engines[entry.engine].release();
+            let key = self.shard.key(self.slot as u32, self.generation);
+            self.shard
+                .abort(entry.engine, self.shard.shared().nonce.id(key));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Calls in flight, by id.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rmpv::Value;
+use tokio::sync::oneshot;
+
+use crate::protocol::UtilityOutput;
+
+type Reply = Result<Value, String>;
+
+#[derive(Debug, Default)]
+pub(crate) struct UtilityCalls {
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, (usize, oneshot::Sender<Reply>)>>,
+}
+
+/// A call whose entry goes away with it, answered or not.
+pub(crate) struct PendingCall<'a> {
+    calls: &'a UtilityCalls,
+    pub(crate) call_id: u64,
+    pub(crate) engine: usize,
+    pub(crate) reply: oneshot::Receiver<Reply>,
+}
+
+impl Drop for PendingCall<'_> {
+    fn drop(&mut self) {
+        self.calls.take(self.call_id);
+    }
+}
+
+impl UtilityCalls {
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&mut HashMap<u64, (usize, oneshot::Sender<Reply>)>) -> T,
+    ) -> T {
+        act(&mut self
+            .waiting
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Registers a call to an engine (by position).
+    pub(crate) fn begin(&self, engine: usize) -> PendingCall<'_> {
+        let call_id = 1 + self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, reply) = oneshot::channel();
+        self.with(|waiting| waiting.insert(call_id, (engine, sender)));
+        PendingCall {
+            calls: self,
+            call_id,
+            engine,
+            reply,
+        }
+    }
+
+    fn take(&self, call_id: u64) -> Option<oneshot::Sender<Reply>> {
+        self.with(|waiting| waiting.remove(&call_id))
+            .map(|(_, sender)| sender)
+    }
+
+    /// Delivers a reply; late and unsolicited ones are dropped.
+    pub(crate) fn answer(&self, output: UtilityOutput) {
+        let sender = u64::try_from(output.call_id)
+            .ok()
+            .and_then(|call_id| self.take(call_id));
+        match sender {
+            Some(sender) => drop(sender.send(output.result)),
+            None => tracing::debug!(call_id = %output.call_id, "a utility reply nobody waits for"),
+        }
+    }
+
+    /// Ends a call that could not be sent.
+    pub(crate) fn drop_call(&self, call_id: u64) {
+        drop(self.take(call_id));
+    }
+
+    /// Ends all calls to an engine that is gone.
+    pub(crate) fn drop_engine(&self, engine: usize) {
+        self.with(|waiting| waiting.retain(|_, (at, _)| *at != engine));
+    }
+}
