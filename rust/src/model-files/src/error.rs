@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Why a model could not be opened. Every message names the file, the fault and the remedy.
+//! Why a model could not be opened. Every message names the file, the fault and the remedy; the cause is part of the
+//! message, so there is no chain of sources to print after it.
 
 use std::path::PathBuf;
 
@@ -17,13 +18,12 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file could not be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {cause}")]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system answered.
-        #[source]
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file that the model needs is absent.
     #[error("{path}: missing; {remedy}")]
@@ -40,6 +40,14 @@ pub enum Error {
         path: PathBuf,
         /// Position and kind of the fault.
         reason: String,
+    },
+    /// The file is not GGUF, is cut short, or breaks the format.
+    #[error("{path}: {cause}")]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        cause: crate::GgufError,
     },
     /// The tokenizer inside a GGUF file is of a kind that is not supported.
     #[error("{path}: tokenizer not supported: {reason}")]

@@ -8,10 +8,18 @@
 //!
 //! Must not know: how text is encoded, how templates are rendered, what a request is, what a tensor holds.
 
+mod directory;
 mod error;
+mod gguf;
+mod gguf_tokenizer;
+#[cfg(test)]
+mod gguf_writer;
+mod open;
+mod pre_tokenizers;
 mod types;
 
 pub use error::Error;
+pub use gguf::GgufError;
 pub use types::{
     ChatTemplates, GenerationDefaults, ModelFiles, ModelFormat, SpecialToken, SpecialTokens,
 };

@@ -91,12 +91,3 @@ pub struct GenerationDefaults {
     /// Upper limit of new tokens.
     pub max_new_tokens: Option<u64>,
 }
-
-impl ModelFiles {
-    /// Opens a Hugging Face directory or a GGUF file. Reads metadata only, never weights.
-    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, crate::Error> {
-        Err(crate::Error::NotAModel {
-            path: path.as_ref().to_owned(),
-        })
-    }
-}
