@@ -148,6 +148,13 @@ struct Entry {
     elements: Option<(Kind, usize)>,
 }
 
+/// The bytes of an array's elements.
+struct Array<'a> {
+    bytes: &'a [u8],
+    kind: Kind,
+    count: usize,
+}
+
 /// The metadata of an open GGUF file.
 pub(crate) struct Gguf {
     map: Mmap,
@@ -196,7 +203,7 @@ impl Gguf {
     /// The strings of an array, each checked for UTF-8 as it is read.
     pub(crate) fn strings(&self, key: &str) -> Result<Option<Strings<'_>>, GgufError> {
         let array = self.array(key, "an array of strings", |kind| kind == Kind::String)?;
-        Ok(array.map(|(bytes, _, count)| Strings {
+        Ok(array.map(|Array { bytes, count, .. }| Strings {
             key: key.to_owned(),
             bytes,
             left: count,
@@ -209,7 +216,7 @@ impl Gguf {
     pub(crate) fn integers(&self, key: &str) -> Result<Option<Vec<i64>>, GgufError> {
         let is_integer = |kind| integer(kind, &[0; 8]).is_some();
         let array = self.array(key, "an array of integers", is_integer)?;
-        Ok(array.map(|(bytes, kind, _)| {
+        Ok(array.map(|Array { bytes, kind, .. }| {
             let width = kind.width().unwrap_or(1) as usize;
             bytes
                 .chunks_exact(width)
@@ -221,7 +228,7 @@ impl Gguf {
     /// The 32-bit floats of an array.
     pub(crate) fn floats(&self, key: &str) -> Result<Option<Vec<f32>>, GgufError> {
         let array = self.array(key, "an array of floats", |kind| kind == Kind::F32)?;
-        Ok(array.map(|(bytes, _, _)| {
+        Ok(array.map(|Array { bytes, .. }| {
             bytes
                 .as_chunks::<4>()
                 .0
@@ -259,13 +266,14 @@ impl Gguf {
         key: &str,
         expected: &'static str,
         accepts: impl FnOnce(Kind) -> bool,
-    ) -> Result<Option<(&[u8], Kind, usize)>, GgufError> {
+    ) -> Result<Option<Array<'_>>, GgufError> {
         let Some(entry) = self.entries.get(key) else {
             return Ok(None);
         };
         match entry.elements {
             Some((kind, count)) if accepts(kind) => {
-                Ok(Some((&self.map[entry.bytes.clone()], kind, count)))
+                let bytes = &self.map[entry.bytes.clone()];
+                Ok(Some(Array { bytes, kind, count }))
             }
             _ => Err(wrong_type(key, entry.kind, expected)),
         }
