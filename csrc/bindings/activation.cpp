@@ -17,7 +17,9 @@ void silu_and_mul(const Tensor& out, const Tensor& x) {
   ops::silu_and_mul(rows_of(out), const_rows_of(x), x.size(0), x.size(1) / 2);
 }
 
-STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) { m.impl("silu_and_mul", TORCH_BOX(&silu_and_mul)); }
+STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {
+  m.impl("silu_and_mul", TORCH_BOX(&silu_and_mul));
+}
 
 }  // namespace
 }  // namespace vllm_kernels

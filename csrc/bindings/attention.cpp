@@ -63,10 +63,17 @@ void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
   check_plain(check, query_start_loc, "query_start_loc", ScalarType::Int, {seq_lens.size(0) + 1});
   check_plain(check, block_tables, "block_tables", ScalarType::Int, {seq_lens.size(0), -1});
   check_sequences(check, block_tables, seq_lens, query_start_loc, q.size(0), k_cache);
-  const AttentionArgs args{rows_of(out), const_rows_of(q), k_cache.const_data_ptr(),
-                           v_cache.const_data_ptr(), dense_type(k_cache),
-                           data_of<int32_t>(block_tables), block_tables.size(1),
-                           q.size(1) / head_dim, kv_heads, k_cache.size(2), head_dim,
+  const AttentionArgs args{rows_of(out),
+                           const_rows_of(q),
+                           k_cache.const_data_ptr(),
+                           v_cache.const_data_ptr(),
+                           dense_type(k_cache),
+                           data_of<int32_t>(block_tables),
+                           block_tables.size(1),
+                           q.size(1) / head_dim,
+                           kv_heads,
+                           k_cache.size(2),
+                           head_dim,
                            static_cast<float>(scale)};
   ops::paged_attention(args, data_of<int32_t>(seq_lens), data_of<int32_t>(query_start_loc),
                        seq_lens.size(0));

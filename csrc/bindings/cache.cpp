@@ -37,8 +37,12 @@ void kv_write(const Tensor& k, const Tensor& v, const Tensor& k_cache, const Ten
   check.shape(k, "k", {tokens, heads * head_dim});
   check.shape(v, "v", {tokens, heads * head_dim});
   check_slots(check, slot_mapping, blocks * block_size);
-  const ops::KvWrite args{k_cache.mutable_data_ptr(), v_cache.mutable_data_ptr(),
-                          dense_type(k_cache), heads, block_size, head_dim};
+  const ops::KvWrite args{k_cache.mutable_data_ptr(),
+                          v_cache.mutable_data_ptr(),
+                          dense_type(k_cache),
+                          heads,
+                          block_size,
+                          head_dim};
   ops::kv_write(args, const_rows_of(k), const_rows_of(v), data_of<int64_t>(slot_mapping), tokens);
 }
 

@@ -50,8 +50,7 @@ class Check {
   void shape(const Tensor& t, const char* name, std::initializer_list<int64_t> expected) const {
     bool ok = t.dim() == static_cast<int64_t>(expected.size());
     int64_t d = 0;
-    for (int64_t size : expected)
-      ok = ok && (size < 0 || t.size(d) == size), ++d;
+    for (int64_t size : expected) ok = ok && (size < 0 || t.size(d) == size), ++d;
     if (!ok) require(false, name, " has shape ", sizes_text(t), ", expected ", list_text(expected));
   }
 
@@ -63,8 +62,8 @@ class Check {
   // Two dimensions, elements of a row adjacent, rows at any distance that keeps them apart.
   void rows(const Tensor& t, const char* name) const {
     require(t.dim() == 2, name, " has shape ", sizes_text(t), ", expected two dimensions");
-    const bool ok = (t.size(1) <= 1 || t.stride(1) == 1) &&
-                    (t.size(0) <= 1 || t.stride(0) >= t.size(1));
+    const bool ok =
+        (t.size(1) <= 1 || t.stride(1) == 1) && (t.size(0) <= 1 || t.stride(0) >= t.size(1));
     require(ok, name, " must have adjacent elements in each row, but has shape ", sizes_text(t),
             " and strides ", strides_text(t));
   }
@@ -114,8 +113,10 @@ class Check {
     const char* separator = "";
     for (int64_t size : sizes) {
       text << separator;
-      if (size < 0) text << "any";
-      else text << size;
+      if (size < 0)
+        text << "any";
+      else
+        text << size;
       separator = ", ";
     }
     return text.str() + "]";

@@ -18,8 +18,8 @@ void check_heads(const Check& check, const Tensor& t, const char* name, int64_t 
 void check_positions(const Check& check, const Tensor& positions, int64_t limit) {
   const int64_t* p = data_of<int64_t>(positions);
   for (int64_t i = 0; i < positions.size(0); ++i)
-    check.require(p[i] >= 0 && p[i] < limit, "positions[", i, "] is ", p[i],
-                  ", expected 0 to ", limit - 1, " (rows of cos_sin_cache)");
+    check.require(p[i] >= 0 && p[i] < limit, "positions[", i, "] is ", p[i], ", expected 0 to ",
+                  limit - 1, " (rows of cos_sin_cache)");
 }
 
 void rotary_embedding(const Tensor& positions, const Tensor& q, const Tensor& k, int64_t head_dim,
@@ -35,8 +35,8 @@ void rotary_embedding(const Tensor& positions, const Tensor& q, const Tensor& k,
                 Check::sizes_text(cos_sin_cache), ", its second size must be even and at most ",
                 "head_dim ", head_dim);
   check_positions(check, positions, cos_sin_cache.size(0));
-  const ops::Rotary args{data_of<int64_t>(positions), positions.size(0),
-                         head_dim, data_of<float>(cos_sin_cache), rot_dim, is_neox};
+  const ops::Rotary args{data_of<int64_t>(positions),   positions.size(0), head_dim,
+                         data_of<float>(cos_sin_cache), rot_dim,           is_neox};
   ops::rotary_embedding(args, rows_of(q), q.size(1) / head_dim, rows_of(k), k.size(1) / head_dim);
 }
 

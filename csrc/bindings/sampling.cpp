@@ -67,9 +67,9 @@ void apply_penalties(const Tensor& logits, const Tensor& token_ids, const Tensor
   check_plain(check, presence, "presence", ScalarType::Float, {rows});
   check_ids(check, token_ids, 0, logits.size(1), "token_ids");
   check_offsets(check, row_offsets, token_ids.size(0));
-  const ops::Penalties args{data_of<int64_t>(token_ids),   data_of<int32_t>(output_counts),
-                            data_of<bool>(in_prompt),      data_of<int64_t>(row_offsets),
-                            data_of<float>(repetition),    data_of<float>(frequency),
+  const ops::Penalties args{data_of<int64_t>(token_ids), data_of<int32_t>(output_counts),
+                            data_of<bool>(in_prompt),    data_of<int64_t>(row_offsets),
+                            data_of<float>(repetition),  data_of<float>(frequency),
                             data_of<float>(presence)};
   ops::apply_penalties(args, rows_of(logits), rows);
 }

@@ -26,7 +26,8 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
   m.def("argmax(Tensor(a!) out, Tensor logits) -> ()");
   m.def("apply_logit_bias(Tensor(a!) logits, Tensor rows, Tensor token_ids, Tensor bias) -> ()");
   m.def(
-      "apply_penalties(Tensor(a!) logits, Tensor token_ids, Tensor output_counts, Tensor in_prompt, "
+      "apply_penalties(Tensor(a!) logits, Tensor token_ids, Tensor output_counts, Tensor "
+      "in_prompt, "
       "Tensor row_offsets, Tensor repetition, Tensor frequency, Tensor presence) -> ()");
   m.def(
       "token_logprobs_and_ranks(Tensor(a!) logprobs, Tensor(b!) ranks, Tensor logits, "

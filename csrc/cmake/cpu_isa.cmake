@@ -9,8 +9,9 @@
 include(CheckCXXCompilerFlag)
 
 set(VLLM_AVX2_FLAGS -mavx2 -mfma -mf16c)
+# gcc 12 warns inside its own intrinsics header (_mm512_undefined_*), hence the last flags.
 set(VLLM_AVX512_FLAGS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16
-  -mavx2 -mfma -mf16c -mprefer-vector-width=512)
+  -mavx2 -mfma -mf16c -mprefer-vector-width=512 -Wno-maybe-uninitialized -Wno-uninitialized)
 
 function(_vllm_add_isa target isa)
   cmake_parse_arguments(ARG "" "" "SOURCES;FLAGS" ${ARGN})

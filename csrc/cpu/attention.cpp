@@ -22,7 +22,8 @@ std::vector<AttentionItem> cut(const AttentionArgs& a, const KernelTable& table,
     const int64_t computed = seq_lens[s] - tokens;  // positions before this step
     for (int64_t t = 0; t < tokens; t += table.attention_tokens)
       for (int64_t h = 0; h < a.kv_heads; ++h)
-        items.push_back({s, start + t, std::min(table.attention_tokens, tokens - t), computed + t, h});
+        items.push_back(
+            {s, start + t, std::min(table.attention_tokens, tokens - t), computed + t, h});
   }
   const auto cost = [](const AttentionItem& i) { return (i.position + i.tokens) * i.tokens; };
   std::stable_sort(items.begin(), items.end(), [&](const AttentionItem& x, const AttentionItem& y) {
@@ -39,8 +40,7 @@ constexpr int64_t kMinPairs = 64;
 void paged_attention(const AttentionArgs& a, const int32_t* seq_lens, const int32_t* query_start,
                      int64_t sequences) {
   const KernelTable& best = kernels();
-  const KernelTable& table =
-      a.head_dim <= best.attention_max_head_dim ? best : scalar::kernel_table();
+  const KernelTable& table = best.attention_takes(a.head_dim) ? best : scalar::kernel_table();
   const std::vector<AttentionItem> items = cut(a, table, seq_lens, query_start, sequences);
   if (items.empty()) return;
   const int64_t longest = items[0].position + items[0].tokens;

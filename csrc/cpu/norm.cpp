@@ -21,7 +21,8 @@ int64_t row_grain(int64_t rows, int64_t width) {
 void rms_norm(Rows out, ConstRows x, const float* weight, int64_t rows, int64_t hidden, float eps) {
   const auto kernel = kernels().rms_norm;
   parallel_for(rows, row_grain(rows, hidden), [&](int64_t begin, int64_t end) {
-    kernel({out.row(begin), out.stride}, {x.row(begin), x.stride}, weight, end - begin, hidden, eps);
+    kernel({out.row(begin), out.stride}, {x.row(begin), x.stride}, weight, end - begin, hidden,
+           eps);
   });
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The CPU ops as functions of pointers and sizes: what bindings call. Owns the split of each op over
-// threads and its scratch memory; knows no framework. Arguments have been checked by the caller.
+// The CPU ops as functions of pointers and sizes: what bindings call. Owns the split of each op
+// over threads and its scratch memory; knows no framework. Arguments have been checked by the
+// caller.
 
 #pragma once
 

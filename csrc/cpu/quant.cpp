@@ -27,7 +27,8 @@ uint16_t exact_f16(float f) {
   const float magnitude = std::fabs(f);
   if (magnitude < 6.103515625e-05f)  // 2^-14: subnormal, in units of 2^-24
     return static_cast<uint16_t>(sign | static_cast<uint16_t>(magnitude * 16777216.0f));
-  return static_cast<uint16_t>(sign | ((((bits >> 23) & 0xffu) - 112u) << 10) | ((bits >> 13) & 0x3ffu));
+  return static_cast<uint16_t>(sign | ((((bits >> 23) & 0xffu) - 112u) << 10) |
+                               ((bits >> 13) & 0x3ffu));
 }
 
 uint16_t q4_0_minimum(uint16_t d, int64_t row, int64_t block) {
@@ -58,7 +59,8 @@ void pack_block(uint8_t* tile, const uint8_t* block, int64_t qtype, int64_t r, i
   for (int64_t c = 0; c < 16; ++c) tile[c / 4 * 64 + r * 4 + c % 4] = nibbles[c];
 }
 
-void pack_group(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k, int64_t g) {
+void pack_group(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k,
+                int64_t g) {
   const int64_t tiles = k / kBlock, bytes = block_bytes(qtype);
   uint8_t* first = packed + g * tiles * tile_bytes(qtype);
   memset(first, 0, static_cast<size_t>(tiles * tile_bytes(qtype)));
@@ -107,7 +109,8 @@ void quantize_activations(QuantLinearArgs& a) {
 void dequantize_block(float* out, const uint8_t* block, int64_t qtype) {
   const float d = f16_to_f32(load_u16(block));
   if (qtype == kQ8_0) {
-    for (int64_t c = 0; c < kBlock; ++c) out[c] = d * static_cast<float>(static_cast<int8_t>(block[2 + c]));
+    for (int64_t c = 0; c < kBlock; ++c)
+      out[c] = d * static_cast<float>(static_cast<int8_t>(block[2 + c]));
     return;
   }
   const float min = qtype == kQ4_1 ? f16_to_f32(load_u16(block + 2)) : -8.0f * d;
@@ -125,7 +128,8 @@ int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k) {
 }
 
 void quant_repack(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k) {
-  for (int64_t g = 0; g < (n + kTileRows - 1) / kTileRows; ++g) pack_group(packed, raw, qtype, n, k, g);
+  for (int64_t g = 0; g < (n + kTileRows - 1) / kTileRows; ++g)
+    pack_group(packed, raw, qtype, n, k, g);
 }
 
 void quant_linear(QuantLinearArgs a) {
@@ -167,7 +171,8 @@ void embedding_dense(float* out, const int64_t* ids, int64_t rows, const void* t
   const int64_t row_bytes = hidden * dtype_bytes(dtype);
   parallel_for(rows, balanced_grain(rows, 16), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      load(out + r * hidden, static_cast<const uint8_t*>(table) + ids[r] * row_bytes, dtype, hidden);
+      load(out + r * hidden, static_cast<const uint8_t*>(table) + ids[r] * row_bytes, dtype,
+           hidden);
   });
 }
 

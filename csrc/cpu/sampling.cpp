@@ -60,6 +60,9 @@ std::vector<Candidate> best(const float* row, int64_t vocab, int64_t k) {
   return heap;
 }
 
+// Temperatures below this are greedy: dividing by them would leave f32.
+constexpr float kGreedyBelow = 1e-5f;
+
 struct RowSampling {
   float temperature;
   int64_t top_k;
@@ -68,8 +71,8 @@ struct RowSampling {
   double uniform;
 };
 
-// All tokens whose weight exp((logit - max) / temperature) reaches the floor min_p sets, in order of
-// ids; weights are relative to the most likely token, so the floor is min_p itself.
+// All tokens whose weight exp((logit - max) / temperature) reaches the floor min_p sets, in order
+// of ids; weights are relative to the most likely token, so the floor is min_p itself.
 void keep_min_p(std::vector<Candidate>& kept, const float* weights, int64_t vocab, float min_p) {
   for (int64_t id = 0; id < vocab; ++id)
     if (weights[id] > 0.0f && weights[id] >= min_p) kept.push_back({weights[id], id});
@@ -81,8 +84,8 @@ void keep_top_k(std::vector<Candidate>& kept, int64_t k) {
   kept.resize(static_cast<size_t>(k));
 }
 
-// The smallest set of likeliest tokens whose share of the weight reaches top_p. Sorts no more than it
-// needs: 64 tokens first, then eight times as many.
+// The smallest set of likeliest tokens whose share of the weight reaches top_p. Sorts no more than
+// it needs: 64 tokens first, then eight times as many.
 void keep_top_p(std::vector<Candidate>& kept, float top_p) {
   if (top_p >= 1.0f) return;
   double total = 0.0;
@@ -132,7 +135,8 @@ int64_t pick_any(const float* weights, int64_t vocab, double total, double unifo
 int64_t sample_row(const float* row, int64_t vocab, const RowSampling& s,
                    std::vector<float>& weights) {
   const int64_t likeliest = kernels().argmax(row, vocab);
-  if (s.temperature <= 0.0f || s.top_k == 1 || !std::isfinite(row[likeliest])) return likeliest;
+  if (s.temperature < kGreedyBelow || s.top_k == 1 || !std::isfinite(row[likeliest]))
+    return likeliest;
   weights.resize(static_cast<size_t>(vocab));
   const double total =
       kernels().exp_row(weights.data(), row, vocab, row[likeliest], 1.0f / s.temperature);
@@ -155,7 +159,8 @@ float penalized(float logit, int32_t count, bool in_prompt, const Penalties& a, 
 }  // namespace
 
 void argmax(int64_t* out, ConstRows logits, int64_t rows, int64_t vocab) {
-  parallel_for(rows, 1, [&](int64_t r, int64_t) { out[r] = kernels().argmax(logits.row(r), vocab); });
+  parallel_for(rows, 1,
+               [&](int64_t r, int64_t) { out[r] = kernels().argmax(logits.row(r), vocab); });
 }
 
 void apply_logit_bias(Rows logits, const int64_t* rows, const int64_t* ids, const float* bias,

@@ -26,12 +26,14 @@ static void parallel_for(int64_t items, int64_t grain, const Body& body) {
     const Body& body;
     int64_t items, grain;
   } context{body, items, grain};
-  run_chunks((items + grain - 1) / grain, [](void* p, int64_t chunk) {
-    const Context& c = *static_cast<Context*>(p);
-    const int64_t begin = chunk * c.grain;
-    const int64_t end = begin + c.grain < c.items ? begin + c.grain : c.items;
-    c.body(begin, end);
-  }, &context);
+  run_chunks((items + grain - 1) / grain,
+             [](void* p, int64_t chunk) {
+               const Context& c = *static_cast<Context*>(p);
+               const int64_t begin = chunk * c.grain;
+               const int64_t end = begin + c.grain < c.items ? begin + c.grain : c.items;
+               c.body(begin, end);
+             },
+             &context);
 }
 
 // A grain that gives every thread about four chunks, so that a thread that was preempted holds up

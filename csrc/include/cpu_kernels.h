@@ -50,18 +50,18 @@ struct QuantLinearArgs {
 // One piece of attention: `tokens` consecutive query tokens of one sequence against one KV head.
 struct AttentionItem {
   int64_t sequence;
-  int64_t token;     // row of q and out
+  int64_t token;  // row of q and out
   int64_t tokens;
   int64_t position;  // of the first token in its sequence
   int64_t kv_head;
 };
 
 struct AttentionArgs {
-  Rows out;            // [tokens, q_heads * head_dim]
-  ConstRows q;         // the same shape
+  Rows out;             // [tokens, q_heads * head_dim]
+  ConstRows q;          // the same shape
   const void* k_cache;  // [blocks, kv_heads, block_size, head_dim]
   const void* v_cache;
-  DType dtype;          // of both caches
+  DType dtype;                  // of both caches
   const int32_t* block_tables;  // [sequences, max_blocks]
   int64_t max_blocks;
   int64_t q_heads, kv_heads, block_size, head_dim;
@@ -89,8 +89,8 @@ struct KernelTable {
 
   // Query tokens of one AttentionItem at most.
   int64_t attention_tokens;
-  // Largest head_dim taken.
-  int64_t attention_max_head_dim;
+  // Whether this table's attention takes heads of this size; if not, the scalar one does.
+  bool (*attention_takes)(int64_t head_dim);
   // scratch: f32 x (largest position of the item + 1), for the kernels that ask for it.
   bool attention_needs_scratch;
   void (*attention)(const AttentionArgs& args, const AttentionItem& item, float* scratch);

@@ -15,7 +15,14 @@ namespace vllm_kernels {
 enum class DType : int { kF32 = 0, kF16 = 1, kBF16 = 2 };
 
 // GGML type numbers (ggml.h, enum ggml_type), as they stand in a GGUF tensor table.
-enum QType : int64_t { kGgmlF32 = 0, kGgmlF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ8_0 = 8, kGgmlBF16 = 30 };
+enum QType : int64_t {
+  kGgmlF32 = 0,
+  kGgmlF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ8_0 = 8,
+  kGgmlBF16 = 30
+};
 
 // GGUF quantization block: 32 consecutive columns of one row.
 //   Q4_0: f16 d, 16 bytes of nibbles           w = d * (q - 8)      18 bytes
@@ -36,7 +43,8 @@ static inline int64_t block_bytes(int64_t qtype) {
 // Interleaved layout of a repacked matrix [n, k]: groups of 16 rows, each a run of k/32 tiles of
 // 16 rows x 32 columns, each tile contiguous. Rows beyond n are zero.
 //   4 bits: 4 x 64 bytes of nibbles, 16 x f16 scale, 16 x f16 minimum     256 + 32 + 32 = 320 bytes
-//   8 bits: 8 x 64 bytes of w + 128 as u8, 16 x f16 scale                       512 + 32 = 544 bytes
+//   8 bits: 8 x 64 bytes of w + 128 as u8, 16 x f16 scale                       512 + 32 = 544
+//   bytes
 // 4 bits: byte 64 * s + 4 * r + j holds row r; low half column 4 * s + j, high half 16 columns on.
 // 8 bits: byte 64 * s + 4 * r + j holds row r, column 4 * s + j.
 // Q4_0 is stored as Q4_1 with minimum -8 * d, which f16 holds exactly (a power of two times d)

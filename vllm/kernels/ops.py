@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+# Ops have as many positional arguments as their schemas.
+# ruff: noqa: PLR0917
 """Typed functions over the compiled kernels; the only place that calls `torch.ops.vllm_kernels`.
 
 Importing this module loads the libraries (see `vllm.kernels.library`).
@@ -11,9 +13,9 @@ Everything else is contiguous. Empty batches are fine. Wrong dtypes, shapes, str
 indices raise RuntimeError with the name of the op and the argument, what was passed and what is
 accepted.
 
-`VLLM_CPU_ISA=scalar` selects the reference kernels: activations stay float32 and every output element
-is summed in one fixed order, so that results depend neither on the batch, nor on how a prompt was
-cut into steps, nor on the number of threads.
+`VLLM_CPU_ISA=scalar` selects the reference kernels: activations stay float32 and every output
+element is summed in one fixed order, so that results depend neither on the batch, nor on how a
+prompt was cut into steps, nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -97,11 +99,11 @@ def paged_attention(
 ) -> None:
     """Causal attention of this step's tokens over the paged cache, prefill and decode mixed.
 
-    out, q: [T, heads * head_dim]; caches: [blocks, kv_heads, block_size, head_dim], this step's keys
-    and values written already; block_tables: int32 [B, max_blocks]; seq_lens: int32 [B], context with
-    this step's tokens; query_start_loc: int32 [B + 1], rows of q of each sequence; they are the last
-    of its context. heads is a multiple of kv_heads; query head h reads KV head
-    h // (heads / kv_heads). A sequence without query tokens is skipped.
+    out, q: [T, heads * head_dim]; caches: [blocks, kv_heads, block_size, head_dim], with this
+    step's keys and values written already; block_tables: int32 [B, max_blocks]; seq_lens: int32
+    [B], context with this step's tokens; query_start_loc: int32 [B + 1], rows of q of each
+    sequence; they are the last of its context. heads is a multiple of kv_heads; query head h reads
+    KV head h // (heads / kv_heads). A sequence without query tokens is skipped.
     """
     _ops.paged_attention(out, q, k_cache, v_cache, block_tables, seq_lens, query_start_loc, scale)
 
@@ -141,8 +143,8 @@ def dequantize(out: Tensor, raw: Tensor, qtype: int) -> None:
 def embedding_dequantize(out: Tensor, ids: Tensor, raw: Tensor, qtype: int) -> None:
     """out[t] = row ids[t] of a table. out: float32 [T, H]; ids: int64 [T].
 
-    raw: uint8 [V, H / 32 * block bytes] for Q4_0, Q4_1 and Q8_0; float32, float16 or bfloat16 [V, H]
-    for F32, F16 and BF16.
+    raw: uint8 [V, H / 32 * block bytes] for Q4_0, Q4_1 and Q8_0; float32, float16 or bfloat16
+    [V, H] for F32, F16 and BF16.
     """
     _ops.embedding_dequantize(out, ids, raw, qtype)
 
@@ -193,8 +195,9 @@ def token_logprobs_and_ranks(
 ) -> None:
     """log softmax of given tokens and their ranks; logprobs and ranks written.
 
-    The rank is 1 + the number of larger logits; a token id of -1 or a NaN logit gives NaN and rank 0.
-    logprobs: float32 [B, J]; ranks: int64 [B, J]; logits: float32 [B, V]; token_ids: int64 [B, J].
+    The rank is 1 + the number of larger logits; a token id of -1 or a NaN logit gives NaN and
+    rank 0. logprobs: float32 [B, J]; ranks: int64 [B, J]; logits: float32 [B, V]; token_ids: int64
+    [B, J].
     """
     _ops.token_logprobs_and_ranks(logprobs, ranks, logits, token_ids)
 
@@ -219,13 +222,13 @@ def sample_top_k_top_p(
 ) -> None:
     """out[b] = a token drawn from row b with the random number uniform[b].
 
-    In this order: softmax of logits / temperature; drop tokens below min_p times the likeliest; keep
-    the top_k likeliest; keep the smallest set of likeliest whose share reaches top_p; renormalize;
-    take the first token in ascending id order at which the cumulative probability exceeds
-    uniform[b]. Temperature 0 takes the argmax. Rows do not influence each other.
+    In this order: softmax of logits / temperature; drop tokens below min_p times the likeliest;
+    keep the top_k likeliest; keep the smallest set of likeliest whose share reaches top_p;
+    renormalize; take the first token in ascending id order at which the cumulative probability
+    exceeds uniform[b]. A temperature below 1e-5 takes the argmax. Rows do not influence each other.
 
-    out: int64 [B]; logits: float32 [B, V], not written; temperature, top_p (1: off), min_p (0: off):
-    float32 [B]; top_k: int32 [B] (0 or -1: off); uniform: float64 [B] in [0, 1).
+    out: int64 [B]; logits: float32 [B, V], not written; temperature, top_p (1: off), min_p
+    (0: off): float32 [B]; top_k: int32 [B] (0 or -1: off); uniform: float64 [B] in [0, 1).
     """
     _ops.sample_top_k_top_p(out, logits, temperature, top_k, top_p, min_p, uniform)
 

@@ -38,10 +38,9 @@ double dot_narrow(const float* x, const void* w, DType dtype, int64_t offset, in
 void linear(const LinearArgs& a, int64_t n0, int64_t n1, int64_t m0, int64_t m1) {
   for (int64_t n = n0; n < n1; ++n) {
     for (int64_t m = m0; m < m1; ++m) {
-      const double sum =
-          a.dtype == DType::kF32
-              ? dot(a.x.row(m), static_cast<const float*>(a.weight) + n * a.k, a.k)
-              : dot_narrow(a.x.row(m), a.weight, a.dtype, n * a.k, a.k);
+      const double sum = a.dtype == DType::kF32
+                             ? dot(a.x.row(m), static_cast<const float*>(a.weight) + n * a.k, a.k)
+                             : dot_narrow(a.x.row(m), a.weight, a.dtype, n * a.k, a.k);
       a.out.row(m)[n] = static_cast<float>(sum + (a.bias ? a.bias[n] : 0.0f));
     }
   }

@@ -16,7 +16,7 @@ const KernelTable& kernel_table() {
       .store_row = store_row,
       .load_row = load_row,
       .attention_tokens = 1,
-      .attention_max_head_dim = INT64_MAX,
+      .attention_takes = [](int64_t) { return true; },
       .attention_needs_scratch = true,
       .attention = attention,
       .linear = linear,

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The AVX2 kernel table. The kernels of cpu/vec are compiled here, in this ISA's namespace and, but
+// for the table, without external linkage.
+
+#include "cpu/avx2/quant.h"
+#include "cpu/avx2/vec.h"
+
+namespace vllm_kernels::avx2 {
+namespace {
+
+constexpr int kRows = 2;
+
+#include "cpu/vec/common.inl"
+
+#include "cpu/vec/attention.inl"
+#include "cpu/vec/elementwise.inl"
+#include "cpu/vec/linear.inl"
+#include "cpu/vec/sampling.inl"
+
+constexpr KernelTable kTable = {
+    .isa = "avx2",
+    .rms_norm = rms_norm,
+    .fused_add_rms_norm = fused_add_rms_norm,
+    .rotary = rotary,
+    .silu_and_mul = silu_and_mul,
+    .store_row = store_row,
+    .load_row = load_row,
+    .attention_tokens = kAttentionTokens,
+    .attention_takes = attention_takes,
+    .attention_needs_scratch = false,
+    .attention = attention,
+    .linear = linear,
+    .quantizes_activations = true,
+    .quantize_row = quantize_row,
+    .quant_linear = quant_linear,
+    .argmax = argmax,
+    .exp_row = exp_row,
+    .exp_sum = exp_sum,
+    .count_above = count_above,
+};
+
+}  // namespace
+
+const KernelTable& kernel_table() { return kTable; }
+
+}  // namespace vllm_kernels::avx2

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Quantized linear layer with AVX2.
+
+#pragma once
+
+#include "cpu_kernels.h"
+
+namespace vllm_kernels::avx2 {
+
+void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum);
+void quant_linear(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m0, int64_t m1);
+
+}  // namespace vllm_kernels::avx2

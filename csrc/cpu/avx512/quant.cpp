@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Quantized linear layer with AVX-512 VNNI: 8-bit activations, weights as they lie in memory.
+//
+// One register holds 16 rows x 4 columns of weights as u8; vpdpbusd multiplies them with 4 signed
+// activations broadcast to all rows and adds up, exactly, in the row's 32-bit lane. Eight of them
+// are a tile of 32 columns. Per tile and row m of x, with the tile's f16 scales d and minima min:
+//   out += (x_scale * d) * sum(q * xq)  +  min * x_sum                  4 bits
+//   out += (x_scale * d) * sum((q + 128) * xq)  -  128 * d * x_sum      8 bits
+// Integer sums are exact and the f32 additions are in tile order for every m, so that a row's
+// result does not depend on how many rows are computed together.
+
+#include "cpu/avx512/quant.h"
+
+#include <immintrin.h>
+
+namespace vllm_kernels::avx512 {
+namespace {
+
+// Rows of x per pass: 8 sums, 8 registers of weights, scales and temporaries fit into 32 registers.
+constexpr int kPassRows = 8;
+// Distance of the software prefetch, beyond what the hardware fetches over a 4 KiB page.
+constexpr int64_t kPrefetch = 8192;
+
+struct Tile {
+  __m512i weights[8];
+  __m512 scale, offset;  // of 16 rows; offset is multiplied with x_sum
+};
+
+inline __m512 load_halves(const uint8_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+inline Tile load_q4(const uint8_t* p) {
+  const __m512i low_bits = _mm512_set1_epi8(15);
+  Tile t;
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; ++s) {
+    const __m512i bytes = _mm512_loadu_si512(p + 64 * s);
+    t.weights[s] = _mm512_and_si512(bytes, low_bits);
+    t.weights[4 + s] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low_bits);
+  }
+  t.scale = load_halves(p + 256);
+  t.offset = load_halves(p + 288);
+  return t;
+}
+
+inline Tile load_q8(const uint8_t* p) {
+  Tile t;
+#pragma GCC unroll 8
+  for (int s = 0; s < 8; ++s) t.weights[s] = _mm512_loadu_si512(p + 64 * s);
+  t.scale = load_halves(p + 512);
+  t.offset = _mm512_mul_ps(t.scale, _mm512_set1_ps(-128.0f));
+  return t;
+}
+
+// 4 activations in every lane.
+inline __m512i spread(const int8_t* x) {
+  int v;
+  __builtin_memcpy(&v, x, 4);
+  return _mm512_set1_epi32(v);
+}
+
+// Two chains of four, because each vpdpbusd waits for the one before it.
+inline __m512i dot(const Tile& t, const int8_t* x) {
+  __m512i a = _mm512_setzero_si512(), b = _mm512_setzero_si512();
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; ++s) {
+    a = _mm512_dpbusd_epi32(a, t.weights[s], spread(x + 4 * s));
+    b = _mm512_dpbusd_epi32(b, t.weights[4 + s], spread(x + 16 + 4 * s));
+  }
+  return _mm512_add_epi32(a, b);
+}
+
+template <bool Q8, int R>
+void pass(const QuantLinearArgs& a, int64_t group, int64_t m0) {
+  constexpr int64_t bytes = Q8 ? 544 : 320;
+  const int64_t tiles = a.k / kBlock;
+  const uint8_t* p = a.packed + group * tiles * bytes;
+  const int8_t* x = a.xq + m0 * a.k;
+  const float* scale = a.x_scale + m0 * tiles;
+  const float* sum = a.x_sum + m0 * tiles;
+  __m512 y[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) y[r] = _mm512_setzero_ps();
+  for (int64_t t = 0; t < tiles; ++t, p += bytes) {
+    if constexpr (R <= 2)
+#pragma GCC unroll 9
+      for (int64_t line = 0; line < bytes; line += 64)
+        _mm_prefetch(p + kPrefetch + line, _MM_HINT_T0);
+    const Tile tile = Q8 ? load_q8(p) : load_q4(p);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const __m512 product = _mm512_cvtepi32_ps(dot(tile, x + r * a.k + t * kBlock));
+      const __m512 d = _mm512_mul_ps(tile.scale, _mm512_set1_ps(scale[r * tiles + t]));
+      y[r] = _mm512_fmadd_ps(product, d, y[r]);
+      y[r] = _mm512_fmadd_ps(tile.offset, _mm512_set1_ps(sum[r * tiles + t]), y[r]);
+    }
+  }
+  const int64_t columns = a.n - group * kTileRows;
+  const __mmask16 mask =
+      columns >= kTileRows ? 0xffff : static_cast<__mmask16>((1u << columns) - 1u);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+    _mm512_mask_storeu_ps(a.out.row(m0 + r) + group * kTileRows, mask, y[r]);
+}
+
+template <bool Q8>
+void last_pass(const QuantLinearArgs& a, int64_t group, int64_t m, int64_t rows) {
+  switch (rows) {
+    case 1: return pass<Q8, 1>(a, group, m);
+    case 2: return pass<Q8, 2>(a, group, m);
+    case 3: return pass<Q8, 3>(a, group, m);
+    case 4: return pass<Q8, 4>(a, group, m);
+    case 5: return pass<Q8, 5>(a, group, m);
+    case 6: return pass<Q8, 6>(a, group, m);
+    case 7: return pass<Q8, 7>(a, group, m);
+    default: return;
+  }
+}
+
+template <bool Q8>
+void groups(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
+  for (int64_t g = g0; g < g1; ++g) {
+    int64_t m = m0;
+    for (; m + kPassRows <= m1; m += kPassRows) pass<Q8, kPassRows>(a, g, m);
+    last_pass<Q8>(a, g, m, m1 - m);
+  }
+}
+
+}  // namespace
+
+void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum) {
+  for (int64_t b = 0; b < k / kBlock; ++b) {
+    const __m512 low = _mm512_loadu_ps(x + b * kBlock), high = _mm512_loadu_ps(x + b * kBlock + 16);
+    const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+    const __m512 inverse = _mm512_set1_ps(max > 0.0f ? 127.0f / max : 0.0f);
+    const __m512i low_q = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
+    const __m512i high_q = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(q + b * kBlock), _mm512_cvtsepi32_epi8(low_q));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(q + b * kBlock + 16),
+                     _mm512_cvtsepi32_epi8(high_q));
+    scale[b] = max / 127.0f;
+    sum[b] =
+        scale[b] * static_cast<float>(_mm512_reduce_add_epi32(_mm512_add_epi32(low_q, high_q)));
+  }
+}
+
+void quant_linear(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
+  if (a.qtype == kQ8_0)
+    groups<true>(a, g0, g1, m0, m1);
+  else
+    groups<false>(a, g0, g1, m0, m1);
+}
+
+}  // namespace vllm_kernels::avx512

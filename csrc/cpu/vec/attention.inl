@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Paged attention in vectors with online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867);
+// see common.inl for how this is included.
+//
+// The queries that share a KV head (a few tokens x the query heads of its group) are rows. The
+// context is walked in tiles of kLanes keys: keys are transposed to [head_dim][kLanes] and values
+// widened to [kLanes][head_dim] once per tile in f32 (L1), then all rows use them. Tiles begin at
+// position 0, so a row's result does not depend on the other rows.
+
+constexpr int64_t kMaxHeadDim = 256;
+constexpr int64_t kMaxRows = 24;
+constexpr int64_t kAttentionTokens = 8;
+constexpr int64_t kRowTile = 4;
+
+bool attention_takes(int64_t head_dim) { return head_dim <= kMaxHeadDim && head_dim % 2 == 0; }
+
+// Rows beyond `rows` up to a multiple of kRowTile exist and are zero, their results are not read.
+// Rows of q, out and values lie `padded` apart, not kMaxHeadDim: at powers of two they would share
+// the few cache sets of one another.
+struct AttentionState {
+  alignas(64) float q_rows[kMaxRows * kMaxHeadDim];    // [rows, padded], scaled
+  alignas(64) float out_rows[kMaxRows * kMaxHeadDim];  // [rows, padded], sum of weight * value
+  alignas(64) float value_rows[kLanes * kMaxHeadDim];  // [kLanes, padded], of this tile
+  alignas(64) float keys[kMaxHeadDim][kLanes];         // of this tile
+  alignas(64) float weights[kMaxRows][kLanes];         // of this tile
+  F total[kMaxRows];                                   // sums of weights, by lane
+  float max[kMaxRows];
+  int64_t limit[kMaxRows];  // keys that the row may see
+  int64_t rows, padded;     // padded: head_dim up to a multiple of kLanes
+
+  float* q(int64_t row) { return q_rows + row * padded; }
+  float* out(int64_t row) { return out_rows + row * padded; }
+  float* values(int64_t key) { return value_rows + key * padded; }
+};
+
+inline const uint8_t* cache_row(const AttentionArgs& a, const AttentionItem& item,
+                                const void* cache, int64_t position) {
+  const int32_t* table = a.block_tables + item.sequence * a.max_blocks;
+  const int64_t block = table[position / a.block_size];
+  const int64_t slot = (block * a.kv_heads + item.kv_head) * a.block_size + position % a.block_size;
+  return static_cast<const uint8_t*>(cache) + slot * a.head_dim * dtype_bytes(a.dtype);
+}
+
+// f32: kLanes columns of kLanes keys at a time. bf16: pairs of columns are moved as one lane.
+template <DType D>
+inline void transpose_keys(AttentionState& s, const uint8_t* const rows[kLanes], int64_t head_dim) {
+  constexpr int64_t kPack = D == DType::kF32 ? 1 : 2;
+  const int64_t words = head_dim / kPack;
+  for (int64_t i = 0; i < words; i += kLanes) {
+    F v[kLanes];
+#pragma GCC unroll 16
+    for (int j = 0; j < kLanes; ++j)
+      v[j] = load_some(reinterpret_cast<const float*>(rows[j]) + i, words - i);
+    transpose(v);
+#pragma GCC unroll 16
+    for (int j = 0; j < kLanes; ++j) {
+      if (i + j >= words) break;
+      if constexpr (D == DType::kF32) {
+        store(s.keys[i + j], v[j]);
+      } else {
+        store(s.keys[2 * (i + j)], even_bf16(v[j]));
+        store(s.keys[2 * (i + j) + 1], odd_bf16(v[j]));
+      }
+    }
+  }
+}
+
+template <DType D>
+inline void widen_values(AttentionState& s, const uint8_t* const rows[kLanes], int64_t head_dim) {
+  for (int j = 0; j < kLanes; ++j)
+    for (int64_t d = 0; d < s.padded; d += kLanes)
+      store(s.values(j) + d, d + kLanes <= head_dim ? load_as<D>(rows[j], d)
+                                                    : load_as_n<D>(rows[j], d, head_dim - d));
+}
+
+// Loads the tile of keys and values from `position`; places from `context` on repeat the first.
+template <DType D>
+inline void load_tile(AttentionState& s, const AttentionArgs& a, const AttentionItem& item,
+                      int64_t position, int64_t context) {
+  const uint8_t* keys[kLanes];
+  const uint8_t* values[kLanes];
+  for (int j = 0; j < kLanes; ++j) {
+    const int64_t p = position + j < context ? position + j : position;
+    keys[j] = cache_row(a, item, a.k_cache, p);
+    values[j] = cache_row(a, item, a.v_cache, p);
+  }
+  transpose_keys<D>(s, keys, a.head_dim);
+  widen_values<D>(s, values, a.head_dim);
+}
+
+// scores[r] = q[row + r] . keys for kRowTile rows; even and odd columns in sums of their own, to
+// have enough independent additions in flight.
+inline void score_rows(AttentionState& s, int64_t row, int64_t head_dim, F scores[kRowTile]) {
+  F odd[kRowTile];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRowTile; ++r) scores[r] = odd[r] = zero();
+  for (int64_t d = 0; d < head_dim; d += 2) {
+    const F k0 = load(s.keys[d]), k1 = load(s.keys[d + 1]);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRowTile; ++r) {
+      scores[r] = fma(set1(s.q(row + r)[d]), k0, scores[r]);
+      odd[r] = fma(set1(s.q(row + r)[d + 1]), k1, odd[r]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRowTile; ++r) scores[r] = add(scores[r], odd[r]);
+}
+
+// Turns scores into weights relative to the row's largest score so far; rescales what was summed
+// under a smaller one.
+inline void weigh_row(AttentionState& s, int64_t row, F scores, int64_t position) {
+  const int64_t visible = s.limit[row] - position;
+  if (visible <= 0) {
+    store(s.weights[row], zero());
+    return;
+  }
+  scores = keep_first(scores, set1(-__builtin_inff()), visible);
+  const float tile_max = largest(scores);
+  if (tile_max > s.max[row]) {
+    const F factor = exp_of(set1(s.max[row] - tile_max));
+    s.max[row] = tile_max;
+    s.total[row] = mul(s.total[row], factor);
+    for (int64_t d = 0; d < s.padded; d += kLanes)
+      store(s.out(row) + d, mul(load(s.out(row) + d), factor));
+  }
+  const F weights = exp_of(sub(scores, set1(s.max[row])));
+  s.total[row] = add(s.total[row], weights);
+  store(s.weights[row], weights);
+}
+
+inline void add_values(AttentionState& s, int64_t row) {
+  for (int64_t d = 0; d < s.padded; d += kLanes) {
+    F sums[kRowTile];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRowTile; ++r) sums[r] = load(s.out(row + r) + d);
+#pragma GCC unroll 16
+    for (int j = 0; j < kLanes; ++j) {
+      const F v = load(s.values(j) + d);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRowTile; ++r) sums[r] = fma(set1(s.weights[row + r][j]), v, sums[r]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRowTile; ++r) store(s.out(row + r) + d, sums[r]);
+  }
+}
+
+// Rows are (token, head of the group) pairs first_row .. first_row + rows of the item.
+inline void begin_rows(AttentionState& s, const AttentionArgs& a, const AttentionItem& item,
+                       int64_t first_row, int64_t rows) {
+  const int64_t group = a.q_heads / a.kv_heads;
+  const F scale = set1(a.scale);
+  s.rows = rows;
+  s.padded = (a.head_dim + kLanes - 1) / kLanes * kLanes;
+  for (int64_t r = 0; r < kMaxRows && r < rows + kRowTile; ++r) {
+    const int64_t index = first_row + r;
+    const float* q =
+        a.q.row(item.token + index / group) + (item.kv_head * group + index % group) * a.head_dim;
+    for (int64_t d = 0; d < s.padded; d += kLanes) {
+      store(s.q(r) + d, r < rows ? mul(load_some(q + d, a.head_dim - d), scale) : zero());
+      store(s.out(r) + d, zero());
+    }
+    s.total[r] = zero();
+    s.max[r] = -__builtin_inff();
+    s.limit[r] = r < rows ? item.position + index / group + 1 : 0;
+  }
+}
+
+inline void finish_rows(AttentionState& s, const AttentionArgs& a, const AttentionItem& item,
+                        int64_t first_row) {
+  const int64_t group = a.q_heads / a.kv_heads;
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const int64_t index = first_row + r;
+    float* out =
+        a.out.row(item.token + index / group) + (item.kv_head * group + index % group) * a.head_dim;
+    const F inverse = set1(1.0f / sum(s.total[r]));
+    for (int64_t d = 0; d < a.head_dim; d += kLanes)
+      store_some(out + d, mul(load(s.out(r) + d), inverse), a.head_dim - d);
+  }
+}
+
+template <DType D>
+inline void attend_rows(AttentionState& s, const AttentionArgs& a, const AttentionItem& item) {
+  const int64_t context = s.limit[s.rows - 1];
+  for (int64_t position = 0; position < context; position += kLanes) {
+    load_tile<D>(s, a, item, position, context);
+    for (int64_t row = 0; row < s.rows; row += kRowTile) {
+      F scores[kRowTile];
+      score_rows(s, row, a.head_dim, scores);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRowTile; ++r) weigh_row(s, row + r, scores[r], position);
+      add_values(s, row);
+    }
+  }
+}
+
+void attention(const AttentionArgs& a, const AttentionItem& item, float*) {
+  AttentionState s;
+  const int64_t total = item.tokens * (a.q_heads / a.kv_heads);
+  for (int64_t row = 0; row < total; row += kMaxRows) {
+    begin_rows(s, a, item, row, total - row < kMaxRows ? total - row : kMaxRows);
+    if (a.dtype == DType::kF32)
+      attend_rows<DType::kF32>(s, a, item);
+    else
+      attend_rows<DType::kBF16>(s, a, item);
+    finish_rows(s, a, item, row);
+  }
+}

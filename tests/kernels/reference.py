@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ops once more, in float64 and in the plainest way; and random GGUF blocks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vllm.kernels import ops
+
+QTYPES = (ops.GGML_Q4_0, ops.GGML_Q4_1, ops.GGML_Q8_0)
+F32_EPS = 2.0**-23
+
+
+def wide(columns: int, *sizes: int) -> Tensor:
+    """A random [rows, columns] view into a wider tensor: rows lie apart."""
+    return torch.randn(*sizes, columns + 7)[:, :columns]
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    x = x.double()
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * weight.double()
+
+
+def silu_and_mul(x: Tensor) -> Tensor:
+    gate, up = x.double().chunk(2, -1)
+    return gate / (1 + torch.exp(-gate)) * up
+
+
+def cos_sin_cache(positions: int, rot_dim: int) -> Tensor:
+    frequency = 10000.0 ** (-torch.arange(0, rot_dim, 2).double() / rot_dim)
+    angle = torch.arange(positions).double()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], -1).float()
+
+
+def rotary(x: Tensor, positions: Tensor, head_dim: int, cache: Tensor, is_neox: bool) -> Tensor:
+    tokens, half = x.shape[0], cache.shape[1] // 2
+    heads = x.double().reshape(tokens, -1, head_dim).clone()
+    cos, sin = cache[positions].double().unsqueeze(1).chunk(2, -1)
+    first = slice(0, half) if is_neox else slice(0, 2 * half, 2)
+    second = slice(half, 2 * half) if is_neox else slice(1, 2 * half, 2)
+    a, b = heads[..., first].clone(), heads[..., second].clone()
+    heads[..., first] = a * cos - b * sin
+    heads[..., second] = b * cos + a * sin
+    return heads.reshape(tokens, -1)
+
+
+def attention(q: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    """q: [queries, heads, dim], the last of the context; keys, values: [context, kv_heads, dim]."""
+    q, keys, values = q.double(), keys.double(), values.double()
+    group = q.shape[1] // keys.shape[1]
+    keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
+    scores = torch.einsum("qhd,khd->hqk", q, keys) * scale
+    queries, context = q.shape[0], keys.shape[0]
+    future = torch.ones(queries, context).triu(context - queries + 1).bool()
+    weights = scores.masked_fill(future, -math.inf).softmax(-1)
+    return torch.einsum("hqk,khd->qhd", weights, values)
+
+
+def random_blocks(qtype: int, n: int, k: int) -> Tensor:
+    """uint8 [n, bytes per row]: random quants with scales and minima of sensible size."""
+    block = ops.QUANT_BLOCK_BYTES[qtype]
+    raw = torch.randint(0, 256, (n, k // 32, block), dtype=torch.uint8)
+    scales = 2 if qtype == ops.GGML_Q4_1 else 1
+    halves = (torch.randn(n, k // 32, scales) * 0.05).half()
+    raw[..., : 2 * scales] = halves.view(torch.uint8).reshape(n, k // 32, 2 * scales)
+    return raw.reshape(n, -1)
+
+
+def dequantize(raw: Tensor, qtype: int) -> Tensor:
+    """float64 [n, k] from uint8 [n, bytes per row]; block layouts as in ggml's documentation."""
+    blocks = raw.reshape(raw.shape[0], -1, ops.QUANT_BLOCK_BYTES[qtype])
+    d = blocks[..., 0:2].contiguous().view(torch.float16).double()
+    if qtype == ops.GGML_Q8_0:
+        return (d * blocks[..., 2:].contiguous().view(torch.int8).double()).reshape(len(raw), -1)
+    nibbles = blocks[..., -16:]
+    q = torch.cat([nibbles & 15, nibbles >> 4], -1).double()
+    if qtype == ops.GGML_Q4_0:
+        return (d * (q - 8)).reshape(len(raw), -1)
+    m = blocks[..., 2:4].contiguous().view(torch.float16).double()
+    return (d * q + m).reshape(len(raw), -1)
+
+
+def quantize_activations(x: Tensor) -> Tensor:
+    """float64 values of x after 8-bit quantization per block of 32 columns."""
+    blocks = x.reshape(x.shape[0], x.shape[1] // 32, 32)
+    largest = blocks.abs().amax(-1, keepdim=True)
+    inverse = torch.where(largest > 0, 127.0 / largest, torch.zeros_like(largest))
+    q = torch.round(blocks * inverse)
+    return (q.double() * (largest / 127.0).double()).reshape(x.shape)
+
+
+def kept_tokens(
+    logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float
+) -> Tensor:
+    """float64 [V]: probabilities after the filters of `sample_top_k_top_p`, not renormalized."""
+    p = (logits.double() / temperature).softmax(-1)
+    p = torch.where(p >= min_p * p.max(), p, torch.zeros_like(p))
+    order = torch.argsort(p, descending=True, stable=True)
+    ranked = p[order]
+    if 0 < top_k < len(p):
+        ranked[top_k:] = 0
+    if top_p < 1:
+        before = ranked.cumsum(-1) - ranked
+        ranked[before >= top_p * ranked.sum()] = 0
+    return torch.zeros_like(p).scatter(0, order, ranked)

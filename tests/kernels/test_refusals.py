@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wrong arguments: refused, with the op, the argument, what was passed and what is accepted."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from tests.kernels import reference
+from vllm.kernels import ops
+
+F = torch.empty
+I64, I32, U8, BF16, F64 = torch.int64, torch.int32, torch.uint8, torch.bfloat16, torch.float64
+
+
+def zeros(*shape, dtype=torch.float32):
+    return torch.zeros(*shape, dtype=dtype)
+
+
+CACHE = (zeros(4, 2, 16, 8), zeros(4, 2, 16, 8))
+TABLE = zeros(1, 2, dtype=I32)
+
+
+def attend(q=None, tables=TABLE, lens=(5,), starts=(0, 1), caches=CACHE):
+    q = zeros(1, 32) if q is None else q
+    lens, starts = torch.tensor(lens, dtype=I32), torch.tensor(starts, dtype=I32)
+    ops.paged_attention(torch.empty_like(q), q, *caches, tables, lens, starts, 1.0)
+
+
+def penalize(ids=(1,), offsets=(0, 1), counts=None):
+    n, one = len(ids), torch.ones(1)
+    counts = zeros(n, dtype=I32) if counts is None else counts
+    prompt = zeros(n, dtype=torch.bool)
+    ops.apply_penalties(
+        zeros(1, 8), torch.tensor(ids), counts, prompt, torch.tensor(offsets), one, one, one
+    )
+
+
+W8 = torch.ones(8)
+PACKED = ops.quant_repack(reference.random_blocks(3, 16, 32), 3, 16, 32)
+COS = reference.cos_sin_cache(10, 8)
+CASES = {
+    "rms_norm: x has dtype float64, expected float32":
+        lambda: ops.rms_norm(F(2, 8), F(2, 8, dtype=F64), W8, 1e-5),
+    "rms_norm: out has shape [2, 7], expected [2, 8]":
+        lambda: ops.rms_norm(F(2, 7), F(2, 8), W8, 1e-5),
+    "rms_norm: x has shape [8], expected two dimensions":
+        lambda: ops.rms_norm(F(8), F(8), W8, 1e-5),
+    "rms_norm: weight has shape [8], expected [9]":
+        lambda: ops.rms_norm(F(2, 9), F(2, 9), W8, 1e-5),
+    "rms_norm: x must have adjacent elements in each row, but has shape [8, 8] and strides [1, 8]":
+        lambda: ops.rms_norm(F(8, 8), F(8, 8).t(), W8, 1e-5),
+    "rms_norm: out must have adjacent elements in each row, but has shape [3, 8] and strides":
+        lambda: ops.rms_norm(F(1, 8).expand(3, 8), F(3, 8), W8, 1e-5),
+    "rms_norm: weight must be contiguous, but has shape [8] and strides [2]":
+        lambda: ops.rms_norm(F(2, 8), F(2, 8), torch.ones(16)[::2], 1e-5),
+    "fused_add_rms_norm: x and residual must not be the same memory":
+        lambda: ops.fused_add_rms_norm(*[F(2, 8)] * 2, W8, 1e-5),
+    "silu_and_mul: x has shape [2, 7], its second size must be even":
+        lambda: ops.silu_and_mul(F(2, 3), F(2, 7)),
+    "rotary_embedding: positions[1] is 10, expected 0 to 9":
+        lambda: ops.rotary_embedding(torch.tensor([0, 10]), F(2, 8), F(2, 8), 8, COS, True),
+    "rotary_embedding: q has shape [2, 12], its second size must be a multiple of head_dim 8":
+        lambda: ops.rotary_embedding(zeros(2, dtype=I64), F(2, 12), F(2, 8), 8, COS, True),
+    "rotary_embedding: positions has dtype int32, expected int64":
+        lambda: ops.rotary_embedding(zeros(2, dtype=I32), F(2, 8), F(2, 8), 8, COS, True),
+    "rotary_embedding: cos_sin_cache has shape [10, 8], its second size must be even and at most":
+        lambda: ops.rotary_embedding(zeros(2, dtype=I64), F(2, 8), F(2, 8), 4, COS, True),
+    "kv_write: slot_mapping[0] is 64, expected -1 (skip) to 63":
+        lambda: ops.kv_write(F(1, 16), F(1, 16), *CACHE, torch.tensor([64])),
+    "kv_write: k has shape [1, 8], expected [1, 16]":
+        lambda: ops.kv_write(F(1, 8), F(1, 16), *CACHE, torch.tensor([0])),
+    "kv_write: k_cache has dtype float16, expected float32 or bfloat16":
+        lambda: ops.kv_write(F(1, 16), F(1, 16), *[c.half() for c in CACHE], torch.tensor([0])),
+    "kv_write: v_cache has dtype bfloat16, expected float32":
+        lambda: ops.kv_write(F(1, 16), F(1, 16), CACHE[0], CACHE[1].to(BF16), torch.tensor([0])),
+    "kv_write: k_cache must be contiguous, but has shape [4, 2, 8, 16]":
+        lambda: ops.kv_write(
+            F(1, 32), F(1, 32), CACHE[0].transpose(2, 3), CACHE[1], torch.tensor([0])),
+    "paged_attention: q has shape [1, 24], its second size must be a multiple of kv heads x":
+        lambda: attend(q=zeros(1, 24)),
+    "paged_attention: seq_lens[0] is 33, expected 1 (its query tokens) to 32":
+        lambda: attend(lens=(33,)),
+    "paged_attention: seq_lens[0] is 0, expected 1":
+        lambda: attend(lens=(0,)),
+    "paged_attention: query_start_loc ends with 2, expected the number of query tokens, 1":
+        lambda: attend(starts=(0, 2)),
+    "paged_attention: query_start_loc[0] is 1, expected 0":
+        lambda: attend(starts=(1, 1)),
+    "paged_attention: query_start_loc[1] is -1, below the entry before it, 0":
+        lambda: attend(starts=(0, -1)),
+    "paged_attention: query_start_loc has shape [3], expected [2]":
+        lambda: attend(starts=(0, 1, 1)),
+    "paged_attention: block_tables[0, 1] is 4, expected 0 to 3":
+        lambda: attend(lens=(17,), tables=torch.tensor([[0, 4]], dtype=I32)),
+    "paged_attention: block_tables[0, 0] is -1, expected 0 to 3":
+        lambda: attend(tables=torch.tensor([[-1, 0]], dtype=I32)),
+    "paged_attention: block_tables has dtype int64, expected int32":
+        lambda: attend(tables=TABLE.long()),
+    "linear: weight has shape [4, 7], expected [any, 8]":
+        lambda: ops.linear(F(2, 4), F(2, 8), F(4, 7)),
+    "linear: weight has dtype float64, expected float32 or bfloat16 or float16":
+        lambda: ops.linear(F(2, 4), F(2, 8), F(4, 8, dtype=F64)),
+    "linear: bias has shape [3], expected [4]":
+        lambda: ops.linear(F(2, 4), F(2, 8), F(4, 8), F(3)),
+    "linear: weight must be contiguous, but has shape [4, 8] and strides [1, 4]":
+        lambda: ops.linear(F(2, 4), F(2, 8), F(8, 4).t()),
+    "quant_repack: qtype is 12, expected 2 (Q4_0), 3 (Q4_1) or 8 (Q8_0)":
+        lambda: ops.quant_repack(zeros(20, dtype=U8), 12, 1, 32),
+    "quant_repack: k is 33, expected a multiple of 32":
+        lambda: ops.quant_repack(zeros(20, dtype=U8), 3, 1, 33),
+    "quant_repack: raw has 20 bytes, expected 40":
+        lambda: ops.quant_repack(zeros(20, dtype=U8), 3, 2, 32),
+    "quant_repack: n is 0, expected 1 to":
+        lambda: ops.quant_repack(zeros(0, dtype=U8), 3, 0, 32),
+    "quant_linear: packed has 320 bytes, expected 544":
+        lambda: ops.quant_linear(F(1, 16), F(1, 32), PACKED, 8, 16, 32),
+    "quant_linear: x has shape [1, 64], expected [any, 32]":
+        lambda: ops.quant_linear(F(1, 16), F(1, 64), PACKED, 3, 16, 32),
+    "quant_linear: out has shape [1, 15], expected [1, 16]":
+        lambda: ops.quant_linear(F(1, 15), F(1, 32), PACKED, 3, 16, 32),
+    "dequantize: out has 33 elements, expected a multiple of 32":
+        lambda: ops.dequantize(F(33), zeros(20, dtype=U8), 3),
+    "embedding_dequantize: ids[1] is 4, expected 0 to 3":
+        lambda: ops.embedding_dequantize(F(2, 8), torch.tensor([0, 4]), F(4, 8), 0),
+    "embedding_dequantize: raw has dtype float32, expected bfloat16":
+        lambda: ops.embedding_dequantize(F(1, 8), torch.tensor([0]), F(4, 8), 30),
+    "embedding_dequantize: qtype is 14, expected 0 (F32)":
+        lambda: ops.embedding_dequantize(F(1, 8), torch.tensor([0]), F(4, 8), 14),
+    "argmax: out has dtype int32, expected int64":
+        lambda: ops.argmax(zeros(2, dtype=I32), F(2, 8)),
+    "argmax: logits has shape [2, 0], expected at least one token per row":
+        lambda: ops.argmax(zeros(2, dtype=I64), F(2, 0)),
+    "apply_logit_bias: token_ids entry 0 is 8, expected 0 to 7":
+        lambda: ops.apply_logit_bias(F(1, 8), torch.tensor([0]), torch.tensor([8]), F(1)),
+    "apply_logit_bias: rows entry 0 is 1, expected 0 to 0":
+        lambda: ops.apply_logit_bias(F(1, 8), torch.tensor([1]), torch.tensor([0]), F(1)),
+    "apply_penalties: token_ids entry 0 is -1, expected 0 to 7":
+        lambda: penalize(ids=(-1,)),
+    "apply_penalties: row_offsets goes from 0 to 2, expected 0 to 1":
+        lambda: penalize(offsets=(0, 2)),
+    "apply_penalties: output_counts has dtype int64, expected int32":
+        lambda: penalize(counts=zeros(1, dtype=I64)),
+    "token_logprobs_and_ranks: token_ids entry 0 is 8, expected -1 to 7":
+        lambda: ops.token_logprobs_and_ranks(
+            F(1, 1), zeros(1, 1, dtype=I64), F(1, 8), torch.tensor([[8]])),
+    "topk_logprobs: logprobs has shape [1, 9], more columns than the 8 logits of a row":
+        lambda: ops.topk_logprobs(F(1, 9), zeros(1, 9, dtype=I64), F(1, 8)),
+    "sample_top_k_top_p: uniform has dtype float32, expected float64":
+        lambda: ops.sample_top_k_top_p(
+            zeros(1, dtype=I64), F(1, 8), F(1), zeros(1, dtype=I32), F(1), F(1), F(1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", CASES)
+def test_refused(message):
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        CASES[message]()
