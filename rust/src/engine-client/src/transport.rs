@@ -286,7 +286,7 @@ impl Connection {
             self.batches.iter().map(|batch| batch.len()).collect();
         let (shared, batches) = (&self.shared, &mut self.batches);
         let decoded = decode_outputs(&frames, |id, output| {
-            let item = output.map_err(|error| undecodable(error));
+            let item = output.map_err(undecodable);
             match shared.nonce.key(id) {
                 Some(key) => route(batches, key, item),
                 None => tracing::debug!("an output for a request of another frontend"),

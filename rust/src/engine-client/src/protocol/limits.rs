@@ -181,7 +181,7 @@ impl StructuredOutputs {
         let kind = self
             .json
             .as_ref()
-            .map_or(true, |json| json.is_str() || json.is_map());
+            .is_none_or(|json| json.is_str() || json.is_map());
         require(
             kind,
             "structured_outputs.json",
