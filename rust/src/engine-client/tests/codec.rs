@@ -31,7 +31,10 @@ fn array(items: Vec<Value>) -> Value {
     Value::Array(items)
 }
 
-fn decode_each(frames: &Frames) -> (Vec<(String, Result<EngineOutput, DecodeError>)>, bool) {
+type Decoded = (String, Result<EngineOutput, DecodeError>);
+
+/// Every output, and whether the message as a whole could be read.
+fn decode_each(frames: &Frames) -> (Vec<Decoded>, bool) {
     let mut seen = Vec::new();
     let header = decode_outputs(frames, |id, output| {
         seen.push((String::from_utf8_lossy(id).into_owned(), output));
@@ -621,7 +624,8 @@ fn a_registration_names_the_key_it_lacks() {
 
 #[test]
 fn what_an_engine_would_refuse_is_refused_with_field_and_limit() {
-    let cases: [(&str, fn(&mut SamplingParams)); 13] = [
+    type Change = fn(&mut SamplingParams);
+    let cases: [(&str, Change); 13] = [
         ("presence_penalty", |p| p.presence_penalty = 2.1),
         ("frequency_penalty", |p| p.frequency_penalty = f64::NAN),
         ("repetition_penalty", |p| p.repetition_penalty = 0.0),

@@ -123,6 +123,14 @@ impl Logprobs {
         w.nil();
     }
 
+    /// The bytes of `LogprobsLists`, for a caller that writes a message by hand. Large arrays
+    /// would need a frame of their own: at most 20 candidates per row and one row.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(96 + 12 * self.entries.len());
+        self.encode_lists(&mut w);
+        w.into_parts().0
+    }
+
     /// Encodes as `LogprobsTensors` (prompt tokens).
     pub(crate) fn encode_tensors(&self, w: &mut Writer) {
         w.array(5);

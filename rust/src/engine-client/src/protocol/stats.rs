@@ -46,6 +46,13 @@ impl PrefillStats {
         Ok(out)
     }
 
+    /// The bytes of the map, for a caller that writes a message by hand.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(192);
+        self.encode(&mut w);
+        w.into_parts().0
+    }
+
     pub(crate) fn encode(&self, w: &mut Writer) {
         let entries = [
             ("num_prompt_tokens", self.num_prompt_tokens),
@@ -341,6 +348,13 @@ impl SchedulerStats {
             Ok(())
         })?;
         Ok(out)
+    }
+
+    /// The bytes of the map, for a caller that writes a message by hand.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(640);
+        self.encode(&mut w);
+        w.into_parts().0
     }
 
     /// Writes all 18 keys: the released Rust client needs the ones that are not optional.

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The busy loop: take messages, schedule, answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use rmpv::Value;
+use tokio::time::Instant;
+use vllm_engine_client::protocol::{
+    DEATH_SENTINEL, EngineCoreOutput, EngineCoreOutputs, EngineError, EngineOutput, FinishReason,
+    InputMessage, UtilityOutput, UtilityRequest, request_id_of,
+};
+use zeromq::{SocketEvent, SocketRecv, SocketSend, ZmqMessage};
+
+use crate::Counters;
+use crate::fault::FaultKind;
+use crate::options::MockOptions;
+use crate::requests::{Request, Requests};
+use crate::session::Connection;
+use crate::step::StepWriter;
+
+/// Time for the last message to leave before sockets are closed.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The frontend closed its side.
+    Left,
+    /// A fault ended the engine.
+    Died,
+    /// A fault closed the sockets; the engine comes back.
+    Reconnect,
+}
+
+pub(crate) struct Engine {
+    pub(crate) options: Arc<MockOptions>,
+    counters: Arc<Counters>,
+    connection: Connection,
+    requests: Requests,
+    writer: StepWriter,
+    index: u32,
+    steps: u64,
+    started: Instant,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        index: u32,
+        options: Arc<MockOptions>,
+        counters: Arc<Counters>,
+        connection: Connection,
+    ) -> Self {
+        let writer = StepWriter::new(index, options.tokens.clone(), !options.no_stats);
+        Self {
+            options,
+            counters,
+            connection,
+            requests: Requests::default(),
+            writer,
+            index,
+            steps: 0,
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) async fn run(&mut self) -> Ended {
+        let mut due = Instant::now();
+        loop {
+            let ended = match self.wait(due).await {
+                Some(ended) => Some(ended),
+                None => self.step_if_any().await,
+            };
+            self.count_open();
+            if let Some(ended) = ended {
+                return ended;
+            }
+            // A step that came late doesn't make the next one early.
+            due = (due + self.options.step()).max(Instant::now());
+        }
+    }
+
+    fn count_open(&self) {
+        let open = self.requests.len() as u64;
+        self.counters
+            .open
+            .store(open, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Handles messages until a step is due and there is something to do.
+    async fn wait(&mut self, due: Instant) -> Option<Ended> {
+        loop {
+            while let Some(message) = self.connection.dealer.recv().now_or_never() {
+                self.handle(message.ok()?).await;
+            }
+            self.requests.schedule(self.options.max_batch);
+            let pause = match self.requests.running.is_empty() {
+                false => due.saturating_duration_since(Instant::now()),
+                true => self.requests.idle_for().unwrap_or(Duration::MAX),
+            };
+            if pause.is_zero() {
+                return None;
+            }
+            let pause = pause.min(Duration::from_secs(3600));
+            tokio::select! {
+                biased;
+                message = self.connection.dealer.recv() => self.handle(message.ok()?).await,
+                Some(event) = self.connection.monitor.next() => {
+                    if matches!(event, SocketEvent::Disconnected(_)) {
+                        return Some(Ended::Left);
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.count_open();
+        }
+    }
+
+    async fn step_if_any(&mut self) -> Option<Ended> {
+        if self.requests.running.is_empty() {
+            return None;
+        }
+        self.steps += 1;
+        let faults = self.options.fault.iter();
+        let fault = faults
+            .filter(|fault| fault.step == self.steps)
+            .map(|fault| fault.kind)
+            .next();
+        if let Some(ended) = self.end_by(fault).await {
+            return Some(ended);
+        }
+        self.send_prompt_logprobs().await;
+        let tokens = self.requests.running.len() as u64;
+        let timestamp = self.started.elapsed().as_secs_f64();
+        let (message, finished) = self.writer.step(&mut self.requests, timestamp, fault);
+        Counters::add(&self.counters.steps, 1);
+        Counters::add(&self.counters.tokens, tokens);
+        Counters::add(&self.counters.finished, finished);
+        self.send(vec![message.into()]).await;
+        // Lets the writer and the reader run when the engine itself never waits.
+        tokio::task::yield_now().await;
+        None
+    }
+
+    /// Carries out the faults that are not about the step's own message.
+    async fn end_by(&mut self, fault: Option<FaultKind>) -> Option<Ended> {
+        match fault? {
+            FaultKind::Die => return Some(Ended::Died),
+            FaultKind::Disconnect => return Some(Ended::Reconnect),
+            FaultKind::Sentinel => {
+                self.send(vec![Bytes::from_static(DEATH_SENTINEL)]).await;
+                tokio::time::sleep(LINGER).await;
+                return Some(Ended::Died);
+            }
+            FaultKind::Silent => std::future::pending::<()>().await,
+            FaultKind::Garbage => self.send(vec![Bytes::from_static(&[0xc1, 0xff, 7])]).await,
+            // [0, [], nil, 1.0]
+            FaultKind::Empty => {
+                let empty = [0x94, 0, 0x90, 0xc0, 0xca, 0x3f, 0x80, 0, 0];
+                self.send(vec![empty.to_vec().into()]).await;
+            }
+            _ => {}
+        }
+        None
+    }
+
+    async fn send_prompt_logprobs(&mut self) {
+        let mut messages = Vec::new();
+        for request in &mut self.requests.running {
+            if let Some(count) = request.prompt_logprobs.take() {
+                messages.push(self.writer.prompt_logprobs(request, count));
+            }
+        }
+        for message in messages {
+            self.send(message).await;
+        }
+    }
+
+    async fn send(&mut self, frames: Vec<Bytes>) {
+        let Ok(message) = ZmqMessage::try_from(frames) else {
+            return;
+        };
+        if let Err(error) = self.connection.push.send(message).await {
+            tracing::debug!(%error, "an output could not be sent");
+        }
+    }
+
+    async fn handle(&mut self, message: ZmqMessage) {
+        let frames = message.into_vec();
+        let payload = frames.get(1).cloned();
+        match InputMessage::decode(frames) {
+            Ok(InputMessage::Add(request)) => self.add(*request),
+            Ok(InputMessage::Abort(ids)) => self.abort(&ids),
+            Ok(InputMessage::Utility(call)) => self.answer(call).await,
+            Ok(InputMessage::StartDpWave(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a message from the frontend can't be decoded");
+                if let Some(id) = payload.and_then(|payload| request_id_of(&payload)) {
+                    self.refuse(id, error.to_string()).await;
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, request: vllm_engine_client::EngineCoreRequest) {
+        Counters::add(&self.counters.added, 1);
+        self.requests.add(Request::new(request, &self.options));
+    }
+
+    fn abort(&mut self, ids: &[String]) {
+        let gone = ids.iter().filter(|id| self.requests.abort(id)).count();
+        Counters::add(&self.counters.aborted, gone as u64);
+    }
+
+    async fn refuse(&mut self, request_id: String, message: String) {
+        Counters::add(&self.counters.refused, 1);
+        let error = EngineError {
+            code: "validation_error".into(),
+            message,
+            retryable: false,
+        };
+        let output = EngineOutput {
+            finish: Some(FinishReason::Error),
+            error: Some(Box::new(error)),
+            ..EngineOutput::default()
+        };
+        let outputs = vec![EngineCoreOutput { request_id, output }];
+        self.send(
+            EngineCoreOutputs {
+                header: self.writer.header(),
+                outputs,
+            }
+            .encode(),
+        )
+        .await;
+    }
+
+    async fn answer(&mut self, call: UtilityRequest) {
+        Counters::add(&self.counters.calls, 1);
+        let result = utility_result(&call, self.index);
+        let mut header = self.writer.header();
+        header.utility_output = Some(Box::new(UtilityOutput {
+            call_id: call.call_id,
+            result,
+        }));
+        self.send(
+            EngineCoreOutputs {
+                header,
+                outputs: vec![],
+            }
+            .encode(),
+        )
+        .await;
+    }
+}
+
+/// Answers of an engine that is always awake and has nothing to reset.
+fn utility_result(call: &UtilityRequest, index: u32) -> Result<Value, String> {
+    match call.method.as_str() {
+        "is_sleeping" | "is_scheduler_paused" => Ok(Value::Boolean(false)),
+        "reset_prefix_cache" | "wake_up" => Ok(Value::Boolean(true)),
+        "get_supported_tasks" => Ok(Value::Array(vec!["generate".into()])),
+        "get_weight_version" => Ok("default".into()),
+        "sleep"
+        | "pause_generation"
+        | "resume_scheduler"
+        | "profile"
+        | "reset_mm_cache"
+        | "reset_encoder_cache"
+        | "release_kv_cache_memory"
+        | "set_weight_version" => Ok(Value::Nil),
+        method => Err(format!("mock engine {index} has no method {method:?}")),
+    }
+}
