@@ -6,12 +6,28 @@
 #[derive(Debug, thiserror::Error)]
 #[error("the model's tokenizer cannot be used: {message}")]
 pub struct LoadError {
-    pub(crate) message: String,
+    message: String,
+}
+
+impl LoadError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+        }
+    }
 }
 
 /// A text that the tokenizer cannot express.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the text cannot be tokenized: {message}")]
 pub struct EncodeError {
-    pub(crate) message: String,
+    message: String,
+}
+
+impl EncodeError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+        }
+    }
 }

@@ -7,9 +7,13 @@
 //!
 //! Must not know: chat templates, requests, sockets.
 
+mod description;
 mod detokenizer;
+mod encoder;
 mod error;
+mod reference;
 mod stop;
+mod table;
 mod tokenizer;
 
 pub use detokenizer::Detokenizer;

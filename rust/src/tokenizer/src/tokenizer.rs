@@ -3,72 +3,133 @@
 //! The tokenizer of a model.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde_json::Value;
 use vllm_model_files::ModelFiles;
 
+use crate::description::Description;
+use crate::detokenizer;
+use crate::encoder::Encoder;
+use crate::reference::ReferenceStream;
+use crate::table::{Joining, TokenTable};
 use crate::{Detokenizer, EncodeError, LoadError};
 
 /// A model's tokenizer. Cheap to clone, shared by all threads.
 #[derive(Clone)]
 pub struct Tokenizer {
-    _inner: Arc<()>,
+    shared: Arc<Shared>,
 }
 
-#[allow(missing_docs)]
+struct Shared {
+    encoder: Encoder,
+    table: Arc<TokenTable>,
+    ids: HashMap<String, u32, ahash::RandomState>,
+}
+
 impl Tokenizer {
     /// Builds the tokenizer of a model and warms it up, so that the first request pays nothing extra.
+    ///
+    /// # Errors
+    ///
+    /// If the description is not one that `tokenizers` would load.
     pub fn load(files: &ModelFiles) -> Result<Self, LoadError> {
         Self::from_json(files.tokenizer_json.clone())
     }
 
     /// The same from the text of a `tokenizer.json`.
-    pub fn from_json(_json: Arc<str>) -> Result<Self, LoadError> {
-        Err(LoadError {
-            message: "not built yet".into(),
+    pub fn from_json(json: Arc<str>) -> Result<Self, LoadError> {
+        let parsed: Value = serde_json::from_str(&json)
+            .map_err(|error| LoadError::new(format!("tokenizer.json: {error}")))?;
+        let description = Description::read(&parsed)?;
+        let table = Arc::new(TokenTable::build(&description));
+        let encoder = Encoder::load(parsed, json)?;
+        if table.joining == Joining::Opaque {
+            encoder.reference()?;
+        }
+        let numbered = (0u32..).zip(description.tokens);
+        let ids = numbered
+            .filter_map(|(id, token)| Some((token?, id)))
+            .collect();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                encoder,
+                table,
+                ids,
+            }),
         })
     }
 
-    /// Token ids of `text`. With `add_special_tokens` the tokenizer's own frame (such as a beginning-of-sequence
-    /// token) is put around. Special tokens written out in `text` are recognized, as Hugging Face does.
-    pub fn encode(&self, _text: &str, _add_special_tokens: bool) -> Result<Vec<u32>, EncodeError> {
-        Err(EncodeError {
-            message: "not built yet".into(),
-        })
+    /// Token ids of `text`, equal to those of `tokenizers`. With `add_special_tokens` the tokenizer's own frame (such
+    /// as a beginning-of-sequence token) is put around. Special tokens written out in `text` are recognized, as
+    /// Hugging Face does. Long texts take milliseconds: call from a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// If the vocabulary cannot express the text (never for byte-level and byte-fallback vocabularies).
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, EncodeError> {
+        self.shared.encoder.encode(text, add_special_tokens)
     }
 
-    /// Text of a whole sequence; ids outside of the vocabulary give nothing.
-    pub fn decode(&self, _ids: &[u32], _skip_special_tokens: bool) -> String {
-        String::new()
+    /// Whether encoding goes the fast way; otherwise `tokenizers` does it.
+    pub fn is_fast(&self) -> bool {
+        self.shared.encoder.is_fast()
     }
 
-    /// A detokenizer for what follows `prompt` (empty: for a sequence from its start).
-    pub fn detokenizer(&self, _prompt: &[u32], _skip_special_tokens: bool) -> Detokenizer {
-        Detokenizer {}
+    /// Text of a whole sequence, equal to that of `tokenizers`; ids outside of the vocabulary give nothing.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
+        match self.shared.opaque() {
+            Some(reference) => reference.decode(ids, skip_special_tokens),
+            None => detokenizer::decode(&self.shared.table, ids, skip_special_tokens),
+        }
+    }
+
+    /// A detokenizer for what follows `prompt`; with an empty prompt for a sequence from its start.
+    pub fn detokenizer(&self, prompt: &[u32], skip_special_tokens: bool) -> Detokenizer {
+        match self.shared.opaque() {
+            Some(reference) => {
+                Detokenizer::reference(ReferenceStream::new(reference, prompt, skip_special_tokens))
+            }
+            None => Detokenizer::table(self.shared.table.clone(), prompt, skip_special_tokens),
+        }
     }
 
     /// Exact bytes that a token stands for within running text; `None` for an id outside of the vocabulary.
-    pub fn token_bytes(&self, _id: u32) -> Option<&[u8]> {
-        None
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.shared.table.get(id).map(|token| token.bytes)
     }
 
     /// The same as text, U+FFFD where the bytes are no UTF-8; empty for an unknown id.
-    pub fn token_text(&self, _id: u32) -> Cow<'_, str> {
-        Cow::Borrowed("")
+    pub fn token_text(&self, id: u32) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.token_bytes(id).unwrap_or_default())
     }
 
     /// Id of a token given in its vocabulary form (byte-level alphabet, `▁`), added tokens included.
-    pub fn token_to_id(&self, _token: &str) -> Option<u32> {
-        None
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.shared.ids.get(token).copied()
     }
 
     /// Whether the token is left out of text under `skip_special_tokens`.
-    pub fn is_special(&self, _id: u32) -> bool {
-        false
+    pub fn is_special(&self, id: u32) -> bool {
+        self.shared
+            .table
+            .get(id)
+            .is_some_and(|token| token.is_special())
     }
 
     /// Largest id plus one.
     pub fn vocab_size(&self) -> usize {
-        0
+        self.shared.table.len()
+    }
+}
+
+impl Shared {
+    /// The reference, for a decoder that the table does not cover.
+    fn opaque(&self) -> Option<Arc<crate::reference::Reference>> {
+        match self.table.joining {
+            Joining::Opaque => self.encoder.reference().ok(),
+            _ => None,
+        }
     }
 }

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The choice between the fast encoder (`fastokens`) and the reference (`tokenizers`).
+//!
+//! Both give the same ids for every class of tokenizer that is let through here; the tests compare them. What
+//! `fastokens` does not cover, or covers differently, goes to the reference.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+
+use crate::reference::Reference;
+use crate::{EncodeError, LoadError};
+
+/// Bytes of text and ids that are kept of segments between special tokens: system prompts and earlier turns.
+const SEGMENT_CACHE_BYTES: usize = 16 << 20;
+
+/// Exercises each table that the fast encoder builds on first use: words, digits, spaces, scripts, a long text.
+const WARM_UP: &str = "The quick brown fox can't jump over 12345 lazy dogs.\n\tfn main() { println!(\"né 你好 🙂\"); }\n";
+
+/// Encodes text, by whichever way is exact and fastest.
+pub(crate) struct Encoder {
+    fast: Option<fastokens::Tokenizer>,
+    json: Arc<str>,
+    reference: OnceLock<Arc<Reference>>,
+}
+
+impl Encoder {
+    /// Takes the parsed `tokenizer.json` and its text; the text is kept for a later need of the reference.
+    pub(crate) fn load(parsed: Value, json: Arc<str>) -> Result<Self, LoadError> {
+        let fast = match fast(parsed) {
+            Ok(fast) => Some(fast),
+            Err(reason) => {
+                tracing::info!(
+                    "the fast tokenizer does not cover this model ({reason}): using tokenizers"
+                );
+                None
+            }
+        };
+        let encoder = Self {
+            fast,
+            json,
+            reference: OnceLock::new(),
+        };
+        if encoder.fast.is_none() {
+            encoder.reference()?;
+        }
+        encoder
+            .encode(&WARM_UP.repeat(8), true)
+            .map_err(|error| LoadError::new(error.to_string()))?;
+        Ok(encoder)
+    }
+
+    pub(crate) fn is_fast(&self) -> bool {
+        self.fast.is_some()
+    }
+
+    /// The reference, loaded on first use: where the fast encoder serves, nobody pays for it.
+    pub(crate) fn reference(&self) -> Result<Arc<Reference>, LoadError> {
+        if let Some(reference) = self.reference.get() {
+            return Ok(reference.clone());
+        }
+        let reference = Arc::new(Reference::load(&self.json)?);
+        Ok(self.reference.get_or_init(|| reference).clone())
+    }
+
+    pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, EncodeError> {
+        if let Some(fast) = &self.fast {
+            let encode = || fast.encode_with_special_tokens(text, add_special);
+            if let Ok(Ok(ids)) = catch_unwind(AssertUnwindSafe(encode)) {
+                return Ok(ids);
+            }
+            tracing::warn!(
+                "the fast tokenizer failed on a text of {} bytes: using tokenizers",
+                text.len()
+            );
+        }
+        let reference = self
+            .reference()
+            .map_err(|error| EncodeError::new(error.to_string()))?;
+        reference.encode(text, add_special)
+    }
+}
+
+fn fast(mut parsed: Value) -> Result<fastokens::Tokenizer, String> {
+    if let Some(reason) = difference(&parsed) {
+        return Err(reason.to_owned());
+    }
+    // The server limits lengths itself and never pads.
+    parsed["truncation"] = Value::Null;
+    parsed["padding"] = Value::Null;
+    let mut fast = fastokens::Tokenizer::from_json(parsed).map_err(|error| error.to_string())?;
+    fast.enable_segment_cache(SEGMENT_CACHE_BYTES);
+    Ok(fast)
+}
+
+/// Why the fast encoder would give other ids than the reference for this tokenizer.
+fn difference(json: &Value) -> Option<&'static str> {
+    let added = json["added_tokens"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    if added.iter().any(|token| token["single_word"] == true) {
+        return Some("an added token matches whole words only");
+    }
+    if json["model"]["dropout"]
+        .as_f64()
+        .is_some_and(|dropout| dropout > 0.0)
+    {
+        return Some("the model drops merges at random");
+    }
+    None
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Token ids equal those of the `tokenizers` crate.
+
+mod common;
+
+use proptest::prelude::*;
+use serde_json::json;
+use vllm_model_files::ModelFiles;
+use vllm_tokenizer::Tokenizer;
+
+/// Compares piece by piece, so that a difference is shown with the text around it.
+fn assert_equal_ids(
+    name: &str,
+    ours: &Tokenizer,
+    oracle: &tokenizers::Tokenizer,
+    text: &str,
+    size: usize,
+) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut cut = rest.len().min(size);
+        while !rest.is_char_boundary(cut) {
+            cut += 1;
+        }
+        let (piece, after) = rest.split_at(cut);
+        assert_equal(name, ours, oracle, piece);
+        rest = after;
+    }
+}
+
+fn assert_equal(name: &str, ours: &Tokenizer, oracle: &tokenizers::Tokenizer, text: &str) {
+    for add_special in [false, true] {
+        let expected = oracle
+            .encode_fast(text, add_special)
+            .expect("the oracle encodes");
+        let got = ours.encode(text, add_special).expect("we encode");
+        if got != expected.get_ids() {
+            let at = got
+                .iter()
+                .zip(expected.get_ids())
+                .take_while(|(a, b)| a == b)
+                .count();
+            let from = at.saturating_sub(3);
+            let near = |ids: &[u32]| {
+                let window = &ids[from.min(ids.len())..(at + 5).min(ids.len())];
+                window
+                    .iter()
+                    .map(|id| ours.token_text(*id).into_owned())
+                    .collect::<Vec<_>>()
+            };
+            panic!(
+                "{name}: token {at} differs: {:?}, expected {:?}",
+                near(&got),
+                near(expected.get_ids())
+            );
+        }
+    }
+}
+
+#[test]
+fn every_family_of_byte_level_tokenizers() {
+    let mut json = common::byte_level_json();
+    let text = common::mixed_text(2, 150_000);
+    for normalizer in [json!(null), json!({"type": "NFC"})] {
+        json["normalizer"] = normalizer;
+        for (name, rule) in common::families() {
+            json["pre_tokenizer"] = rule;
+            let (ours, oracle) = common::both(&json);
+            assert!(ours.is_fast(), "{name} should be encoded the fast way");
+            assert_equal_ids(name, &ours, &oracle, &text, 2_000);
+            assert_equal(name, &ours, &oracle, &text);
+        }
+    }
+}
+
+#[test]
+fn byte_fallback_vocabularies() {
+    let (ours, oracle) = common::both(&common::byte_fallback_json());
+    assert!(ours.is_fast());
+    let text = common::mixed_text(3, 200_000) + "<s> a </s><unk> <0x41>";
+    assert_equal_ids("byte fallback", &ours, &oracle, &text, 500);
+    assert_equal(
+        "byte fallback",
+        &ours,
+        &oracle,
+        &text[..20_000.min(text.len())]
+            .chars()
+            .take(9_000)
+            .collect::<String>(),
+    );
+}
+
+#[test]
+fn whole_words_and_other_models_go_to_the_reference() {
+    let mut json = common::byte_level_json();
+    json["added_tokens"][0]["single_word"] = true.into();
+    let (ours, oracle) = common::both(&json);
+    assert!(!ours.is_fast());
+    assert_equal(
+        "single word",
+        &ours,
+        &oracle,
+        "a<|endoftext|>b <|endoftext|> c",
+    );
+    let (ours, oracle) = common::both(&json!({
+        "version": "1.0", "added_tokens": [], "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+            "vocab": {"[UNK]": 0, "play": 1, "##ing": 2, "a": 3, "!": 4}},
+    }));
+    assert!(!ours.is_fast());
+    assert_eq!(
+        ours.encode("playing a play!", false),
+        Ok(vec![1, 2, 3, 1, 4]),
+        "never truncated"
+    );
+    assert_eq!(
+        ours.decode(&[1, 2, 3, 1, 4], false),
+        oracle.decode(&[1, 2, 3, 1, 4], false).expect("decodes")
+    );
+    let mut detokenizer = ours.detokenizer(&[], false);
+    let mut text = String::new();
+    detokenizer.push(&[1, 2, 3, 1], &mut text);
+    detokenizer.finish(&mut text);
+    assert_eq!(text, "playing a play");
+}
+
+/// The megabyte: the default model's own vocabulary.
+#[test]
+fn a_megabyte_of_mixed_text_on_the_default_model() {
+    let Some(path) = common::model() else {
+        eprintln!(
+            "skipped: the default model is not on this machine (VLLM_TEST_MODEL, or fetched by `nox -s serve`)"
+        );
+        return;
+    };
+    let files = ModelFiles::open(path).expect("opens");
+    let ours = Tokenizer::load(&files).expect("loads");
+    assert!(ours.is_fast());
+    let oracle: tokenizers::Tokenizer = files.tokenizer_json.parse().expect("tokenizers loads it");
+    let text = common::mixed_text(4, 1 << 20);
+    assert_equal_ids("SmolLM2", &ours, &oracle, &text, 16_000);
+    assert_equal("SmolLM2", &ours, &oracle, &common::mixed_text(5, 200_000));
+    for id in 0..ours.vocab_size() as u32 {
+        let token = oracle.id_to_token(id).expect("no holes");
+        assert_eq!(ours.token_to_id(&token), Some(id));
+        assert_eq!(
+            ours.token_text(id),
+            oracle.decode(&[id], false).expect("decodes"),
+            "token {id}"
+        );
+    }
+}
+
+/// Real vocabularies by hand: `VLLM_TEST_TOKENIZERS` lists `tokenizer.json` files, separated by `:`.
+#[test]
+#[ignore = "needs files named by VLLM_TEST_TOKENIZERS"]
+fn listed_tokenizers() {
+    let list = std::env::var("VLLM_TEST_TOKENIZERS").expect("VLLM_TEST_TOKENIZERS");
+    let text = common::mixed_text(6, 1 << 20);
+    for path in list.split(':') {
+        let json: std::sync::Arc<str> = std::fs::read_to_string(path).expect("reads").into();
+        let oracle: tokenizers::Tokenizer = json.parse().expect("tokenizers loads it");
+        let start = std::time::Instant::now();
+        let ours = Tokenizer::from_json(json).expect("loads");
+        eprintln!(
+            "{path}: fast {}, loaded in {:?}",
+            ours.is_fast(),
+            start.elapsed()
+        );
+        let size = if path.contains("llama2") || path.contains("gemma") {
+            1_000
+        } else {
+            16_000
+        };
+        assert_equal_ids(path, &ours, &oracle, &text, size);
+        for id in 0..ours.vocab_size() as u32 {
+            let token = oracle.id_to_token(id);
+            assert_eq!(
+                ours.token_bytes(id).is_some(),
+                token.is_some(),
+                "{path}: token {id}"
+            );
+            if let Some(token) = token {
+                assert_eq!(
+                    ours.token_to_id(&token),
+                    oracle.token_to_id(&token),
+                    "{path}: {token:?}"
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_text_encodes_as_the_oracle_does(texts in prop::collection::vec(any::<String>(), 1..4), seed: u64) {
+        thread_local! {
+            static PAIR: (Tokenizer, tokenizers::Tokenizer) = common::both(&common::byte_level_json());
+        }
+        let mut text = texts.concat();
+        text.push_str(&common::mixed_text(seed, 300));
+        PAIR.with(|(ours, oracle)| assert_equal("any text", ours, oracle, &text));
+    }
+}
