@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Owns: SiLU-and-multiply, the gate of SwiGLU feed-forward layers (Shazeer, 2020,
+// arXiv:2002.05202). Must not know: the matrix products around it, torch.
+//
+// Grid: ceil(rows * width / (256 * V)) blocks. Block: 256 threads, V elements each; V = 8 where
+// rows and pointers are 16-byte aligned, else 1.
+#include "dispatch.cuh"
+
+namespace vllm_kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+__device__ float silu(float x) { return x / (1.0f + expf(-x)); }
+
+// out: [rows, width]; x: [rows, 2 * width], gate half then up half; rows a stride apart.
+template <int V, typename T>
+__global__ void silu_and_mul_kernel(Rows<T> out, Rows<const T> x, std::int64_t rows,
+                                    std::int64_t width) {
+  const std::int64_t start =
+      (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * V;
+  const std::int64_t row = start / width;
+  const std::int64_t column = start % width;
+  if (row >= rows) return;
+  float gate[V], up[V];
+  load_floats<V>(x.row(row) + column, gate);
+  load_floats<V>(x.row(row) + width + column, up);
+#pragma unroll
+  for (int j = 0; j < V; ++j) gate[j] = silu(gate[j]) * up[j];
+  store_floats<V>(out.row(row) + column, gate);
+}
+
+template <int V, typename T>
+cudaError_t launch(Rows<T> out, Rows<const T> x, std::int64_t rows, std::int64_t width,
+                   cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(divide_up(rows * width, kThreads * V)));
+  VLLM_CUDA_LAUNCH((silu_and_mul_kernel<V, T>), grid, dim3(kThreads), stream, out, x, rows, width);
+  return cudaGetLastError();
+}
+
+}  // namespace
+}  // namespace vllm_kernels::cuda
+
+using namespace vllm_kernels::cuda;
+
+extern "C" cudaError_t vllm_cuda_silu_and_mul(void* out, std::int64_t out_stride, const void* x,
+                                              std::int64_t x_stride, std::int64_t rows,
+                                              std::int64_t width, int dtype,
+                                              cudaStream_t stream) {
+  if (rows == 0 || width == 0) return cudaSuccess;
+  return with_type(dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    const auto target = rows_of<T>(out, out_stride);
+    const auto source = rows_of<const T>(x, x_stride);
+    return takes_pieces(target, width) && takes_pieces(source, width)
+               ? launch<kPiece, T>(target, source, rows, width, stream)
+               : launch<1, T>(target, source, rows, width, stream);
+  });
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Owns: running the project's CUDA kernels on the host, one block after another, so that indices,
+// barriers and arithmetic are tested on machines without a GPU. Included before a .cu file that is
+// compiled as C++. Must not know: any kernel.
+//
+// Each CUDA thread of a block is a fiber. A barrier or a warp exchange suspends the fiber until all
+// its partners have arrived; a block in which nobody can go on any more ends the process with the
+// name of the barrier. Not modelled: memory ordering between barriers, parallel blocks, partial
+// warp masks, dynamic shared memory.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+// Blocks run one at a time, so one copy of a block's memory is enough.
+#undef __shared__
+#define __shared__ static
+#undef __launch_bounds__
+#define __launch_bounds__(...)
+
+namespace emulation {
+
+constexpr int kLanes = 32;
+constexpr std::size_t kStackBytes = 64 * 1024;
+
+// All of `parties` threads have to arrive before one of them goes on.
+struct Barrier {
+  int parties = 0;
+  int arrived = 0;
+  unsigned generation = 0;
+};
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack{new char[kStackBytes]};
+  bool finished = false;
+};
+
+struct Warp {
+  Barrier barrier;
+  std::uint64_t value[kLanes];
+};
+
+struct Block {
+  ucontext_t scheduler;
+  std::vector<Fiber> fibers;
+  std::vector<Warp> warps;
+  Barrier barrier;
+  std::function<void()> body;
+  int current = 0;
+  unsigned round = 0;
+  bool progressed = false;
+};
+
+inline Block* block = nullptr;
+inline uint3 thread_index, block_index;
+inline dim3 block_size, grid_size;
+
+inline void suspend() {
+  swapcontext(&block->fibers[block->current].context, &block->scheduler);
+}
+
+inline void wait(Barrier& barrier) {
+  const unsigned generation = barrier.generation;
+  if (++barrier.arrived == barrier.parties) {
+    barrier.arrived = 0;
+    ++barrier.generation;
+    block->progressed = true;
+    return;
+  }
+  while (barrier.generation == generation) suspend();
+}
+
+inline Warp& own_warp() { return block->warps[block->current / kLanes]; }
+
+// The value that lane `source` passes in the same call.
+template <typename T>
+T exchange(unsigned mask, T value, int source) {
+  static_assert(sizeof(T) <= sizeof(std::uint64_t));
+  if (mask != 0xffffffffu) {
+    std::fprintf(stderr, "emulation: partial warp mask %08x\n", mask);
+    std::abort();
+  }
+  Warp& warp = own_warp();
+  std::memcpy(&warp.value[block->current % kLanes], &value, sizeof(T));
+  wait(warp.barrier);
+  T result;
+  std::memcpy(&result, &warp.value[source], sizeof(T));
+  wait(warp.barrier);
+  return result;
+}
+
+inline void run_fiber() {
+  block->body();
+  block->fibers[block->current].finished = true;
+  block->progressed = true;
+  suspend();
+}
+
+inline void start_fibers(Block& running) {
+  for (Fiber& fiber : running.fibers) {
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = kStackBytes;
+    fiber.context.uc_link = nullptr;
+    fiber.finished = false;
+    makecontext(&fiber.context, run_fiber, 0);
+  }
+}
+
+// One turn for every fiber that is not done; whether any is left. Rounds differ in who goes first
+// and in the direction, so that code that lacks a barrier meets an order in which that shows.
+inline bool run_round(Block& running) {
+  bool any_left = false;
+  running.progressed = false;
+  const unsigned threads = static_cast<unsigned>(running.fibers.size());
+  const unsigned first = ++running.round * 7919 % threads;  // 7919 is prime: all values occur
+  for (unsigned i = 0; i < threads; ++i) {
+    const unsigned own = (first + (running.round % 2 != 0 ? i : threads - i)) % threads;
+    if (running.fibers[own].finished) continue;
+    running.current = static_cast<int>(own);
+    thread_index = uint3{own, 0, 0};
+    swapcontext(&running.scheduler, &running.fibers[own].context);
+    any_left = any_left || !running.fibers[own].finished;
+  }
+  if (any_left && !running.progressed) {
+    std::fprintf(stderr, "emulation: deadlock, %d of %d threads wait at a block barrier\n",
+                 running.barrier.arrived, running.barrier.parties);
+    std::abort();
+  }
+  return any_left;
+}
+
+inline void run_block(Block& running) {
+  start_fibers(running);
+  while (run_round(running)) {
+  }
+}
+
+// One-dimensional blocks of a multiple of 32 threads, as all kernels here use.
+inline void launch(dim3 grid, dim3 threads, std::function<void()> body) {
+  if (threads.x % kLanes != 0 || threads.x > 1024 || threads.y != 1 || threads.z != 1) {
+    std::fprintf(stderr, "emulation: block of %u x %u x %u\n", threads.x, threads.y, threads.z);
+    std::abort();
+  }
+  Block running;
+  running.fibers.resize(threads.x);
+  running.warps.resize(threads.x / kLanes);
+  running.barrier.parties = static_cast<int>(threads.x);
+  for (Warp& warp : running.warps) warp.barrier.parties = kLanes;
+  running.body = std::move(body);
+  block = &running;
+  block_size = threads;
+  grid_size = grid;
+  for (block_index.y = 0; block_index.y < grid.y; ++block_index.y) {
+    for (block_index.x = 0; block_index.x < grid.x; ++block_index.x) run_block(running);
+  }
+  block = nullptr;
+}
+
+}  // namespace emulation
+
+#define threadIdx emulation::thread_index
+#define blockIdx emulation::block_index
+#define blockDim emulation::block_size
+#define gridDim emulation::grid_size
+
+#define VLLM_CUDA_LAUNCH(kernel, grid, block, stream, ...) \
+  ((void)(stream), emulation::launch((grid), (block), [=] { (kernel)(__VA_ARGS__); }))
+#define cudaGetLastError() cudaSuccess
+
+using std::isfinite;
+using std::isnan;
+using std::max;
+using std::min;
+
+inline void __syncthreads() { emulation::wait(emulation::block->barrier); }
+inline void __syncwarp() { emulation::wait(emulation::own_warp().barrier); }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+inline float atomicAdd(float* target, float value) {
+  return std::exchange(*target, *target + value);
+}
+
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int source) {
+  return emulation::exchange(mask, value, source);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int flip) {
+  return emulation::exchange(mask, value, (emulation::block->current % emulation::kLanes) ^ flip);
+}
+// Lanes without a lower partner keep their value.
+template <typename T>
+T __shfl_up_sync(unsigned mask, T value, int distance) {
+  const int lane = emulation::block->current % emulation::kLanes;
+  return emulation::exchange(mask, value, lane < distance ? lane : lane - distance);
+}
