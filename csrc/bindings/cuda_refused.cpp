@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Ops that have no CUDA implementation, refused by name with what to do instead.
+
+#include "bindings/check.h"
+
+namespace vllm_kernels {
+namespace {
+
+constexpr const char* kQuantized =
+    "not implemented on CUDA; dequantize the weights on the CPU, copy them to the device and "
+    "multiply there with torch.nn.functional.linear";
+
+void linear(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&) {
+  Check("linear").require(false, "not implemented on CUDA; use torch.nn.functional.linear");
+}
+
+Tensor quant_repack(const Tensor& raw, int64_t, int64_t, int64_t) {
+  Check("quant_repack").require(false, kQuantized);
+  return raw;
+}
+
+void quant_linear(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t, int64_t) {
+  Check("quant_linear").require(false, kQuantized);
+}
+
+void dequantize(const Tensor&, const Tensor&, int64_t) {
+  Check("dequantize").require(false, kQuantized);
+}
+
+void embedding_dequantize(const Tensor&, const Tensor&, const Tensor&, int64_t) {
+  Check("embedding_dequantize")
+      .require(false, "not implemented on CUDA; dequantize the table on the CPU, copy it to the "
+                      "device and look up with torch.nn.functional.embedding");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CUDA, m) {
+  m.impl("linear", TORCH_BOX(&linear));
+  m.impl("quant_repack", TORCH_BOX(&quant_repack));
+  m.impl("quant_linear", TORCH_BOX(&quant_linear));
+  m.impl("dequantize", TORCH_BOX(&dequantize));
+  m.impl("embedding_dequantize", TORCH_BOX(&embedding_dequantize));
+}
+
+}  // namespace
+}  // namespace vllm_kernels

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be said of _C_cuda.so without a GPU: it loads, has every op and every architecture, and
+refuses wrong arguments by name. And where the build looks for nvcc."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.kernels.cuda import backends
+
+IMPLEMENTED = [
+    "apply_logit_bias",
+    "apply_penalties",
+    "argmax",
+    "fused_add_rms_norm",
+    "kv_write",
+    "paged_attention",
+    "rms_norm",
+    "rotary_embedding",
+    "sample_top_k_top_p",
+    "silu_and_mul",
+    "token_logprobs_and_ranks",
+    "topk_logprobs",
+]
+REFUSED = ["dequantize", "embedding_dequantize", "linear", "quant_linear", "quant_repack"]
+
+# The state of the runtime asks for no tensor, so it has no device to be dispatched by.
+WITHOUT_TENSORS = ["cpu_isa", "get_num_threads", "set_num_threads"]
+
+
+def call(op: str, *arguments):
+    """Calls the CUDA implementation whatever the device of the arguments."""
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+    return getattr(torch.ops.vllm_kernels, op).default.redispatch(keys, *arguments)
+
+
+def declared_ops() -> list[str]:
+    names = torch._C._dispatch_get_all_op_names()
+    return sorted(n.removeprefix("vllm_kernels::") for n in names if n.startswith("vllm_kernels::"))
+
+
+def test_every_op_is_implemented_or_refused(built_library):
+    assert declared_ops() == sorted(IMPLEMENTED + REFUSED + WITHOUT_TENSORS)
+    for op in IMPLEMENTED + REFUSED:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"vllm_kernels::{op}", "CUDA"), op
+
+
+def test_loads_without_a_gpu_in_a_fresh_process(built_library):
+    code = (
+        "import torch\n"
+        f"for path in {[str(backends.CPU_LIBRARY), str(built_library)]!r}:\n"
+        "    torch.ops.load_library(path)\n"
+    )
+    # No GPU to be seen, and no toolkit on the loader's path.
+    environment = {"CUDA_VISIBLE_DEVICES": "", "PATH": "/usr/bin:/bin"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_has_machine_code_for_every_architecture(built_library):
+    # nvcc keeps the options of each cubin beside it in the fat binary, one entry per .cu file.
+    binary = built_library.read_bytes()
+    files = len(list((backends.ROOT / "csrc" / "cuda").glob("*.cu")))
+    for architecture in (b"sm_80", b"sm_90a", b"sm_100"):
+        found = len(re.findall(rb"(?<![\w])" + architecture + rb"(?!\w)", binary))
+        assert found >= files, f"{architecture.decode()}: {found} of {files} kernel files"
+
+
+def test_needs_no_cuda_library_at_load(built_library):
+    assert b"libcudart.so" not in built_library.read_bytes()
+
+
+X = torch.zeros(2, 16)
+CACHE = torch.zeros(3, 2, 4, 8)
+LOGITS = torch.zeros(2, 5)
+ROW = torch.zeros(2)
+
+
+def attention_arguments(**changes):
+    arguments = {
+        "out": torch.zeros(2, 32),
+        "q": torch.zeros(2, 32),
+        "k_cache": CACHE,
+        "v_cache": CACHE.clone(),
+        "block_tables": torch.zeros(1, 2, dtype=torch.int32),
+        "seq_lens": torch.ones(1, dtype=torch.int32),
+        "query_start_loc": torch.zeros(2, dtype=torch.int32),
+        "scale": 1.0,
+    }
+    return (arguments | changes).values()
+
+
+WRONG = [
+    ("rms_norm", (X, X, torch.zeros(16), 1e-5), "x is on the CPU, expected a CUDA device"),
+    ("rms_norm", (X, X, torch.zeros(7), 1e-5), r"weight has shape \[7\], expected \[16\]"),
+    ("rms_norm", (X, X.double(), X[0], 1e-5), "x has dtype float64, expected float32 or float16"),
+    ("rms_norm", (X.half(), X, X[0], 1e-5), "out has dtype float16, expected float32"),
+    ("rms_norm", (X.T, X.T, ROW, 1e-5), "must have adjacent elements"),
+    ("fused_add_rms_norm", (X, X, X[0], 1e-5), "x and residual must not be the same memory"),
+    (
+        "rotary_embedding",
+        (torch.zeros(2, dtype=torch.int64), X, X.clone(), 5, torch.zeros(9, 4), True),
+        r"q has shape \[2, 16\], its second size must be a multiple of head_dim 5",
+    ),
+    (
+        "rotary_embedding",
+        (torch.zeros(2, dtype=torch.int64), X, X.clone(), 8, torch.zeros(9, 10), True),
+        r"cos_sin_cache has shape \[9, 10\], its second size must be even and at most head_dim 8",
+    ),
+    ("silu_and_mul", (X, torch.zeros(2, 5)), r"x has shape \[2, 5\], its second size must be even"),
+    (
+        "kv_write",
+        (X, X, CACHE, CACHE.clone(), torch.zeros(2, dtype=torch.int32)),
+        "slot_mapping has dtype int32, expected int64",
+    ),
+    (
+        "kv_write",
+        (X, X, CACHE, CACHE.half(), torch.zeros(2, dtype=torch.int64)),
+        "v_cache has dtype float16, expected float32",
+    ),
+    (
+        "paged_attention",
+        attention_arguments(q=torch.zeros(2, 24), out=torch.zeros(2, 24)),
+        r"q has shape \[2, 24\], its second size must be a multiple of kv heads x head dim = 16",
+    ),
+    (
+        "paged_attention",
+        attention_arguments(k_cache=torch.zeros(3, 2, 4, 4), v_cache=torch.zeros(3, 2, 4, 4)),
+        r"head dim is 4 .*multiples of 8 up to 256",
+    ),
+    (
+        "paged_attention",
+        attention_arguments(q=torch.zeros(2, 32).half(), out=torch.zeros(2, 32).half()),
+        "q has dtype float16 and k_cache float32, expected the same dtype",
+    ),
+    ("paged_attention", attention_arguments(), "q is on the CPU, expected a CUDA device"),
+    ("argmax", (torch.zeros(2), LOGITS), "out has dtype float32, expected int64"),
+    (
+        "topk_logprobs",
+        (torch.zeros(2, 6), torch.zeros(2, 6, dtype=torch.int64), LOGITS),
+        r"logprobs has shape \[2, 6\], more columns than the 5 logits of a row",
+    ),
+    (
+        "sample_top_k_top_p",
+        (torch.zeros(2, dtype=torch.int64), LOGITS, ROW, ROW, ROW, ROW, ROW.double()),
+        "top_k has dtype float32, expected int32",
+    ),
+    (
+        "sample_top_k_top_p",
+        (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 600000), ROW, ROW, ROW, ROW, ROW),
+        r"logits has shape \[0, 600000\], the CUDA kernel takes rows of at most 524288 tokens",
+    ),
+    ("linear", (X, X, X, None), "linear: not implemented on CUDA; use torch"),
+    ("quant_linear", (X, X, X, 2, 2, 16), "quant_linear: not implemented on CUDA; dequantize"),
+]
+
+
+@pytest.mark.parametrize(("op", "arguments", "message"), WRONG)
+def test_wrong_arguments_are_refused(built_library, op, arguments, message):
+    with pytest.raises(RuntimeError, match=message) as error:
+        call(op, *arguments)
+    assert str(error.value).startswith(f"{op}: ")
+
+
+@pytest.mark.gpu
+def test_tensors_of_two_devices_are_refused(gpu):
+    x = X.cuda()
+    with pytest.raises(RuntimeError, match="weight is on the CPU, expected a CUDA device"):
+        gpu.rms_norm(x, x, torch.zeros(16), 1e-5)
+
+
+@pytest.mark.gpu
+def test_ops_run_on_the_current_stream_and_in_graphs(gpu):
+    x, weight = torch.randn(4, 64, device="cuda"), torch.ones(64, device="cuda")
+    out, replayed = torch.empty_like(x), torch.empty_like(x)
+    gpu.rms_norm(out, x, weight, 1e-5)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):  # captures the current stream, which is not the default one
+        gpu.rms_norm(replayed, x, weight, 1e-5)
+    graph.replay()
+    assert torch.equal(replayed, out)
+
+
+def load_toolkit_script():
+    path = backends.ROOT / "csrc" / "cmake" / "cuda_toolkit.py"
+    spec = importlib.util.spec_from_file_location("cuda_toolkit", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def toolkit(monkeypatch, tmp_path):
+    """The script on a machine without any CUDA: no variables, an empty PATH, no packages."""
+    module = load_toolkit_script()
+    for variable in ("CUDACXX", "CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(module, "SYSTEM_NVCC", tmp_path / "system" / "nvcc")
+    monkeypatch.setattr(module, "package_folders", lambda name: [tmp_path / "packages" / name])
+    return module
+
+
+def install(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_nvcc_is_looked_for_from_the_most_explicit_place_on(toolkit, tmp_path, monkeypatch):
+    assert toolkit.find_nvcc() is None
+    in_packages = install(tmp_path / "packages/nvidia/cu13/bin/nvcc")
+    assert toolkit.find_nvcc() == in_packages
+    on_path = install(tmp_path / "nvcc")
+    assert toolkit.find_nvcc() == on_path
+    in_home = install(tmp_path / "home/bin/nvcc")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+    assert toolkit.find_nvcc() == in_home
+    named = install(tmp_path / "named-nvcc")
+    monkeypatch.setenv("CUDACXX", str(named))
+    assert toolkit.find_nvcc() == named
+
+
+def test_a_missing_nvcc_is_one_line_with_the_remedy(toolkit, tmp_path, capsys):
+    version = tmp_path / "packages" / "torch" / "version.py"
+    version.parent.mkdir(parents=True)
+    version.write_text("cuda: Optional[str] = '13.2'\nhip: Optional[str] = None\n")
+    assert toolkit.main(["nvcc"]) == 1
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert "CUDACXX (unset)" in text
+    assert "pip install 'cuda-toolkit[nvcc,cudart,cccl,nvvm,crt]==13.2.*'" in text
+
+
+def test_a_torch_without_cuda_names_no_package(toolkit, tmp_path):
+    version = tmp_path / "packages" / "torch" / "version.py"
+    version.parent.mkdir(parents=True)
+    version.write_text("cuda: Optional[str] = None\n")
+    assert toolkit.requirement() is None
