@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,11 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_core(engine: dict[str, Any], progress: Progress) -> Any:
     """Load the model; the first thing here that needs torch."""
-    began = time.monotonic()
     from vllm.config.engine import EngineConfig  # noqa: PLC0415
     from vllm.engine.core import EngineCore  # noqa: PLC0415
 
-    progress("import torch", time.monotonic() - began)
     return EngineCore(EngineConfig.from_json(engine), progress)
 
 

@@ -40,8 +40,9 @@ DEFAULT_WEIGHT_VERSION = "default"
 
 
 class Core(Protocol):
-    """What the loop drives; ``vllm.engine.core.EngineCore`` is one. Its other public methods are
-    utility calls.
+    """What the loop drives; ``vllm.engine.core.EngineCore`` is one.
+
+    Its other public methods are utility calls. All are called from the loop's thread.
     """
 
     def registration(self) -> EngineCoreReadyResponse: ...
@@ -52,8 +53,15 @@ class Core(Protocol):
     def stats(self) -> SchedulerStats | None: ...
 
 
-LOOP_METHODS = frozenset(name for name in vars(Core) if not name.startswith("_"))
-"""Methods of a core that are the loop's alone: called from outside, they would steal its work."""
+LOOP_METHODS = frozenset(name for name in vars(Core) if not name.startswith("_")) | {
+    "schedule",
+    "execute",
+    "sample",
+    "output",
+    "abort_all",
+    "refuse_if_paused",
+}
+"""Methods of a core that are no utilities: called from outside, they would disturb the loop."""
 
 
 class Stopping(enum.Enum):
@@ -87,7 +95,7 @@ class EngineLoop:
         drain = self._stopping is Stopping.NO and self._shutdown_timeout_s > 0
         self._stopping = Stopping.DRAINING if drain else Stopping.NOW
         self._deadline = time.monotonic() + self._shutdown_timeout_s
-        self._inbox.put(None)
+        self._inbox.put(None)  # only to wake the loop
 
     def run(self) -> None:
         """Serve until stopped. Whatever the core raises in a step comes out of here."""
@@ -143,8 +151,6 @@ class EngineLoop:
             self._reply(client, request_failure(request_id, error))
             return
         self._clients[request_id] = client
-        if request.abort_immediately:
-            self._abort(client, [request_id])
 
     def _check(self, client: int, request: EngineCoreRequest) -> None:
         if request.client_index != client:

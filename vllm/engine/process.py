@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from vllm.engine.lifeline import watch_parent
 from vllm.engine.loop import Core, EngineLoop
 from vllm.engine.sockets import Incoming, InputReader, Outgoing, OutputWriter
 from vllm.errors import ExitCode, UsageError, VLLMError
+from vllm.logging import Progress as ProgressBar
 from vllm.logging import init_logger
 from vllm.protocol.errors import HandshakeError
 from vllm.protocol.handshake import INIT_TIMEOUT_S, EngineHandshake
@@ -36,6 +38,7 @@ FAREWELL_S = 5.0
 """How long the last outputs may take to leave."""
 
 Progress = Callable[[str, float], None]
+"""Told of a phase's name and how much of it is done, 0.0 to 1.0."""
 CoreFactory = Callable[[dict[str, Any], Progress], Core]
 
 
@@ -120,12 +123,11 @@ class EngineProcess:
         with contextlib.closing(handshake):
             init = handshake.hello(args.init_timeout)
             _refuse_coordination(init)
-            log_phase("handshake", time.monotonic() - self._began)
-            core = self._build_core(args.engine, log_phase)
+            core = self._build_core(args.engine, PhaseLog())
             reader, writer = self._connect(context, init)
             reader.register(core.registration())
             handshake.ready()
-            log_phase("ready after", time.monotonic() - self._began)
+            logger.info("ready: %.1f s", time.monotonic() - self._began)
         return self._loop_until_stopped(core, reader, writer)
 
     def _connect(
@@ -170,6 +172,18 @@ class EngineProcess:
     def _watch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        # A signal that arrives just before the main thread goes to sleep would not wake it, so a
+        # thread of its own puts something into the inbox; the handler then runs as usual.
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(
+            target=self._wake_on_signals, args=(reading,), name="signals", daemon=True
+        ).start()
+
+    def _wake_on_signals(self, descriptor: int) -> None:
+        while os.read(descriptor, 1):
+            self._inbox.put(None)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._loop is None:  # still starting: there is nothing to finish
@@ -181,9 +195,21 @@ class EngineProcess:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def log_phase(name: str, seconds: float) -> None:
-    """One line per phase of the start, with its time."""
-    logger.info("%s: %.1f s", name, seconds)
+class PhaseLog:
+    """Logs one line per phase of the start with its time; a bar shows progress on a terminal."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+        self._bars: dict[str, ProgressBar] = {}
+
+    def __call__(self, phase: str, done: float) -> None:
+        began = self._began.setdefault(phase, time.monotonic())
+        bar = self._bars.setdefault(phase, ProgressBar(phase))
+        bar.update(done)
+        if done >= 1.0:
+            bar.close()
+            del self._began[phase], self._bars[phase]
+            logger.info("%s: %.1f s", phase, time.monotonic() - began)
 
 
 def _refuse_coordination(init: EngineInit) -> None:

@@ -168,6 +168,7 @@ class AsyncEngineClient:
         self._input.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._output = self._socket(zmq.PULL)
         self._monitor = self._input.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._expected: set[int] = set()
         self._engines: dict[int, _Engine] = {}
         self._registered = asyncio.Event()
         self._encoder = Encoder()
@@ -200,9 +201,9 @@ class AsyncEngineClient:
         """
         client = cls(client_index)
         try:
-            client._bind(input, output)
-            indices = range(engine_start_index, engine_start_index + engine_count)
-            await client._wait_for_registrations(set(indices), ready_timeout)
+            indices = set(range(engine_start_index, engine_start_index + engine_count))
+            client._bind(input, output, indices)
+            await client._wait_for_registrations(indices, ready_timeout)
         except BaseException:
             await client.close()
             raise
@@ -224,8 +225,8 @@ class AsyncEngineClient:
         """
         client = cls()
         try:
-            client._bind(input, output)
             indices = set(owner.waiting_for_ready)
+            client._bind(input, output, indices)
             lead = asyncio.create_task(client._lead_handshake(handshake, owner))
             client._tasks.append(lead)
             await client._wait_for_registrations(indices, ready_timeout, lead)
@@ -335,7 +336,8 @@ class AsyncEngineClient:
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         return socket
 
-    def _bind(self, input: Address, output: Address) -> None:
+    def _bind(self, input: Address, output: Address, indices: set[int]) -> None:
+        self._expected = indices
         _bind(self._input, input)
         _bind(self._output, output)
         for loop in (self._read_registrations, self._read_outputs, self._watch_connections):
@@ -345,20 +347,18 @@ class AsyncEngineClient:
         self, indices: set[int], timeout: float, lead: asyncio.Task[None] | None = None
     ) -> None:
         while missing := indices - set(self._engines):
-            waiting = {asyncio.create_task(self._registered.wait())}
-            if lead is not None and not lead.done():
-                waiting.add(lead)
+            arrival = asyncio.create_task(self._registered.wait())
+            leading = {lead} if lead is not None and not lead.done() else set()
             done, _ = await asyncio.wait(
-                waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                {arrival, *leading}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
             )
+            arrival.cancel()
             if lead is not None and lead.done():
                 lead.result()  # raises what went wrong
             if not done:
                 shown = ", ".join(map(str, sorted(missing)))
                 raise HandshakeError(f"engine {shown} did not register within {timeout:g} s")
             self._registered.clear()
-        if unexpected := set(self._engines) - indices:
-            raise HandshakeError(f"engine {min(unexpected)} registered and was not expected")
 
     async def _lead_handshake(self, address: Address, owner: HandshakeOwner) -> None:
         socket = self._socket(zmq.ROUTER)
@@ -378,6 +378,9 @@ class AsyncEngineClient:
         except (DecodeError, HandshakeError) as error:
             logger.error("a registration was ignored: %s", error)
             return
+        if index not in self._expected:
+            logger.error("the registration of engine %d was ignored: it is not expected", index)
+            return
         if (old := self._engines.get(index)) is not None:
             self._lose(old, f"engine {index} was started again")
         self._engines[index] = _Engine(index, registration)
@@ -386,9 +389,9 @@ class AsyncEngineClient:
     async def _read_outputs(self) -> None:
         frames = await self._output.recv_multipart()
         if is_death(frames):
-            # The frame does not say whose it is; with one engine there is no doubt.
-            for engine in self._engines.values():
-                if len(self._engines) == 1 or not await self._reachable(engine):
+            # The frame does not say whose it is; among several, the lost connection will.
+            if len(self._engines) == 1:
+                for engine in self._engines.values():
                     self._lose(engine, f"engine {engine.index} ended because of an error")
             return
         try:
@@ -420,10 +423,10 @@ class AsyncEngineClient:
         for pause in DISCONNECT_PROBES_S:
             await asyncio.sleep(pause)
             for engine in list(self._engines.values()):
-                if engine.failure is None and not await self._reachable(engine):
+                if engine.failure is None and not self._reachable(engine):
                     self._lose(engine, f"engine {engine.index} closed its connection")
 
-    async def _reachable(self, engine: _Engine) -> bool:
+    def _reachable(self, engine: _Engine) -> bool:
         """Whether the engine is connected: an abort of nothing can be sent to it."""
         try:
             self._send(engine, RequestType.ABORT, [])

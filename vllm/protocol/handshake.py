@@ -67,8 +67,11 @@ class EngineHandshake:
             HandshakeError: no INIT within ``timeout_s`` seconds, or one that cannot be read.
         """
         self._send("HELLO")
-        if not self._socket.poll(timeout_s * 1000, zmq.POLLIN):
-            raise HandshakeError(f"no INIT from {self._address} within {timeout_s:g} s")
+        deadline = time.monotonic() + timeout_s
+        # In slices: a signal that arrives just before the wait is seen after it.
+        while not self._socket.poll(POLL_MS, zmq.POLLIN):
+            if time.monotonic() > deadline:
+                raise HandshakeError(f"no INIT from {self._address} within {timeout_s:g} s")
         try:
             return Decoder(EngineInit).decode([self._socket.recv()])
         except DecodeError as error:
