@@ -126,8 +126,8 @@ class EngineProcess:
             core = self._build_core(args.engine, PhaseLog())
             reader, writer = self._connect(context, init)
             reader.register(core.registration())
-            handshake.ready()
             logger.info("ready: %.1f s", time.monotonic() - self._began)
+            handshake.ready()
         return self._loop_until_stopped(core, reader, writer)
 
     def _connect(
