@@ -50,7 +50,7 @@ def _message(path: str, value: Any) -> dict[str, Any]:
     current = _optional_text(path, value, "reasoning")
     older = _optional_text(path, value, "reasoning_content")
     if (reasoning := older if current is None else current) is not None:
-        message |= {"reasoning": reasoning, "reasoning_content": reasoning}
+        message["reasoning_content"] = reasoning
     if content is None and role != "assistant":
         raise bad_field(
             f"{path}.content",

@@ -63,6 +63,8 @@ class FrontendConfig:
     shutdown_timeout: float = 0.0
     max_request_body_size: int = 32 << 20
     http_timeout_keep_alive: int = 5
+    public_metrics: bool = False
+    enable_request_id_headers: bool = False
     log_format: str = "text"
 
     def to_json(self) -> dict[str, Any]:
@@ -147,6 +149,8 @@ def _frontend(
         shutdown_timeout=arguments.shutdown_timeout,
         max_request_body_size=body_size or envs.VLLM_HTTP_MAX_REQUEST_BODY_SIZE,
         http_timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        public_metrics=arguments.public_metrics,
+        enable_request_id_headers=arguments.enable_request_id_headers,
         log_format=arguments.log_format,
     )
 

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTTP request on its way to a handler, and the state that handlers share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HTTPRequest
+
+from vllm.api_server.errors import ApiError, bad_request, model_not_found, too_large
+from vllm.api_server.limits import MAX_ID_BYTES
+from vllm.api_server.metrics import Metrics
+from vllm.api_server.model import Model
+from vllm.api_server.requests import Request
+from vllm.protocol.client import AsyncEngineClient
+
+T = TypeVar("T")
+
+
+@dataclass
+class State:
+    """What all requests share."""
+
+    model: Model
+    client: AsyncEngineClient
+    metrics: Metrics
+    max_body: int
+    max_logprobs: int
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    public_metrics: bool = False
+    id_headers: bool = False
+    started: int = field(default_factory=lambda: int(time.time()))
+    running: int = 0
+
+    def check(self, request: Request) -> None:
+        """Checks that depend on the server's settings. Raises ApiError."""
+        self.check_model(request.get("model"))
+        for name, value in (
+            ("logprobs", request.logprobs),
+            ("prompt_logprobs", request.get("prompt_logprobs")),
+        ):
+            if value is not None and 0 <= self.max_logprobs < value:
+                raise ApiError(
+                    400,
+                    f"{value} log probabilities per token were asked for; this server gives at "
+                    f"most {self.max_logprobs}.",
+                    param=name,
+                )
+
+    def check_model(self, name: str | None) -> None:
+        if name is not None and name not in self.model.names:
+            raise model_not_found(name)
+
+
+@dataclass
+class Call:
+    """A request with its state; `rest` is what followed the route's path."""
+
+    state: State
+    http: HTTPRequest
+    rest: str = ""
+
+    async def body(self) -> bytes:
+        """The whole body within the limit. Raises ApiError."""
+        parts, size = [], 0
+        try:
+            async for part in self.http.stream():
+                size += len(part)
+                if size > self.state.max_body:
+                    raise too_large(self.state.max_body)
+                parts.append(part)
+        except ClientDisconnect:
+            raise bad_request("The request body broke off.") from None
+        return b"".join(parts)
+
+    def request_id(self, prefix: str, own: str | None) -> str:
+        """The client's own id, from the body or the header, or a random one."""
+        header = self.http.headers.get("x-request-id", "")
+        if own is None and 0 < len(header) <= MAX_ID_BYTES:
+            own = header
+        return prefix + (own if own is not None else uuid.uuid4().hex)
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`, but cancel it when the client goes away; call after the body was read."""
+        task = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(self._gone())
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise ClientDisconnect
+        finally:
+            for each in (task, gone):
+                each.cancel()
+            await asyncio.gather(task, gone, return_exceptions=True)
+
+    async def _gone(self) -> None:
+        while (await self.http.receive())["type"] != "http.disconnect":
+            pass
