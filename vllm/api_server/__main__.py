@@ -32,6 +32,8 @@ from vllm.protocol.listeners import Listener
 
 logger = vllm_logging.init_logger(__name__)
 
+LEAST_GRACE_S = 0.5  # for aborted answers to be closed; without it the HTTP library complains
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; the exit code."""
@@ -131,8 +133,13 @@ def _uvicorn(config: dict[str, Any], state: State) -> uvicorn.Config:
         lifespan="off",
         server_header=False,
         timeout_keep_alive=config.get("http_timeout_keep_alive", 5),
-        timeout_graceful_shutdown=int(config.get("shutdown_timeout", 0)),
+        timeout_graceful_shutdown=_grace(config),
     )
+
+
+def _grace(config: dict[str, Any]) -> int:
+    """Seconds for running answers; the library takes fractions, its annotation does not say so."""
+    return max(config.get("shutdown_timeout", 0), LEAST_GRACE_S)  # type: ignore[return-value]
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 from vllm.errors import ExitCode
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SECRETS = frozenset({"VLLM_API_KEY"})  # the configuration carries it
 _libc = ctypes.CDLL(None, use_errno=True)
 # Codes that a child ends with after it has told its own cause in one line.
 _TOLD = frozenset(ExitCode) - {ExitCode.OK, ExitCode.INTERNAL}
@@ -82,6 +83,7 @@ def start(
             stdin=subprocess.DEVNULL,
             pass_fds=(descriptor, *passed),
             process_group=0,
+            env={name: text for name, text in os.environ.items() if name not in _SECRETS},
             preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - the supervisor has one thread
         )
     finally:

@@ -161,13 +161,21 @@ def open_engine_sockets(parallel: ParallelConfig) -> EngineSockets:
     if parallel.has_remote_engines:
         listeners = [listen_tcp(parallel.address, port) for port in (parallel.rpc_port, 0, 0)]
         return EngineSockets(*(EngineSocket(each, each.address) for each in listeners))
-    with tempfile.TemporaryDirectory(prefix="vllm-", dir=envs.VLLM_RPC_BASE_PATH) as folder:
-        return EngineSockets(*(_nameless(folder) for _ in range(3)))
+    try:
+        with tempfile.TemporaryDirectory(prefix="vllm-", dir=envs.VLLM_RPC_BASE_PATH) as folder:
+            return EngineSockets(*(_nameless(folder) for _ in range(3)))
+    except OSError as error:
+        raise AddressError(f"cannot make a folder for sockets: {error}") from None
 
 
 def _nameless(folder: str) -> EngineSocket:
-    listener = listen_ipc(folder, prefix="")
-    assert listener.path is not None
-    descriptor = os.open(listener.path, os.O_PATH | os.O_CLOEXEC)
-    os.unlink(listener.path)
+    """Listen below `folder` and forget the name; the folder's descriptor keeps the path short."""
+    inside = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener = listen_ipc(f"/proc/self/fd/{inside}", prefix="")
+        assert listener.path is not None
+        descriptor = os.open(listener.path, os.O_PATH | os.O_CLOEXEC)
+        os.unlink(listener.path)
+    finally:
+        os.close(inside)
     return EngineSocket(listener, f"ipc:///proc/self/fd/{descriptor}", (descriptor,))

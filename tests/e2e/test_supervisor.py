@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of the processes below `vllm serve`: start, stop, and every order of deaths."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Start
+from tests.e2e.server import Server, wait_for
+from vllm.errors import ExitCode
+
+LONG = {"prompt": "x", "max_tokens": 8000, "ignore_eos": True, "stream": True}
+
+
+def complete(server: Server, **fields: object) -> httpx.Response:
+    body = {"prompt": "Hello", "max_tokens": 4, **fields}
+    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
+
+
+def test_serves_and_ends_on_a_signal(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    server = start(tiny_model, "--port", 0, "--served-model-name", "tiny", **frontend).wait_ready()
+    answer = complete(server, model="tiny").json()
+    assert answer["usage"]["completion_tokens"] == 4
+    server.process.send_signal(signal.SIGINT)
+    assert server.wait_exit() == ExitCode.OK
+    assert server.errors == []
+    server.assert_nothing_left()
+
+
+def test_start_up_says_each_phase_and_a_command_to_try(start: Start, tiny_model: Path) -> None:
+    log = start(tiny_model, "--port", 0).wait_ready().log
+    for phase in ("torch: ", "weights: ", "KV cache: ", "ready: "):
+        assert phase in log
+    assert "try: curl -N http://127.0.0.1:" in log
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "engine", "frontend"])
+def test_a_killed_process_ends_everything(
+    start: Start, tiny_model: Path, frontend: dict[str, str], victim: str
+) -> None:
+    server = start(tiny_model, "--port", 0, **frontend).wait_ready()
+    address = httpx.URL(server.url)
+    server.kill(victim)
+    code = server.wait_exit()
+    server.assert_nothing_left()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address.host, address.port), 5)
+    if victim == "supervisor":
+        return
+    expected = {"engine": ExitCode.ENGINE_DIED, "frontend": ExitCode.FRONTEND_DIED}[victim]
+    assert code == expected
+    last = server.errors[-1]
+    assert victim in last
+    assert "SIGKILL" in last
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "engine", "frontend"])
+def test_a_process_killed_during_the_start_ends_everything(
+    start: Start, tiny_model: Path, frontend: dict[str, str], victim: str
+) -> None:
+    server = start(tiny_model, "--port", 0, **frontend)
+    server.wait_pid("frontend")
+    server.wait_pid("engine")
+    server.kill(victim)
+    code = server.wait_exit()
+    server.assert_nothing_left()
+    if victim == "supervisor":
+        return
+    expected = {"engine": ExitCode.ENGINE_START, "frontend": ExitCode.FRONTEND_START}[victim]
+    assert code == expected
+    assert "SIGKILL" in server.errors[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_start_is_a_clean_end(
+    start: Start, tiny_model: Path, number: signal.Signals
+) -> None:
+    server = start(tiny_model, "--port", 0)
+    server.wait_pid("engine")
+    server.process.send_signal(number)
+    assert server.wait_exit() == ExitCode.OK
+    assert server.errors == []
+    server.assert_nothing_left()
+
+
+def test_the_death_of_two_processes_at_once(start: Start, tiny_model: Path) -> None:
+    server = start(tiny_model, "--port", 0).wait_ready()
+    engine = server.wait_pid("engine")
+    server.kill("supervisor", signal.SIGSTOP)
+    for pid in (engine, server.wait_pid("frontend")):
+        os.kill(pid, signal.SIGKILL)
+    server.kill("supervisor")
+    server.wait_exit()
+    server.assert_nothing_left()
+
+
+class Reader(threading.Thread):
+    """Reads a long stream in the background; `lines` grows."""
+
+    def __init__(self, server: Server, **fields: object) -> None:
+        super().__init__(daemon=True)
+        self.lines: list[str] = []
+        self._url, self._body = f"{server.url}/v1/completions", {**LONG, **fields}
+        self.start()
+        wait_for(lambda: self.lines, "the first event")
+
+    def run(self) -> None:
+        with (
+            contextlib.suppress(httpx.HTTPError),
+            httpx.stream("POST", self._url, json=self._body, timeout=60) as answer,
+        ):
+            for line in answer.iter_lines():
+                if line:
+                    self.lines.append(line)
+
+
+def test_running_requests_finish_within_the_shutdown_timeout(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    server = start(tiny_model, "--port", 0, "--shutdown-timeout", 60, **frontend).wait_ready()
+    reader = Reader(server, max_tokens=400)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == ExitCode.OK
+    reader.join(60)
+    assert reader.lines[-1] == "data: [DONE]"
+    server.assert_nothing_left()
+
+
+def test_a_second_signal_ends_everything_now(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    server = start(tiny_model, "--port", 0, "--shutdown-timeout", 600, **frontend).wait_ready()
+    reader = Reader(server)
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "stopping on SIGTERM" in server.log, "the first signal to be taken")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == 128 + signal.SIGTERM
+    server.assert_nothing_left()
+    reader.join(60)
+    assert reader.lines[-1] != "data: [DONE]"
+
+
+def test_keys_show_in_no_command_line_and_no_log(
+    start: Start, tiny_model: Path, frontend: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("key-of-the-file\n")
+    server = start(
+        tiny_model,
+        "--port",
+        0,
+        "--api-key-file",
+        file,
+        VLLM_API_KEY="key-of-the-environment",
+        **frontend,
+    ).wait_ready()
+    for command in server.processes().values():
+        assert "key-of-the" not in command
+    assert complete(server).status_code == 401
+    for key in ("key-of-the-file", "key-of-the-environment"):
+        headers = {"Authorization": f"Bearer {key}"}
+        assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert "key-of-the" not in server.log
+
+
+def test_a_key_of_the_command_line_is_not_passed_on(start: Start, tiny_model: Path) -> None:
+    server = start(tiny_model, "--port", 0, "--api-key", "key-of-the-flag").wait_ready()
+    others = {p: c for p, c in server.processes().items() if p != server.process.pid}
+    assert others
+    assert not any("key-of-the-flag" in command for command in others.values())
+    assert "key-of-the-flag" not in server.log
+    assert complete(server).status_code == 401
+
+
+def test_a_unix_socket(start: Start, tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    abandoned = socket.socket(socket.AF_UNIX)
+    abandoned.bind(str(path))
+    abandoned.close()  # the file of a server that was killed
+    server = start(tiny_model, "--uds", path).wait_ready()
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        assert client.get("http://localhost/v1/models").status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == ExitCode.OK
+    assert not path.exists()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def test_two_engines_on_this_host(start: Start, tiny_model: Path, frontend: dict[str, str]) -> None:
+    server = start(tiny_model, "--port", 0, "--data-parallel-size", 2, **frontend).wait_ready()
+    assert "engine 1: " in server.log
+    prompts = ["one", "two", "three", "four"]
+    assert len(complete(server, prompt=prompts).json()["choices"]) == len(prompts)
+
+
+def test_an_engine_of_another_host(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    common = ["--data-parallel-size", 2, "--data-parallel-rpc-port", free_port()]
+    server = start(tiny_model, "--port", 0, "--data-parallel-size-local", 1, *common, **frontend)
+    remote = start(tiny_model, "--headless", "--data-parallel-start-rank", 1, *common)
+    server.wait_ready()
+    assert len(complete(server, prompt=["one", "two"]).json()["choices"]) == 2
+    remote.process.send_signal(signal.SIGTERM)
+    assert remote.wait_exit() == ExitCode.OK
+    remote.assert_nothing_left()
+    # Requests go on with the engine that is left.
+    assert complete(server).status_code == 200
