@@ -38,6 +38,11 @@ const COUNTERS: &[CounterRow] = &[
         "Number of generation tokens processed.",
         |m| &m.generation_tokens,
     ),
+    (
+        "vllm:num_preemptions_total",
+        "Times the engine put a running request back.",
+        |m| &m.preemptions,
+    ),
 ];
 
 const HISTOGRAMS: &[HistogramRow] = &[
@@ -143,12 +148,6 @@ const GAUGES: &[GaugeRow] = &[
         "counter",
         "Prompt tokens found in the prefix cache.",
         |e| e.prefix_cache_hits as f64,
-    ),
-    (
-        "vllm:num_preemptions_total",
-        "counter",
-        "Times the engine put a running request back.",
-        |e| e.preemptions as f64,
     ),
 ];
 

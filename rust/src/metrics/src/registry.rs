@@ -34,8 +34,6 @@ pub struct EngineGauges {
     pub prefix_cache_queries: u64,
     /// Prompt tokens found there.
     pub prefix_cache_hits: u64,
-    /// Times a running request was put back.
-    pub preemptions: u64,
 }
 
 /// All metrics of the process.

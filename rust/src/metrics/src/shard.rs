@@ -51,6 +51,8 @@ pub struct RequestMetrics {
     pub prompt_tokens_cached: Counter,
     /// Generated tokens.
     pub generation_tokens: Counter,
+    /// Times the engine put a running request back.
+    pub preemptions: Counter,
     success: [Counter; 5],
     /// Arrival to first token, seconds.
     pub first_token: Histogram,
@@ -91,6 +93,7 @@ impl RequestMetrics {
             prompt_tokens: Counter::default(),
             prompt_tokens_cached: Counter::default(),
             generation_tokens: Counter::default(),
+            preemptions: Counter::default(),
             success: Default::default(),
             first_token: Histogram::new(buckets::FIRST_TOKEN),
             between_tokens: Histogram::new(buckets::BETWEEN_TOKENS),

@@ -2,9 +2,8 @@
 
 //! `POST /v1/chat/completions`: the request.
 
-use indexmap::IndexMap;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::body;
 use crate::error::ApiError;
@@ -24,7 +23,7 @@ pub struct ChatRequest {
     /// The last message is continued instead of answered.
     pub continue_final_message: bool,
     /// Variables for the template.
-    pub template_kwargs: IndexMap<String, Value>,
+    pub template_kwargs: Map<String, Value>,
 }
 
 impl ChatRequest {
@@ -92,7 +91,7 @@ pub(crate) fn read_stream_options(
     path: &str,
     raw: &RawValue,
 ) -> Result<(), ApiError> {
-    let members: IndexMap<String, Value> = body::parse(path, raw, "an object of stream options")?;
+    let members: Map<String, Value> = body::parse(path, raw, "an object of stream options")?;
     let flag = |name: &str| match members.get(name) {
         None | Some(Value::Null) => Ok(false),
         Some(Value::Bool(value)) => Ok(*value),

@@ -2,8 +2,7 @@
 
 //! What chat and completions requests have in common, typed and validated.
 
-use indexmap::IndexMap;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::completions::Prompt;
 use crate::error::ApiError;
@@ -155,5 +154,5 @@ pub struct Draft {
     /// Chat: the last message is continued.
     pub continue_final_message: bool,
     /// Chat: variables for the template.
-    pub template_kwargs: IndexMap<String, Value>,
+    pub template_kwargs: Map<String, Value>,
 }

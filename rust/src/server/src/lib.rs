@@ -1,3 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Placeholder crate root, replaced by its first real commit.
+//! The HTTP server: listeners, shards, routes, streams.
+//!
+//! Owns: connections and their limits, the route table, the way of a request through
+//! validate > render > encode > submit > detokenize > emit, and the end of everything that was started.
+//! Must not know: MessagePack, model weights, how a template or tokenizer works.
+//!
+//! Each shard is one thread with one current-thread runtime. A connection, its requests and its writes stay
+//! on one shard for life, so nothing on the way of a token is shared, locked or sent to another thread.
+
+mod app;
+mod auth;
+mod body;
+mod choice;
+mod config;
+mod connection;
+mod drain;
+mod emit;
+mod errors;
+mod generation;
+mod handlers;
+mod identity;
+mod listener;
+mod load;
+mod model;
+mod prompt;
+mod routes;
+mod sampling;
+mod server;
+mod submit;
+
+pub use config::{ConfigError, ServerConfig};
+pub use listener::Listener;
+pub use model::Model;
+pub use server::{Server, Stopped};

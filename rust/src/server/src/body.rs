@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Bodies in both directions: requests within their limits, answers whole or streamed.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use vllm_openai::ApiError;
+
+use crate::emit::pooled::Chunk;
+use crate::emit::sse::SseBody;
+
+/// The body of an answer.
+pub enum Body {
+    /// All of it; `None` once it was handed out.
+    Whole(Option<Bytes>),
+    /// Server-sent events.
+    Stream(Box<SseBody>),
+}
+
+impl Body {
+    /// A body from bytes.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Chunk;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Chunk>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(
+                bytes
+                    .take()
+                    .map(|bytes| Ok(Frame::data(Chunk::Whole(bytes)))),
+            ),
+            Self::Stream(body) => body
+                .poll_chunk(cx)
+                .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream(body) => body.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// Reads a request's body, at most `limit` bytes; each part must come within `patience`.
+pub async fn read(mut body: Incoming, limit: usize, patience: Duration) -> Result<Bytes, ApiError> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large(limit));
+    }
+    let first = match next(&mut body, patience).await? {
+        None => return Ok(Bytes::new()),
+        Some(first) => first,
+    };
+    if first.len() <= limit && body.is_end_stream() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::from(first);
+    while whole.len() <= limit {
+        match next(&mut body, patience).await? {
+            None => return Ok(whole.freeze()),
+            Some(part) => whole.extend_from_slice(&part),
+        }
+    }
+    Err(too_large(limit))
+}
+
+/// The next part; trailers are skipped.
+async fn next(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, ApiError> {
+    loop {
+        let frame = tokio::time::timeout(patience, body.frame()).await;
+        match frame {
+            Err(_) => {
+                return Err(ApiError::new(
+                    408,
+                    "invalid_request_error",
+                    "The request body did not arrive in time.",
+                ));
+            }
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(_))) => return Err(ApiError::bad_request("The request body broke off.")),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(
+        413,
+        "invalid_request_error",
+        format!(
+            "The request body is larger than {limit} bytes, the most that this server accepts."
+        ),
+    )
+    .with_code("body_too_large")
+}

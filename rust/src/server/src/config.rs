@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! What the server is told at start, checked as a whole before anything is bound.
+
+use std::time::Duration;
+
+use vllm_openai::limits::MAX_BODY_BYTES;
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Settings of a server.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Keys of which a request must carry one; none means that no key is needed.
+    pub api_keys: Vec<String>,
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+    /// Most candidates per token in `logprobs` and `prompt_logprobs`.
+    pub max_logprobs: u32,
+    /// Event loops open at start.
+    pub shards: usize,
+    /// Event loops opened by load at most.
+    pub max_shards: usize,
+    /// How long running requests may go on after the signal to stop.
+    pub shutdown_timeout: Duration,
+    /// Routes for operators during development.
+    pub dev_mode: bool,
+    /// `/metrics` needs no key.
+    pub public_metrics: bool,
+    /// Answers carry the request's id in `X-Request-Id`.
+    pub request_id_headers: bool,
+    /// Time for a request's head, and for each part of its body.
+    pub read_timeout: Duration,
+    /// Connections open at once, over all shards.
+    pub max_connections: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            api_keys: Vec::new(),
+            max_body_bytes: MAX_BODY_BYTES,
+            max_logprobs: 20,
+            shards: 1,
+            max_shards: 1,
+            shutdown_timeout: Duration::ZERO,
+            dev_mode: false,
+            public_metrics: false,
+            request_id_headers: false,
+            read_timeout: Duration::from_secs(60),
+            max_connections: 65_536,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Checks what no single flag can check.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.shards == 0 || self.shards > self.max_shards || self.max_shards > 256 {
+            let Self {
+                shards, max_shards, ..
+            } = self;
+            return Err(ConfigError(format!(
+                "shards: {shards} at start and {max_shards} at most must be 1 to 256, in this order"
+            )));
+        }
+        if self.max_body_bytes == 0 {
+            return Err(ConfigError(
+                "max-request-body-size must be above 0".to_owned(),
+            ));
+        }
+        if self.api_keys.iter().any(String::is_empty) {
+            return Err(ConfigError("an API key must not be empty".to_owned()));
+        }
+        Ok(())
+    }
+}

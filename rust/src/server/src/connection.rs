@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Connections of one shard: serving them, counting them, ending them.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use slab::Slab;
+use tokio::net::TcpStream;
+
+use crate::app::App;
+use crate::body::Body;
+use crate::routes;
+
+/// Headers of a request at most, and the bytes they may take.
+const MAX_HEADERS: usize = 100;
+const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Requests on one HTTP/2 connection at once.
+const MAX_H2_STREAMS: u32 = 256;
+/// An HTTP/2 peer that does not answer a ping for this long is gone.
+const H2_PING: Duration = Duration::from_secs(20);
+
+/// What the connections of a shard are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Orders {
+    /// Serve.
+    Serve,
+    /// Finish what runs, then close.
+    Finish,
+    /// Close now.
+    Close,
+}
+
+/// The open connections of a shard.
+pub struct Connections {
+    orders: Cell<Orders>,
+    wakers: RefCell<Slab<Waker>>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            orders: Cell::new(Orders::Serve),
+            wakers: RefCell::default(),
+        }
+    }
+}
+
+impl Connections {
+    /// Tells every connection, also those to come.
+    pub fn order(&self, orders: Orders) {
+        self.orders.set(orders);
+        self.wakers
+            .borrow()
+            .iter()
+            .for_each(|(_, waker)| waker.wake_by_ref());
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.wakers.borrow().len()
+    }
+}
+
+/// Counts a connection for as long as it is open.
+struct Open {
+    app: Rc<App>,
+    key: usize,
+}
+
+impl Open {
+    fn new(app: Rc<App>, waker: Waker) -> Self {
+        let key = app.connections.wakers.borrow_mut().insert(waker);
+        Self { app, key }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.app.connections.wakers.borrow_mut().remove(self.key);
+        self.app.shared.connections.fetch_sub(1, Relaxed);
+        if self.app.shared.phase.is_draining() {
+            self.app.shared.closed.notify_one();
+        }
+    }
+}
+
+/// Runs futures of HTTP/2 streams on the shard.
+#[derive(Clone)]
+struct OnShard;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnShard {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Serves a connection to its end. The caller counted it in `shared.connections`.
+pub async fn serve(app: Rc<App>, stream: TcpStream) {
+    let open = Open::new(
+        app.clone(),
+        poll_fn(|cx| Poll::Ready(cx.waker().clone())).await,
+    );
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    // Until the first byte says which HTTP it is, nothing else limits the wait.
+    let patience = app.shared.config.read_timeout;
+    if !matches!(
+        tokio::time::timeout(patience, stream.readable()).await,
+        Ok(Ok(()))
+    ) {
+        return;
+    }
+    run(&app, stream).await;
+    drop(open);
+}
+
+async fn run(app: &Rc<App>, stream: TcpStream) {
+    let service = {
+        let app = app.clone();
+        service_fn(move |request| answer(app.clone(), request))
+    };
+    let builder = builder(app.shared.config.read_timeout);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut finishing = false;
+    poll_fn(|cx| {
+        let orders = app.connections.orders.get();
+        if orders == Orders::Close {
+            return Poll::Ready(());
+        }
+        if orders == Orders::Finish && !finishing {
+            finishing = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx).map(|end| {
+            if let Err(error) = end {
+                tracing::debug!(%error, "a connection ended");
+            }
+        })
+    })
+    .await;
+}
+
+fn builder(patience: Duration) -> auto::Builder<OnShard> {
+    let mut builder = auto::Builder::new(OnShard);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_H2_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .keep_alive_interval(H2_PING)
+        .keep_alive_timeout(H2_PING);
+    builder
+}
+
+async fn answer(app: Rc<App>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    Ok(routes::dispatch(app, request).await)
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Log probabilities as the two routes show them.
+
+use indexmap::IndexMap;
+use vllm_engine_client::{Logprobs, TokenLogprob as Entry};
+use vllm_openai::response::{
+    Candidate, CompletionLogprobs, MIN_LOGPROB, PromptCandidate, PromptLogprobs, TokenLogprob,
+};
+use vllm_tokenizer::Tokenizer;
+
+use crate::choice::{Plan, Rows};
+
+/// Names tokens in an answer.
+pub struct Namer<'a> {
+    tokenizer: &'a Tokenizer,
+    plan: &'a Plan,
+}
+
+impl<'a> Namer<'a> {
+    /// Names tokens by a tokenizer, as the request wants them.
+    pub fn new(tokenizer: &'a Tokenizer, plan: &'a Plan) -> Self {
+        Self { tokenizer, plan }
+    }
+
+    fn name(&self, id: u32) -> String {
+        if self.plan.tokens_as_ids {
+            return format!("token_id:{id}");
+        }
+        self.tokenizer.token_text(id).into_owned()
+    }
+
+    fn candidate(&self, entry: &Entry) -> Candidate {
+        let bytes = self
+            .tokenizer
+            .token_bytes(entry.token_id)
+            .unwrap_or_default();
+        Candidate {
+            token: self.name(entry.token_id),
+            logprob: clamp(entry.logprob),
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    /// How many of a row's candidates to show: the engine may send more than were asked for.
+    fn top<'e>(&self, row: &'e [Entry]) -> &'e [Entry] {
+        let wanted = self.plan.logprobs.unwrap_or(0) as usize;
+        let candidates = row.get(1..).unwrap_or_default();
+        &candidates[..wanted.min(candidates.len())]
+    }
+
+    /// Chat: one entry per token.
+    pub fn chat(&self, rows: &[Rows]) -> Vec<TokenLogprob> {
+        let each = |row: &[Entry]| {
+            Some(TokenLogprob {
+                sampled: self.candidate(row.first()?),
+                top_logprobs: self
+                    .top(row)
+                    .iter()
+                    .map(|entry| self.candidate(entry))
+                    .collect(),
+            })
+        };
+        used(rows).filter_map(each).collect()
+    }
+
+    /// Completions: appends to the four lists; `offset` is where the next token starts, in characters.
+    pub fn completion(&self, rows: &[Rows], offset: &mut usize, out: &mut CompletionLogprobs) {
+        for row in used(rows) {
+            let Some(sampled) = row.first() else { continue };
+            let name = self.name(sampled.token_id);
+            out.text_offset.push(*offset);
+            *offset += self.tokenizer.token_text(sampled.token_id).chars().count();
+            out.token_logprobs.push(clamp(sampled.logprob));
+            out.top_logprobs.push(self.by_name(row));
+            out.tokens.push(name);
+        }
+    }
+
+    /// The likeliest tokens and the sampled one; `null` when none were asked for.
+    fn by_name(&self, row: &[Entry]) -> Option<IndexMap<String, f32>> {
+        if self.plan.logprobs == Some(0) {
+            return None;
+        }
+        let entries = row.iter().take(1).chain(self.top(row));
+        Some(
+            entries
+                .map(|entry| (self.name(entry.token_id), clamp(entry.logprob)))
+                .collect(),
+        )
+    }
+
+    /// One entry per prompt position; the first token has nothing before it.
+    pub fn prompt(&self, logprobs: &Logprobs) -> PromptLogprobs {
+        let rows = (0..logprobs.rows()).map(|row| Some(self.prompt_row(logprobs, row)));
+        std::iter::once(None).chain(rows).collect()
+    }
+
+    fn prompt_row(&self, logprobs: &Logprobs, row: usize) -> IndexMap<u32, PromptCandidate> {
+        let actual = logprobs.ranks.get(row).copied();
+        let ranked = logprobs.row(row).iter().enumerate();
+        let mut out = IndexMap::new();
+        for (column, entry) in ranked {
+            let rank = if column == 0 {
+                actual
+            } else {
+                Some(column as u32)
+            };
+            out.entry(entry.token_id)
+                .or_insert_with(|| PromptCandidate {
+                    logprob: clamp(entry.logprob),
+                    rank,
+                    decoded_token: self.name(entry.token_id),
+                });
+        }
+        out
+    }
+}
+
+fn used(rows: &[Rows]) -> impl Iterator<Item = &[Entry]> {
+    rows.iter()
+        .flat_map(|rows| (0..rows.used).map(|row| rows.logprobs.row(row)))
+}
+
+/// JSON knows neither infinity nor not-a-number.
+fn clamp(logprob: f32) -> f32 {
+    if logprob.is_nan() {
+        MIN_LOGPROB
+    } else {
+        logprob.clamp(MIN_LOGPROB, 0.0)
+    }
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Answers: chunks of a stream and whole bodies, both from the same deltas.
+
+pub mod envelope;
+pub mod fold;
+pub mod json;
+pub mod logprobs;
+pub mod pooled;
+pub mod sse;

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! All choices of one request. Dropping it, for whatever reason, aborts in the engine what is not over.
+
+pub mod timing;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use vllm_openai::{ApiError, Usage};
+
+use crate::app::App;
+use crate::choice::{Choice, Delta, Plan};
+
+/// Takes deltas in the order in which they become ready.
+pub trait Sink {
+    /// One delta of one choice.
+    fn delta(&mut self, request: &Facts, choice: &Choice, delta: &mut Delta);
+}
+
+/// What stays the same while a request runs.
+pub struct Facts {
+    /// The shard's state.
+    pub app: Rc<App>,
+    /// Id for logs, as the client sees it.
+    pub id: String,
+    /// Served name of the model.
+    pub model: String,
+    /// Unix seconds.
+    pub created: u64,
+    /// What all choices have in common.
+    pub plan: Rc<Plan>,
+    /// Token ids of each prompt.
+    pub prompts: Vec<Arc<[u32]>>,
+}
+
+/// A running request.
+pub struct Generation {
+    /// What stays the same.
+    pub facts: Facts,
+    choices: Vec<Choice>,
+    completion_tokens: u64,
+}
+
+impl Generation {
+    /// A request whose choices were submitted.
+    pub fn new(facts: Facts, choices: Vec<Choice>) -> Self {
+        facts.app.shared.requests.enter();
+        Self {
+            facts,
+            choices,
+            completion_tokens: 0,
+        }
+    }
+
+    /// How many choices.
+    pub fn width(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Hands everything that is ready to the sink. Ready when every choice is over, or one failed.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Poll<Result<(), ApiError>> {
+        let app = self.facts.app.clone();
+        let mut scratch = app.scratch.borrow_mut();
+        let mut over = true;
+        for choice in &mut self.choices {
+            while let Poll::Ready(polled) = choice.poll(cx, &mut scratch, &app.cells) {
+                self.completion_tokens += u64::from(scratch.delta.count);
+                sink.delta(&self.facts, choice, &mut scratch.delta);
+                if let Err(failure) = polled {
+                    return Poll::Ready(Err(failure.into_error(&self.facts.id)));
+                }
+            }
+            over &= choice.is_over();
+        }
+        if over {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Tokens so far.
+    pub fn usage(&self) -> Usage {
+        let prompt: usize = self.facts.prompts.iter().map(|prompt| prompt.len()).sum();
+        Usage::new(prompt as u64, self.completion_tokens)
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        for choice in &mut self.choices {
+            choice.abandon(&self.facts.app.cells);
+        }
+        self.facts.app.shared.requests.leave();
+    }
+}

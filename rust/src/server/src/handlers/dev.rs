@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Routes for operators during development: each one is a call on every engine.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use rmpv::Value;
+use serde_json::json;
+use vllm_engine_client::UtilityError;
+use vllm_openai::ApiError;
+
+use crate::app::App;
+use crate::routes::{Answer, Call, json as answer};
+
+/// Pausing and sleeping wait for running requests.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+async fn call_engines(app: &App, method: &str, args: Vec<Value>) -> Result<Vec<Value>, ApiError> {
+    app.shared
+        .engine
+        .utility(method, args, PATIENCE)
+        .await
+        .map_err(|error| {
+            tracing::warn!(%error, "a call to the engines failed");
+            let status = if matches!(error, UtilityError::NoEngine { .. }) {
+                503
+            } else {
+                500
+            };
+            let message =
+                format!("The engine did not carry out {method}. The server's log has the reason.");
+            ApiError::new(status, "server_error", message).with_code("engine_error")
+        })
+}
+
+/// True when every engine says true.
+async fn all(app: &App, method: &str, args: Vec<Value>) -> Result<bool, ApiError> {
+    let answers = call_engines(app, method, args).await?;
+    Ok(answers.iter().all(|answer| answer.as_bool() == Some(true)))
+}
+
+fn done() -> Answer {
+    Ok(answer(StatusCode::OK, "{}"))
+}
+
+/// A parameter of the query string.
+fn query<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
+    let pairs = call.parts.uri.query()?.split('&');
+    let mut values = pairs
+        .filter_map(|pair| pair.split_once('='))
+        .filter(|(key, _)| *key == name);
+    values.next().map(|(_, value)| value)
+}
+
+fn flag(call: &Call, name: &str) -> bool {
+    matches!(query(call, name), Some("1" | "true" | "True"))
+}
+
+/// `POST /reset_prefix_cache?reset_running_requests=&reset_external=`.
+pub async fn reset_prefix_cache(call: Call) -> Answer {
+    let args =
+        ["reset_running_requests", "reset_external"].map(|name| Value::from(flag(&call, name)));
+    let reset = all(&call.app, "reset_prefix_cache", args.to_vec()).await?;
+    Ok(answer(
+        StatusCode::OK,
+        json!({"success": reset}).to_string(),
+    ))
+}
+
+/// `POST /sleep?level=1&mode=abort`.
+pub async fn sleep(call: Call) -> Answer {
+    let level: u64 = query(&call, "level")
+        .unwrap_or("1")
+        .parse()
+        .map_err(|_| ApiError::field("level", "`level` must be 1 or 2."))?;
+    let mode = query(&call, "mode").unwrap_or("abort");
+    call_engines(&call.app, "sleep", vec![level.into(), mode.into()]).await?;
+    done()
+}
+
+/// `POST /wake_up`.
+pub async fn wake_up(call: Call) -> Answer {
+    call_engines(&call.app, "wake_up", vec![Value::Nil]).await?;
+    done()
+}
+
+/// `GET /is_sleeping`.
+pub async fn is_sleeping(call: Call) -> Answer {
+    let sleeping = all(&call.app, "is_sleeping", Vec::new()).await?;
+    Ok(answer(
+        StatusCode::OK,
+        json!({"is_sleeping": sleeping}).to_string(),
+    ))
+}
+
+/// `POST /pause?mode=abort&clear_cache=`.
+pub async fn pause(call: Call) -> Answer {
+    let mode = query(&call, "mode").unwrap_or("abort");
+    let args = vec![mode.into(), flag(&call, "clear_cache").into()];
+    call_engines(&call.app, "pause_generation", args).await?;
+    Ok(answer(
+        StatusCode::OK,
+        json!({"status": "paused"}).to_string(),
+    ))
+}
+
+/// `POST /resume`.
+pub async fn resume(call: Call) -> Answer {
+    call_engines(&call.app, "resume_scheduler", Vec::new()).await?;
+    Ok(answer(
+        StatusCode::OK,
+        json!({"status": "resumed"}).to_string(),
+    ))
+}
+
+/// `GET /is_paused`.
+pub async fn is_paused(call: Call) -> Answer {
+    let paused = all(&call.app, "is_scheduler_paused", Vec::new()).await?;
+    Ok(answer(
+        StatusCode::OK,
+        json!({"is_paused": paused}).to_string(),
+    ))
+}

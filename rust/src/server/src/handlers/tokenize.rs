@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `POST /tokenize` and `POST /detokenize`.
+
+use http::StatusCode;
+use vllm_openai::ApiError;
+use vllm_openai::response::{Detokenized, Tokenized};
+use vllm_openai::tokenize::{DetokenizeRequest, TokenizeInput, TokenizeRequest};
+
+use crate::app::App;
+use crate::emit::json as write;
+use crate::routes::{Answer, Call, json};
+use crate::{prompt, sampling};
+
+/// Text or conversation to token ids.
+pub async fn tokenize(call: Call) -> Answer {
+    let (app, _, body, _) = call.read_body().await?;
+    let request = TokenizeRequest::from_json(&body)?;
+    check_model(&app, request.model.as_deref())?;
+    let tokens = match request.input {
+        TokenizeInput::Chat(chat) => prompt::chat_unlimited(&app, *chat).await?,
+        TokenizeInput::Text(text) => {
+            let add_special = request.add_special_tokens.unwrap_or(true);
+            prompt::encode(&app, vec![text], add_special)
+                .await?
+                .pop()
+                .unwrap_or_default()
+        }
+    };
+    let strings = |ids: &[u32]| {
+        ids.iter()
+            .map(|&id| app.model.tokenizer.token_text(id).into_owned())
+            .collect()
+    };
+    let answer = Tokenized {
+        count: tokens.len(),
+        max_model_len: app.model.context,
+        token_strs: request.return_token_strs.then(|| strings(&tokens)),
+        tokens,
+    };
+    Ok(body_of(&answer))
+}
+
+/// Token ids to text.
+pub async fn detokenize(call: Call) -> Answer {
+    let (app, _, body, _) = call.read_body().await?;
+    let request = DetokenizeRequest::from_json(&body)?;
+    check_model(&app, request.model.as_deref())?;
+    sampling::check(&app.model, "tokens", request.tokens.iter().copied())?;
+    let prompt = app.model.tokenizer.decode(&request.tokens, false);
+    Ok(body_of(&Detokenized { prompt }))
+}
+
+fn check_model(app: &App, name: Option<&str>) -> Result<(), ApiError> {
+    match name.filter(|name| !app.model.answers_to(name)) {
+        Some(name) => Err(ApiError::model_not_found(name)),
+        None => Ok(()),
+    }
+}
+
+fn body_of(answer: &impl serde::Serialize) -> http::Response<crate::body::Body> {
+    let mut out = Vec::new();
+    write::value(answer, &mut out);
+    json(StatusCode::OK, out)
+}

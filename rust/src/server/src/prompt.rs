@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! From a request to token ids: render, encode, and the limits of the model's context.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use vllm_chat::{ChatInput, Content, ContentPart, Message};
+use vllm_openai::{ApiError, ChatRequest, Options, Prompt, messages};
+
+use crate::app::App;
+use crate::model::Model;
+use crate::sampling;
+
+/// Longer texts are encoded on the worker threads: about a millisecond of work, and every stream of the shard waits
+/// as long as a step on the shard takes.
+const INLINE_BYTES: usize = 16 << 10;
+
+/// Token ids of one prompt.
+pub type Ids = Arc<[u32]>;
+
+/// Renders and encodes a conversation; gives back the request's options.
+pub async fn chat(app: &Rc<App>, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
+    let (options, job) = ChatJob::split(request);
+    let ids = chat_ids(app, job).await?;
+    let ids = fit(&app.model, &options, ids, "messages")?;
+    Ok((options, ids))
+}
+
+/// Renders and encodes a conversation for `/tokenize`: no limit on its length but the body's.
+pub async fn chat_unlimited(app: &Rc<App>, request: ChatRequest) -> Result<Vec<u32>, ApiError> {
+    chat_ids(app, ChatJob::split(request).1).await
+}
+
+async fn chat_ids(app: &Rc<App>, job: ChatJob) -> Result<Vec<u32>, ApiError> {
+    let encoded = if job.bytes() <= INLINE_BYTES {
+        job.run(&app.model)
+    } else {
+        let model = app.model.clone();
+        on_worker(app, move || job.run(&model)).await?
+    };
+    let Encoded {
+        ids,
+        rendering,
+        encoding,
+    } = encoded?;
+    app.cells.render.observe(rendering);
+    app.cells.tokenize.observe(encoding);
+    Ok(ids)
+}
+
+/// Encodes the prompts of a completions request.
+pub async fn completion(
+    app: &Rc<App>,
+    options: &Options,
+    prompt: Prompt,
+) -> Result<Vec<Ids>, ApiError> {
+    let lists = match prompt {
+        Prompt::Ids(lists) => lists,
+        Prompt::Texts(texts) => {
+            encode(app, texts, options.add_special_tokens.unwrap_or(true)).await?
+        }
+    };
+    lists
+        .into_iter()
+        .map(|ids| fit(&app.model, options, ids, "prompt"))
+        .collect()
+}
+
+/// Encodes texts, long ones on the worker threads.
+pub async fn encode(
+    app: &Rc<App>,
+    texts: Vec<String>,
+    add_special: bool,
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let started = Instant::now();
+    let model = app.model.clone();
+    let bytes: usize = texts.iter().map(String::len).sum();
+    let run = move || {
+        texts
+            .iter()
+            .map(|text| encode_one(&model, text, add_special, "prompt"))
+            .collect()
+    };
+    let ids = if bytes <= INLINE_BYTES {
+        run()
+    } else {
+        on_worker(app, run).await?
+    };
+    app.cells.tokenize.observe(started.elapsed().as_secs_f64());
+    ids
+}
+
+fn encode_one(
+    model: &Model,
+    text: &str,
+    add_special: bool,
+    field: &str,
+) -> Result<Vec<u32>, ApiError> {
+    let ids = model.tokenizer.encode(text, add_special);
+    ids.map_err(|error| ApiError::field(field, format!("`{field}`: {error}.")))
+}
+
+async fn on_worker<T: Send + 'static>(
+    app: &Rc<App>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    app.shared
+        .workers
+        .spawn_blocking(job)
+        .await
+        .map_err(|error| {
+            tracing::error!(%error, "a prompt's worker failed");
+            ApiError::internal()
+        })
+}
+
+/// A conversation on its way to token ids; moves to another thread when it is long.
+struct ChatJob {
+    messages: Vec<Message>,
+    kwargs: serde_json::Map<String, serde_json::Value>,
+    add_generation_prompt: bool,
+    continue_final_message: bool,
+    add_special_tokens: bool,
+}
+
+/// Token ids, and the seconds that each step took.
+struct Encoded {
+    ids: Vec<u32>,
+    rendering: f64,
+    encoding: f64,
+}
+
+impl ChatJob {
+    fn split(request: ChatRequest) -> (Options, Self) {
+        let job = Self {
+            messages: request.messages.into_iter().map(message).collect(),
+            kwargs: request.template_kwargs,
+            add_generation_prompt: request.add_generation_prompt,
+            continue_final_message: request.continue_final_message,
+            // The template writes special tokens itself.
+            add_special_tokens: request.options.add_special_tokens.unwrap_or(false),
+        };
+        (request.options, job)
+    }
+
+    fn bytes(&self) -> usize {
+        self.messages
+            .iter()
+            .map(|message| content_bytes(&message.content))
+            .sum()
+    }
+
+    fn run(&self, model: &Model) -> Result<Encoded, ApiError> {
+        let started = Instant::now();
+        let text = self.render(model)?;
+        let rendering = started.elapsed().as_secs_f64();
+        let ids = encode_one(model, &text, self.add_special_tokens, "messages")?;
+        Ok(Encoded {
+            ids,
+            rendering,
+            encoding: started.elapsed().as_secs_f64() - rendering,
+        })
+    }
+
+    fn render(&self, model: &Model) -> Result<String, ApiError> {
+        let Some(template) = &model.template else {
+            return Err(ApiError::field(
+                "messages",
+                "The model has no chat template: send the text to /v1/completions instead.",
+            ));
+        };
+        let input = ChatInput {
+            messages: &self.messages,
+            add_generation_prompt: self.add_generation_prompt,
+            continue_final_message: self.continue_final_message,
+            template_kwargs: (!self.kwargs.is_empty()).then_some(&self.kwargs),
+            ..ChatInput::default()
+        };
+        template
+            .render(&input)
+            .map_err(|error| ApiError::field("messages", sentence(&error.to_string())))
+    }
+}
+
+fn content_bytes(content: &Content) -> usize {
+    match content {
+        Content::None => 0,
+        Content::Text(text) => text.len(),
+        Content::Parts(parts) => parts.iter().map(|ContentPart::Text(text)| text.len()).sum(),
+    }
+}
+
+fn message(message: messages::Message) -> Message {
+    let mut out = Message {
+        role: message.role,
+        content: content(message.content),
+        ..Message::default()
+    };
+    let mut add = |name: &str, value: Option<serde_json::Value>| {
+        if let Some(value) = value {
+            out.extra.insert(name.to_owned(), value);
+        }
+    };
+    add("name", message.name.map(Into::into));
+    add("tool_call_id", message.tool_call_id.map(Into::into));
+    add(
+        "tool_calls",
+        (!message.tool_calls.is_empty()).then(|| message.tool_calls.into()),
+    );
+    add("reasoning_content", message.reasoning.map(Into::into));
+    out
+}
+
+fn content(content: Option<messages::Content>) -> Content {
+    match content {
+        None => Content::None,
+        Some(messages::Content::Text(text)) => Content::Text(text),
+        Some(messages::Content::Parts(parts)) => {
+            Content::Parts(parts.into_iter().map(ContentPart::Text).collect())
+        }
+    }
+}
+
+/// Upper case at the start, a full stop at the end.
+fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    let first = rest.next().map(|first| first.to_ascii_uppercase());
+    let end = if text.ends_with(['.', '!', '?']) {
+        ""
+    } else {
+        "."
+    };
+    first.into_iter().chain(rest).collect::<String>() + end
+}
+
+/// Cuts a prompt as asked and checks that it leaves room for an answer.
+fn fit(model: &Model, options: &Options, ids: Vec<u32>, field: &str) -> Result<Ids, ApiError> {
+    let context = model.context as usize;
+    let ids = match options.truncate_prompt_tokens {
+        None => &ids[..],
+        Some(keep) => last(
+            &ids,
+            usize::try_from(keep).unwrap_or(context.saturating_sub(1)),
+        ),
+    };
+    if ids.is_empty() {
+        return Err(ApiError::field(
+            field,
+            "The prompt has no tokens: send at least one.",
+        ));
+    }
+    if ids.len() >= context {
+        return Err(ApiError::context_length(field, ids.len(), context));
+    }
+    sampling::check(model, field, ids.iter().copied())?;
+    Ok(ids.into())
+}
+
+fn last(ids: &[u32], keep: usize) -> &[u32] {
+    &ids[ids.len().saturating_sub(keep)..]
+}

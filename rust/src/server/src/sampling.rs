@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! From a request's sampling fields to the engine's parameters: defaults, limits of this model, token ids.
+
+use vllm_engine_client::SamplingParams;
+use vllm_openai::{ApiError, Options, Sampling};
+
+use crate::model::Model;
+
+/// What a request left out and nobody else says.
+const DEFAULT_TEMPERATURE: f64 = 1.0;
+
+/// The parameters of one prompt's choices, without seed.
+pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<SamplingParams, ApiError> {
+    let sampling = &options.sampling;
+    check_ids(model, sampling)?;
+    let defaults = &model.defaults;
+    let max_tokens = max_tokens(model, sampling, prompt)?;
+    let mut params = SamplingParams {
+        temperature: sampling
+            .temperature
+            .or(defaults.temperature)
+            .unwrap_or(DEFAULT_TEMPERATURE),
+        top_p: sampling.top_p.or(defaults.top_p).unwrap_or(1.0),
+        top_k: sampling.top_k.or(defaults.top_k).unwrap_or(0),
+        min_p: sampling.min_p.or(defaults.min_p).unwrap_or(0.0),
+        presence_penalty: sampling.presence_penalty.unwrap_or(0.0),
+        frequency_penalty: sampling.frequency_penalty.unwrap_or(0.0),
+        repetition_penalty: sampling
+            .repetition_penalty
+            .or(defaults.repetition_penalty)
+            .unwrap_or(1.0),
+        max_tokens: Some(u64::from(max_tokens)),
+        min_tokens: u64::from(min_tokens(sampling, max_tokens)?),
+        logprobs: options.logprobs.map(i64::from),
+        prompt_logprobs: options.prompt_logprobs.map(i64::from),
+        ignore_eos: sampling.ignore_eos,
+        logit_bias: (!sampling.logit_bias.is_empty())
+            .then(|| sampling.logit_bias.iter().copied().collect()),
+        allowed_token_ids: (!sampling.allowed_token_ids.is_empty())
+            .then(|| sampling.allowed_token_ids.clone()),
+        bad_words: sampling.bad_words.clone(),
+        bad_words_token_ids: bad_words(model, &sampling.bad_words)?,
+        ..SamplingParams::default()
+    };
+    stops(model, sampling, &mut params);
+    Ok(params)
+}
+
+/// Stop ids: the request's, and unless they are to be ignored, every end of sequence that the model knows.
+fn stops(model: &Model, sampling: &Sampling, params: &mut SamplingParams) {
+    params.stop_token_ids = sampling.stop_token_ids.clone();
+    if !sampling.ignore_eos {
+        params.eos_token_id = model.eos;
+        params.stop_token_ids.extend(model.extra_eos());
+    }
+    params.stop_token_ids.sort_unstable();
+    params.stop_token_ids.dedup();
+    params.all_stop_token_ids = params.stop_token_ids.clone();
+    params.all_stop_token_ids.extend(params.eos_token_id);
+}
+
+/// What was asked for, or what is left of the context.
+fn max_tokens(model: &Model, sampling: &Sampling, prompt: usize) -> Result<u32, ApiError> {
+    let left = model.context - prompt as u32;
+    match sampling.max_tokens {
+        Some(wanted) => Ok(wanted.min(left)),
+        None => Ok(model
+            .defaults
+            .max_new_tokens
+            .map_or(left, |most| left.min(u32::try_from(most).unwrap_or(left)))),
+    }
+}
+
+fn min_tokens(sampling: &Sampling, max_tokens: u32) -> Result<u32, ApiError> {
+    let min = sampling.min_tokens.unwrap_or(0);
+    if min > max_tokens {
+        return Err(ApiError::field(
+            "min_tokens",
+            format!(
+                "`min_tokens` is {min}, but at most {max_tokens} tokens can be generated after this prompt."
+            ),
+        ));
+    }
+    Ok(min)
+}
+
+/// Ids must exist in the model's vocabulary.
+fn check_ids(model: &Model, sampling: &Sampling) -> Result<(), ApiError> {
+    let bias = sampling.logit_bias.iter().map(|(id, _)| *id);
+    check(model, "logit_bias", bias)?;
+    check(
+        model,
+        "stop_token_ids",
+        sampling.stop_token_ids.iter().copied(),
+    )?;
+    check(
+        model,
+        "allowed_token_ids",
+        sampling.allowed_token_ids.iter().copied(),
+    )
+}
+
+/// One list of ids.
+pub fn check(
+    model: &Model,
+    field: &str,
+    mut ids: impl Iterator<Item = u32>,
+) -> Result<(), ApiError> {
+    let vocab = model.vocab;
+    match ids.find(|&id| id >= vocab) {
+        None => Ok(()),
+        Some(id) => Err(ApiError::field(
+            field,
+            format!("`{field}` has the token id {id}; the model's ids are below {vocab}."),
+        )),
+    }
+}
+
+/// A bad word is forbidden at the start of a text and, with a space before it, inside; as token ids.
+fn bad_words(model: &Model, words: &[String]) -> Result<Option<Vec<Vec<u32>>>, ApiError> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let mut out: Vec<Vec<u32>> = Vec::with_capacity(2 * words.len());
+    for word in words {
+        let alone = encode(model, word.trim_start())?;
+        let spaced = encode(model, &format!(" {}", word.trim_start()))?;
+        // A tokenizer that adds the space by itself gives the same ids twice; one that makes the space a
+        // token of its own gives ids that would forbid the space.
+        let useful = spaced.len() == alone.len() && spaced.first() != alone.first();
+        out.extend((!alone.is_empty()).then_some(alone));
+        out.extend(useful.then_some(spaced));
+    }
+    Ok(Some(out))
+}
+
+fn encode(model: &Model, text: &str) -> Result<Vec<u32>, ApiError> {
+    let ids = model.tokenizer.encode(text, false);
+    ids.map_err(|error| ApiError::field("bad_words", format!("`bad_words`: {error}.")))
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Submitting: every choice becomes an engine request of its own.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::HeaderMap;
+use vllm_engine_client::{EngineCoreRequest, SamplingParams};
+use vllm_openai::{ApiError, Options};
+use vllm_tokenizer::StopStrings;
+
+use crate::app::{App, unix_now};
+use crate::choice::{Choice, Plan};
+use crate::errors;
+use crate::generation::timing::Timing;
+use crate::generation::{Facts, Generation};
+use crate::prompt::Ids;
+use crate::sampling;
+
+/// Header that names the engine for a request.
+const RANK: &str = "x-data-parallel-rank";
+
+/// Everything a request says about itself besides its prompt.
+pub struct Order<'a> {
+    /// Id as the client sees it.
+    pub id: String,
+    /// When its head arrived.
+    pub arrival: Instant,
+    /// Validated fields.
+    pub options: &'a Options,
+    /// Headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// Checks what depends on the server's settings, before any work is done.
+pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
+    if app.shared.phase.is_draining() {
+        return Err(errors::shutting_down());
+    }
+    if let Some(name) = options
+        .model
+        .as_deref()
+        .filter(|name| !app.model.answers_to(name))
+    {
+        return Err(ApiError::model_not_found(name));
+    }
+    let max = app.shared.config.max_logprobs;
+    for (field, value) in [
+        ("logprobs", options.logprobs),
+        ("prompt_logprobs", options.prompt_logprobs),
+    ] {
+        if let Some(value) = value.filter(|&value| value > max) {
+            return Err(ApiError::field(
+                field,
+                format!(
+                    "{value} log probabilities per token were asked for; this server gives at most {max}."
+                ),
+            ));
+        }
+    }
+    if !options.unknown.is_empty() {
+        tracing::debug!(fields = ?options.unknown, "ignoring fields that are not known here");
+    }
+    Ok(())
+}
+
+/// Sends every choice to an engine. If one cannot be sent, dropping the others aborts them.
+pub fn submit(app: &Rc<App>, order: &Order<'_>, prompts: Vec<Ids>) -> Result<Generation, ApiError> {
+    let options = order.options;
+    let plan = Rc::new(plan(options));
+    let mut choices = Vec::with_capacity(prompts.len() * options.choices() as usize);
+    for (prompt, ids) in prompts.iter().enumerate() {
+        let params = sampling::params(&app.model, options, ids.len())?;
+        for n in 0..options.choices() {
+            let index = choices.len() as u32;
+            choices.push(choice(
+                app,
+                order,
+                &plan,
+                (index, n),
+                prompt,
+                ids,
+                params.clone(),
+            )?);
+        }
+    }
+    let model = options
+        .model
+        .clone()
+        .unwrap_or_else(|| app.model.name().to_owned());
+    let id = order.id.clone();
+    let facts = Facts {
+        app: app.clone(),
+        id,
+        model,
+        created: unix_now() as u64,
+        plan,
+        prompts,
+    };
+    Ok(Generation::new(facts, choices))
+}
+
+fn plan(options: &Options) -> Plan {
+    let sampling = &options.sampling;
+    Plan {
+        matcher: StopStrings::new(sampling.stop.iter().map(String::as_str)),
+        stop: sampling.stop.clone(),
+        min_tokens: sampling.min_tokens.unwrap_or(0),
+        include_stop: sampling.include_stop_str_in_output,
+        logprobs: options.logprobs,
+        tokens_as_ids: options.return_tokens_as_token_ids,
+        token_ids: options.return_token_ids,
+        prompt_logprobs: options.prompt_logprobs.is_some(),
+    }
+}
+
+fn choice(
+    app: &Rc<App>,
+    order: &Order<'_>,
+    plan: &Rc<Plan>,
+    (index, n): (u32, u32),
+    prompt: usize,
+    ids: &Ids,
+    mut params: SamplingParams,
+) -> Result<Choice, ApiError> {
+    let options = order.options;
+    params.seed = options
+        .sampling
+        .seed
+        .map(|seed| seed.wrapping_add(i64::from(n)));
+    let max_tokens = params.max_tokens.unwrap_or(0) as u32;
+    let request = EngineCoreRequest {
+        prompt_token_ids: Some(ids.clone()),
+        sampling_params: Some(params),
+        arrival_time: unix_now(),
+        cache_salt: options.cache_salt.clone(),
+        data_parallel_rank: rank(order.headers)?,
+        priority: i64::from(options.priority),
+        external_req_id: Some(order.id.clone()),
+        session_id: options.session_id.clone(),
+        ..EngineCoreRequest::default()
+    };
+    let stream = app
+        .engine
+        .submit(request)
+        .map_err(|error| errors::submit_error(error, &order.id))?;
+    let skip_special = options.sampling.skip_special_tokens.unwrap_or(true);
+    let detokenizer = app.model.tokenizer.detokenizer(ids, skip_special);
+    let first = app.shared.first_engine;
+    let engine = stream.engine_index().saturating_sub(first) as usize;
+    let timing = Timing::new(
+        order.arrival,
+        engine,
+        ids.len(),
+        max_tokens,
+        options.choices(),
+    );
+    Ok(Choice::new(
+        index,
+        prompt,
+        plan.clone(),
+        stream,
+        detokenizer,
+        timing,
+    ))
+}
+
+fn rank(headers: &HeaderMap) -> Result<Option<u32>, ApiError> {
+    let Some(value) = headers.get(RANK) else {
+        return Ok(None);
+    };
+    let rank = value.to_str().ok().and_then(|text| text.parse().ok());
+    let message = "The header X-data-parallel-rank must be a number from 0.";
+    rank.map(Some)
+        .ok_or_else(|| ApiError::field("X-data-parallel-rank", message))
+}
