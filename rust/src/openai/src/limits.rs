@@ -36,3 +36,71 @@ pub const MAX_PROMPTS: usize = 1024;
 pub const MAX_CHOICES: usize = 1024;
 /// Largest `priority` in either direction: the engine keeps 64 bits, 32 travel everywhere.
 pub const MAX_PRIORITY: i64 = i32::MAX as i64;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fields::{FIELDS, Field, Rule};
+
+    /// The page that both languages read.
+    fn page() -> Value {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../tests/wire/limits.json"
+        );
+        let text =
+            std::fs::read_to_string(path).expect("tests/wire/limits.json is part of the tree");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    fn rows(name: &str) -> impl Iterator<Item = &'static Field> {
+        FIELDS.iter().filter(move |field| field.name == name)
+    }
+
+    /// A frontend may be stricter than the engine, never looser.
+    #[test]
+    fn every_row_is_within_the_engines_limits() {
+        let page = page();
+        for (name, limit) in page["parameters"].as_object().expect("an object") {
+            let least = limit["minimum"]
+                .as_f64()
+                .or(limit["exclusive_minimum"].as_f64());
+            let most = limit["maximum"].as_f64();
+            for field in rows(name) {
+                let (min, max) = match &field.rule {
+                    Rule::Int((min, max), _) => (*min as f64, *max as f64),
+                    Rule::Float(bounds, _) => {
+                        assert_eq!(
+                            bounds.open,
+                            limit.get("exclusive_minimum").is_some(),
+                            "{name}"
+                        );
+                        (bounds.min, bounds.max)
+                    }
+                    Rule::Refused(..) | Rule::Bool(_) => continue,
+                    _ => panic!("{name} is a number on the wire"),
+                };
+                assert!(least.is_none_or(|least| min >= least), "{name}: {min}");
+                assert!(most.is_none_or(|most| max <= most), "{name}: {max}");
+            }
+            let known_elsewhere = ["max_tokens"].contains(&name.as_str());
+            assert!(
+                known_elsewhere || rows(name).next().is_some(),
+                "{name} has no row"
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_of_the_wire_are_ours() {
+        let page = page();
+        let parameters = &page["parameters"];
+        assert_eq!(parameters["temperature"]["maximum"], TEMPERATURE.1);
+        assert_eq!(parameters["presence_penalty"]["minimum"], PENALTY.0);
+        assert_eq!(parameters["frequency_penalty"]["maximum"], PENALTY.1);
+        assert_eq!(page["logit_bias_clamp"]["minimum"], LOGIT_BIAS.0);
+        assert_eq!(page["logit_bias_clamp"]["maximum"], LOGIT_BIAS.1);
+    }
+}

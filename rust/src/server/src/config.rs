@@ -32,8 +32,10 @@ pub struct ServerConfig {
     pub public_metrics: bool,
     /// Answers carry the request's id in `X-Request-Id`.
     pub request_id_headers: bool,
-    /// Time for a request's head, and for each part of its body.
+    /// Time for the first byte of a connection, and for each part of a body.
     pub read_timeout: Duration,
+    /// Time between an answer and the end of the next request's head.
+    pub idle_timeout: Duration,
     /// Connections open at once, over all shards.
     pub max_connections: usize,
 }
@@ -51,6 +53,7 @@ impl Default for ServerConfig {
             public_metrics: false,
             request_id_headers: false,
             read_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
             max_connections: 65_536,
         }
     }

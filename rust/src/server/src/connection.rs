@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use slab::Slab;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::app::App;
 use crate::body::Body;
@@ -38,6 +40,8 @@ pub enum Orders {
     Serve,
     /// Finish what runs, then close.
     Finish,
+    /// Fail what runs with a reason, then close.
+    Cut,
     /// Close now.
     Close,
 }
@@ -65,6 +69,11 @@ impl Connections {
             .borrow()
             .iter()
             .for_each(|(_, waker)| waker.wake_by_ref());
+    }
+
+    /// Whether running requests are to end with an error.
+    pub fn cut(&self) -> bool {
+        self.orders.get() >= Orders::Cut
     }
 
     /// How many are open.
@@ -106,33 +115,53 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnShard {
     }
 }
 
+/// An accepted connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
 /// Serves a connection to its end. The caller counted it in `shared.connections`.
-pub async fn serve(app: Rc<App>, stream: TcpStream) {
+pub async fn serve(app: Rc<App>, stream: Stream) {
     let open = Open::new(
         app.clone(),
         poll_fn(|cx| Poll::Ready(cx.waker().clone())).await,
     );
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY");
+    match stream {
+        Stream::Tcp(stream) => {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+            if speaks(&app, stream.readable()).await {
+                run(&app, stream).await;
+            }
+        }
+        Stream::Unix(stream) => {
+            if speaks(&app, stream.readable()).await {
+                run(&app, stream).await;
+            }
+        }
     }
-    // Until the first byte says which HTTP it is, nothing else limits the wait.
-    let patience = app.shared.config.read_timeout;
-    if !matches!(
-        tokio::time::timeout(patience, stream.readable()).await,
-        Ok(Ok(()))
-    ) {
-        return;
-    }
-    run(&app, stream).await;
     drop(open);
 }
 
-async fn run(app: &Rc<App>, stream: TcpStream) {
+/// Until the first byte says which HTTP it is, nothing else limits the wait.
+async fn speaks(app: &App, readable: impl Future<Output = io::Result<()>>) -> bool {
+    tokio::select! {
+        ready = tokio::time::timeout(app.shared.config.read_timeout, readable) => matches!(ready, Ok(Ok(()))),
+        () = app.shared.phase.draining() => false,
+    }
+}
+
+async fn run(app: &Rc<App>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     let service = {
         let app = app.clone();
         service_fn(move |request| answer(app.clone(), request))
     };
-    let builder = builder(app.shared.config.read_timeout);
+    let builder = builder(app.shared.config.idle_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut finishing = false;
     poll_fn(|cx| {
@@ -140,7 +169,7 @@ async fn run(app: &Rc<App>, stream: TcpStream) {
         if orders == Orders::Close {
             return Poll::Ready(());
         }
-        if orders == Orders::Finish && !finishing {
+        if orders >= Orders::Finish && !finishing {
             finishing = true;
             connection.as_mut().graceful_shutdown();
         }

@@ -10,7 +10,9 @@ enum Step {
     Running,
     /// No new connections, no new requests; running ones go on.
     Draining,
-    /// Whatever still runs is aborted.
+    /// Requests that still run are ended with an error.
+    Cutting,
+    /// Connections that are still open are closed.
     Over,
 }
 
@@ -30,6 +32,11 @@ impl Phase {
         self.advance(Step::Draining);
     }
 
+    /// Running requests end now, with a reason.
+    pub fn cut(&self) {
+        self.advance(Step::Cutting);
+    }
+
     /// Everything ends now.
     pub fn end(&self) {
         self.advance(Step::Over);
@@ -43,6 +50,12 @@ impl Phase {
     /// Waits for the drain to begin.
     pub async fn draining(&self) {
         self.reach(|step| step != Step::Running).await;
+    }
+
+    /// Waits for the cut or the end.
+    pub async fn cutting(&self) {
+        self.reach(|step| matches!(step, Step::Cutting | Step::Over))
+            .await;
     }
 
     /// Waits for the end.

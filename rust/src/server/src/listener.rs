@@ -3,15 +3,18 @@
 //! The HTTP socket: bound here or adopted from a supervisor.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::connection::Stream;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 2048;
 
-/// A bound TCP socket; it starts to listen when the server starts.
+/// A bound socket, TCP or Unix; it starts to listen when the server starts.
 #[derive(Debug)]
 pub struct Listener(Socket);
 
@@ -24,28 +27,87 @@ impl Listener {
         Ok(Self(socket))
     }
 
-    /// Adopts a descriptor of a bound TCP socket, listening or not.
+    /// Adopts a descriptor of a bound socket, listening or not.
     pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
-        let domain = SockRef::from(&fd).local_addr()?.domain();
-        if domain != Domain::IPV4 && domain != Domain::IPV6 {
-            return Err(io::Error::other("a TCP socket is needed to serve HTTP"));
-        }
         let socket = Socket::from(fd);
+        let domain = socket.local_addr()?.domain();
+        if ![Domain::IPV4, Domain::IPV6, Domain::UNIX].contains(&domain) {
+            return Err(io::Error::other(
+                "a TCP or Unix socket is needed to serve HTTP",
+            ));
+        }
         socket.set_cloexec(true)?;
         Ok(Self(socket))
     }
 
-    /// Where it is bound.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0
-            .local_addr()?
+    /// Where it is bound, for messages.
+    pub fn address(&self) -> io::Result<String> {
+        let address = self.0.local_addr()?;
+        let path = || {
+            address
+                .as_pathname()
+                .map(|path| format!("unix:{}", path.display()))
+        };
+        let tcp = address
             .as_socket()
-            .ok_or_else(|| io::Error::other("not a TCP address"))
+            .map(|address| format!("http://{address}"));
+        Ok(tcp
+            .or_else(path)
+            .unwrap_or_else(|| "an unnamed socket".to_owned()))
     }
 
-    pub(crate) fn listen(self) -> io::Result<tokio::net::TcpListener> {
+    pub(crate) fn listen(self) -> io::Result<Listening> {
+        let unix = self.0.local_addr()?.domain() == Domain::UNIX;
         self.0.listen(BACKLOG)?;
         self.0.set_nonblocking(true)?;
-        tokio::net::TcpListener::from_std(TcpListener::from(self.0))
+        if unix {
+            return UnixListener::from_std(self.0.into()).map(Listening::Unix);
+        }
+        TcpListener::from_std(self.0.into()).map(Listening::Tcp)
+    }
+}
+
+/// A socket that accepts connections.
+pub(crate) enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Stream::Tcp(stream)),
+            Self::Unix(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+/// A connection on its way to another shard's runtime.
+#[derive(Debug)]
+pub(crate) enum Parcel {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Parcel {
+    pub(crate) fn pack(stream: Stream) -> io::Result<Self> {
+        match stream {
+            Stream::Tcp(stream) => stream.into_std().map(Self::Tcp),
+            Stream::Unix(stream) => stream.into_std().map(Self::Unix),
+        }
+    }
+
+    /// Call on the runtime that takes the connection over.
+    pub(crate) fn open(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
+            Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
+        }
     }
 }

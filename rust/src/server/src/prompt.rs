@@ -209,6 +209,8 @@ fn message(message: messages::Message) -> Message {
         "tool_calls",
         (!message.tool_calls.is_empty()).then(|| message.tool_calls.into()),
     );
+    // Templates know it by either name.
+    add("reasoning", message.reasoning.clone().map(Into::into));
     add("reasoning_content", message.reasoning.map(Into::into));
     out
 }

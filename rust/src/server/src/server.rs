@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
@@ -17,9 +16,9 @@ use vllm_metrics::{Info, Metrics};
 
 use crate::app::{App, Gauge, Shared, unix_now};
 use crate::config::ServerConfig;
-use crate::connection::{self, Orders};
+use crate::connection::{self, Orders, Stream};
 use crate::drain::Phase;
-use crate::listener::Listener;
+use crate::listener::{Listener, Listening, Parcel};
 use crate::load::{Busy, PERIOD};
 use crate::model::Model;
 use crate::routes;
@@ -30,6 +29,8 @@ const HANDOVER: usize = 1024;
 const FULL: u32 = 850;
 /// After the system refused a connection for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For the errors that end the streams still running at the deadline.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Aborts leave through the transport's own task: time for it to write them.
 const ABORT_GRACE: Duration = Duration::from_millis(50);
 
@@ -85,11 +86,12 @@ impl Server {
             () = self.idle() => Stopped::Drained,
             () = deadline => Stopped::Aborted,
         };
-        self.shared.phase.end();
         if stopped == Stopped::Aborted {
-            self.shared.engine.shutdown();
-            tokio::time::sleep(ABORT_GRACE).await;
+            self.shared.phase.cut();
+            let _ = tokio::time::timeout(LAST_WORDS, self.idle()).await;
         }
+        self.shared.phase.end();
+        tokio::time::sleep(ABORT_GRACE).await;
         stopped
     }
 
@@ -121,7 +123,7 @@ fn info(model: &Model, registration: &Registration) -> Info {
 
 /// A shard as the accepting one sees it.
 struct Remote {
-    sender: mpsc::Sender<std::net::TcpStream>,
+    sender: mpsc::Sender<Parcel>,
     open: Arc<AtomicUsize>,
     busy: Arc<Busy>,
 }
@@ -186,7 +188,7 @@ impl Shards {
     }
 
     /// Gives a connection to the shard that has the fewest.
-    fn place(&self, stream: TcpStream) {
+    fn place(&self, stream: Stream) {
         self.app.shared.connections.fetch_add(1, Relaxed);
         let least = self
             .others
@@ -201,7 +203,7 @@ impl Shards {
         }
     }
 
-    fn hand_over(&self, other: &Remote, stream: TcpStream) {
+    fn hand_over(&self, other: &Remote, stream: Stream) {
         let sent = stream
             .into_std()
             .map(|stream| other.sender.try_send(stream));
@@ -217,14 +219,14 @@ impl Shards {
     }
 }
 
-async fn accept(shared: Arc<Shared>, listener: TcpListener, mut shards: Shards) {
+async fn accept(shared: Arc<Shared>, listener: Listening, mut shards: Shards) {
     let mut tick = tokio::time::interval(PERIOD);
     loop {
         tokio::select! {
             () = shared.phase.draining() => return,
             _ = tick.tick() => shards.grow(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => take(&shared, &shards, stream),
+                Ok(stream) => take(&shared, &shards, stream),
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -234,7 +236,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, mut shards: Shards) 
     }
 }
 
-fn take(shared: &Shared, shards: &Shards, stream: TcpStream) {
+fn take(shared: &Shared, shards: &Shards, stream: Stream) {
     let limit = shared.config.max_connections;
     if shared.connections.load(Relaxed) < limit {
         shards.place(stream);
@@ -246,7 +248,7 @@ fn take(shared: &Shared, shards: &Shards, stream: TcpStream) {
 /// A further shard's thread.
 async fn shard(
     shared: Arc<Shared>,
-    mut receiver: mpsc::Receiver<std::net::TcpStream>,
+    mut receiver: mpsc::Receiver<Parcel>,
     open: Arc<AtomicUsize>,
     busy: Arc<Busy>,
 ) {
@@ -260,7 +262,7 @@ async fn shard(
         let Some(stream) = stream else { break };
         let (app, open) = (app.clone(), open.clone());
         tokio::task::spawn_local(async move {
-            match TcpStream::from_std(stream) {
+            match stream.open() {
                 Ok(stream) => connection::serve(app, stream).await,
                 Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
             }
@@ -278,6 +280,8 @@ async fn follow(app: Rc<App>, busy: Arc<Busy>) {
     let orders = async {
         shared.phase.draining().await;
         app.connections.order(Orders::Finish);
+        shared.phase.cutting().await;
+        app.connections.order(Orders::Cut);
         shared.phase.over().await;
         app.connections.order(Orders::Close);
     };

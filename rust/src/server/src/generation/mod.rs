@@ -12,6 +12,7 @@ use vllm_openai::{ApiError, Usage};
 
 use crate::app::App;
 use crate::choice::{Choice, Delta, Plan};
+use crate::errors;
 
 /// Takes deltas in the order in which they become ready.
 pub trait Sink {
@@ -66,6 +67,9 @@ impl Generation {
         sink: &mut impl Sink,
     ) -> Poll<Result<(), ApiError>> {
         let app = self.facts.app.clone();
+        if app.connections.cut() {
+            return Poll::Ready(Err(errors::shutting_down()));
+        }
         let mut scratch = app.scratch.borrow_mut();
         let mut over = true;
         for choice in &mut self.choices {
