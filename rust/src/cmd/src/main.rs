@@ -1,4 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Placeholder, replaced by its first real commit.
-fn main(){}
+//! The `vllm-rs` command: `frontend`, `serve`, `bench`.
+//!
+//! Owns: flags, environment, inherited descriptors, signals, child processes, exit codes and log lines.
+//! Must not know: HTTP details, messages of the wire.
+
+mod cli;
+mod environment;
+mod fault;
+mod frontend;
+mod launch;
+mod logging;
+mod process;
+mod resolve;
+mod serve;
+mod settings;
+mod signals;
+
+use std::process::ExitCode;
+
+/// Streams allocate and free small blocks all the time; mimalloc does that in a few instructions.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("error: {fault}");
+            ExitCode::from(fault.code as u8)
+        }
+    }
+}

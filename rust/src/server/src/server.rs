@@ -204,9 +204,7 @@ impl Shards {
     }
 
     fn hand_over(&self, other: &Remote, stream: Stream) {
-        let sent = stream
-            .into_std()
-            .map(|stream| other.sender.try_send(stream));
+        let sent = Parcel::pack(stream).map(|parcel| other.sender.try_send(parcel));
         match sent {
             Ok(Ok(())) => {
                 other.open.fetch_add(1, Relaxed);

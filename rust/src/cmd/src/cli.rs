@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The command line as a whole.
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use vllm_engine_client::WIRE_VERSION;
+
+use crate::fault::Fault;
+use crate::frontend::{self, FrontendFlags};
+use crate::serve::{self, ServeFlags};
+
+/// An OpenAI-compatible server in front of vLLM engines
+#[derive(Debug, Parser)]
+#[command(name = "vllm-rs")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve HTTP below a supervisor that owns sockets and engines
+    Frontend(FrontendFlags),
+    /// Serve a model: launch headless engines, or wait for external ones
+    Serve(ServeFlags),
+}
+
+/// `0.1.0 (wire 33)`: what a supervisor compares.
+fn version() -> String {
+    format!("{} (wire {WIRE_VERSION})", env!("CARGO_PKG_VERSION"))
+}
+
+/// Parses the arguments and runs the command. Bad arguments end the process with code 2.
+pub fn run() -> Result<(), Fault> {
+    let matches = Cli::command().version(version()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match cli.command {
+        Command::Frontend(flags) => frontend::run(flags),
+        Command::Serve(flags) => serve::run(flags),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().version(version()).debug_assert();
+    }
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! `vllm-rs serve MODEL`: this process owns the handshake, and launches engines or waits for them.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use vllm_engine_client::handshake::{HandshakeConfig, HandshakeOwner};
+use vllm_engine_client::{Listener as EngineListener, TransportConfig};
+use vllm_server::Listener;
+
+use crate::environment;
+use crate::fault::{Code, Fault};
+use crate::launch::{self, Launch, ModelPlan};
+use crate::logging::{self, LogFormat};
+use crate::process;
+use crate::resolve;
+use crate::settings::{Names, Settings, Shards};
+use crate::signals::Signals;
+
+/// Flags of `vllm-rs serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeFlags {
+    /// Directory, GGUF file, name of an embedded model, or ORG/NAME
+    model: String,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen on; 0: any free one
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// Names clients may use; default: MODEL as given
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    served_model_name: Vec<String>,
+    /// Key that clients must send; repeatable; shows in the process list (VLLM_API_KEY does not)
+    #[arg(long, value_name = "KEY")]
+    api_key: Vec<String>,
+    /// File with one key per line
+    #[arg(long, value_name = "PATH")]
+    api_key_file: Option<std::path::PathBuf>,
+    /// File with a Jinja chat template
+    #[arg(long, value_name = "PATH")]
+    chat_template: Option<std::path::PathBuf>,
+    /// auto: sampling defaults of the model's author; vllm: neutral ones
+    #[arg(long, default_value = "auto", value_parser = ["auto", "vllm"])]
+    generation_config: String,
+    /// Most log probabilities per token; -1: no limit
+    #[arg(long, allow_negative_numbers = true)]
+    max_logprobs: Option<i64>,
+    /// Largest accepted body in bytes, with a unit if you like (32MiB)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_request_body_size: Option<usize>,
+    /// Seconds that running requests get to finish after the first signal
+    #[arg(long, default_value_t = 0.0)]
+    shutdown_timeout: f64,
+    /// Form of the log lines
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Event loops: auto (one, more by load) or a number
+    #[arg(long, default_value = "auto")]
+    shards: String,
+    /// Address that engines connect to
+    #[arg(long, default_value = "127.0.0.1")]
+    data_parallel_address: String,
+    /// Port of the handshake; 0: any free one
+    #[arg(long, default_value_t = 0)]
+    data_parallel_rpc_port: u16,
+    /// Engines in total
+    #[arg(long, default_value_t = 1)]
+    data_parallel_size: u32,
+    /// Engines launched here; default: all
+    #[arg(long)]
+    data_parallel_size_local: Option<u32>,
+    /// Flags for the engines, after `--`
+    #[arg(last = true, value_name = "ENGINE_FLAGS")]
+    engine_flags: Vec<String>,
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    environment::parse_size(text).ok_or_else(|| format!("accepted: {}", environment::SIZES))
+}
+
+/// Serves until a signal, or until an engine's process ends.
+pub fn run(flags: ServeFlags) -> Result<(), Fault> {
+    logging::setup("frontend", flags.log_format);
+    let local = flags.data_parallel_size_local.unwrap_or(flags.data_parallel_size);
+    if flags.data_parallel_size == 0 || local > flags.data_parallel_size {
+        let size = flags.data_parallel_size;
+        return Err(Fault::usage(format!("--data-parallel-size {size} and --data-parallel-size-local {local} do not fit together")));
+    }
+    let mut settings = settings(&flags)?;
+    let config = settings.server(Shards::parse(&flags.shards, local as usize)?)?;
+    let ready = environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?.unwrap_or(Duration::from_secs(600));
+    let listener = bind_http(&flags)?;
+    let path = resolve::model(&flags.model)?;
+    let model = ModelPlan {
+        path,
+        root: flags.model.clone(),
+        names: flags.served_model_name.clone(),
+        template: settings.chat_template.take(),
+        neutral_defaults: flags.generation_config == "vllm",
+    };
+    launch::on_shard(async {
+        let signals = Signals::install()?;
+        let (transport, owner) = engine_sockets(&flags, ready).await?;
+        let child = if local > 0 { Some(launch_engines(&flags, local, owner.address())?) } else { None };
+        let launch = Launch { config, model, listener, transport };
+        let result = with_engines(child, |ended| launch::run(launch, signals, ended)).await;
+        drop(owner);
+        result
+    })
+}
+
+/// Runs a server beside its engines' process, which is gone afterwards.
+async fn with_engines<F: Future<Output = Result<(), Fault>>>(
+    child: Option<Child>,
+    run: impl FnOnce(std::pin::Pin<Box<dyn Future<Output = Fault>>>) -> F,
+) -> Result<(), Fault> {
+    let Some(mut child) = child else { return run(Box::pin(std::future::pending())).await };
+    let (told, ended) = tokio::sync::oneshot::channel();
+    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
+    let watch = tokio::task::spawn_local(async move {
+        tokio::select! {
+            status = child.wait() => drop(told.send(status)),
+            _ = stopping => process::stop(&mut child).await,
+        }
+    });
+    let result = run(Box::pin(async move {
+        match ended.await {
+            Ok(status) => describe_end(status),
+            Err(_) => std::future::pending().await,
+        }
+    }))
+    .await;
+    drop(stop);
+    let _ = watch.await;
+    result
+}
+
+fn describe_end(status: std::io::Result<std::process::ExitStatus>) -> Fault {
+    let Ok(status) = status else { return Fault::new(Code::EngineDied, "the engine's process was lost") };
+    let code = status.code().and_then(Code::told).unwrap_or(Code::EngineDied);
+    Fault::new(code, format!("the engine's process ended: {status}"))
+}
+
+fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
+    let read = |flag: &str, path: &std::path::Path| {
+        std::fs::read_to_string(path).map_err(|error| Fault::usage(format!("{flag} {}: {error}", path.display())))
+    };
+    let mut keys = flags.api_key.clone();
+    if !keys.is_empty() {
+        tracing::warn!("--api-key shows in the process list: VLLM_API_KEY or --api-key-file is better");
+    }
+    if let Some(path) = &flags.api_key_file {
+        let text = read("--api-key-file", path)?;
+        keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    keys.extend(environment::text("VLLM_API_KEY")?);
+    let template = flags.chat_template.as_deref().map(|path| read("--chat-template", path)).transpose()?;
+    Ok(Settings {
+        api_key: Names::Many(keys),
+        chat_template: template,
+        max_logprobs: flags.max_logprobs,
+        shutdown_timeout: Some(flags.shutdown_timeout),
+        max_request_body_size: flags.max_request_body_size,
+        ..Settings::default()
+    })
+}
+
+fn bind_http(flags: &ServeFlags) -> Result<Listener, Fault> {
+    let (host, port) = (flags.host.as_str(), flags.port);
+    let fault = |why: &dyn std::fmt::Display| {
+        Fault::new(Code::Address, format!("cannot listen on {host} port {port}: {why}; choose others with --host and --port"))
+    };
+    let address = match host.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port),
+        Err(_) => {
+            let found = (host, port).to_socket_addrs().map_err(|error| fault(&error))?.next();
+            found.ok_or_else(|| fault(&"the name has no address"))?
+        }
+    };
+    Listener::bind(address).map_err(|error| fault(&error))
+}
+
+/// Handshake, input and output on TCP: no file is left behind, whoever dies when.
+async fn engine_sockets(flags: &ServeFlags, ready: Duration) -> Result<(TransportConfig, HandshakeOwner), Fault> {
+    let host = &flags.data_parallel_address;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let bind = |port: u16| {
+        let address = format!("tcp://{host}:{port}");
+        EngineListener::bind(&address).map_err(|error| Fault::new(Code::Address, format!("cannot listen on {address}: {error}")))
+    };
+    let (input, output) = (bind(0)?, bind(0)?);
+    let address = |listener: &EngineListener| {
+        listener.address().map_err(|error| Fault::new(Code::Address, format!("engine socket: {error}")))
+    };
+    let owner = HandshakeOwner::start(HandshakeConfig {
+        listener: bind(flags.data_parallel_rpc_port)?,
+        engine_start_index: 0,
+        engine_count: flags.data_parallel_size,
+        input: address(&input)?,
+        output: address(&output)?,
+    })
+    .await
+    .map_err(|error| Fault::new(Code::Address, error.to_string()))?;
+    tracing::info!("engines connect to {}", owner.address());
+    let transport = TransportConfig {
+        engine_count: flags.data_parallel_size,
+        ready_timeout: ready,
+        ..TransportConfig::new(input, output)
+    };
+    Ok((transport, owner))
+}
+
+/// Starts the Python package without its frontend.
+fn launch_engines(flags: &ServeFlags, local: u32, handshake: &str) -> Result<Child, Fault> {
+    let port = handshake.rsplit(':').next().unwrap_or_default();
+    let mut command = Command::new(resolve::python());
+    command.args(["-m", "vllm.cli", "serve", &flags.model, "--headless"]);
+    command.args(["--data-parallel-address", &flags.data_parallel_address, "--data-parallel-rpc-port", port]);
+    command.args(["--data-parallel-size", &flags.data_parallel_size.to_string()]);
+    command.args(["--data-parallel-size-local", &local.to_string()]);
+    if let Some(most) = flags.max_logprobs {
+        command.args(["--max-logprobs", &most.to_string()]);
+    }
+    command.args(&flags.engine_flags);
+    // Keys are the frontend's alone.
+    command.env_remove("VLLM_API_KEY");
+    process::spawn(command, "the engine")
+}

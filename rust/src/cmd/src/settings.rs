@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A frontend's configuration as JSON: the object that every launcher of this protocol passes.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use vllm_server::ServerConfig;
+
+use crate::environment;
+use crate::fault::Fault;
+use crate::logging::LogFormat;
+
+/// What a frontend is told.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Path of the model's directory or GGUF file.
+    pub model: String,
+    /// The model as given.
+    pub model_tag: Option<String>,
+    /// Names clients may use.
+    pub served_model_name: Names,
+    /// Accepted keys; none: no key is asked for.
+    pub api_key: Names,
+    /// Text of a chat template.
+    pub chat_template: Option<String>,
+    /// `auto`: the author's sampling defaults; `vllm`: neutral ones.
+    pub generation_config: Option<String>,
+    /// Most candidates per token; -1: no limit.
+    pub max_logprobs: Option<i64>,
+    /// Seconds for running requests after the first signal.
+    pub shutdown_timeout: Option<f64>,
+    /// Bytes.
+    pub max_request_body_size: Option<usize>,
+    /// Seconds.
+    pub http_timeout_keep_alive: Option<f64>,
+    /// `text` or `json`.
+    pub log_format: Option<String>,
+    /// Answers carry the request's id.
+    pub enable_request_id_headers: Option<bool>,
+    /// Keys of other launchers.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
+}
+
+/// One name or a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(untagged)]
+pub enum Names {
+    /// Left out.
+    #[default]
+    None,
+    /// One.
+    One(String),
+    /// Several, perhaps none.
+    Many(Vec<String>),
+}
+
+impl From<Names> for Vec<String> {
+    fn from(names: Names) -> Self {
+        match names {
+            Names::None => Vec::new(),
+            Names::One(name) => vec![name],
+            Names::Many(names) => names,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads `--args-json`, or `--args-fd` to its end.
+    pub fn read(json: Option<&str>, fd: Option<OwnedFd>) -> Result<Self, Fault> {
+        let (flag, text) = match (json, fd) {
+            (Some(json), None) => ("--args-json", json.to_owned()),
+            (None, Some(fd)) => ("--args-fd", read_all(fd)?),
+            _ => return Err(Fault::usage("the configuration is missing: give --args-fd or --args-json")),
+        };
+        // The text may hold keys: an error names the place, never the content.
+        let settings: Self = serde_json::from_str(&text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            Fault::usage(format!("{flag} is not the expected JSON object (line {line}, column {column})"))
+        })?;
+        if settings.model.is_empty() {
+            return Err(Fault::usage(format!("{flag} has no \"model\": the path of a model directory or GGUF file")));
+        }
+        Ok(settings)
+    }
+
+    /// The model's path.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(&self.model)
+    }
+
+    /// The form of log lines.
+    pub fn log_format(&self) -> Result<LogFormat, Fault> {
+        self.log_format.as_deref().map_or(Ok(LogFormat::Text), LogFormat::parse)
+    }
+
+    /// The server's settings: these, then the environment, then the defaults.
+    pub fn server(&mut self, shards: Shards) -> Result<ServerConfig, Fault> {
+        let defaults = ServerConfig::default();
+        let seconds = |name: &str, value: Option<f64>| {
+            let parsed = value.map(|value| Duration::try_from_secs_f64(value).map_err(|_| value));
+            parsed.transpose().map_err(|value| Fault::usage(format!("{name} is {value}; accepted: seconds, at least 0")))
+        };
+        let keep_alive = seconds("http_timeout_keep_alive", self.http_timeout_keep_alive)?;
+        let body = self.max_request_body_size.map_or_else(|| environment::size("VLLM_HTTP_MAX_REQUEST_BODY_SIZE"), |size| Ok(Some(size)));
+        let config = ServerConfig {
+            api_keys: std::mem::take(&mut self.api_key).into(),
+            max_body_bytes: body?.unwrap_or(defaults.max_body_bytes),
+            max_logprobs: max_logprobs(self.max_logprobs, defaults.max_logprobs)?,
+            shards: shards.least,
+            max_shards: shards.most,
+            shutdown_timeout: seconds("shutdown_timeout", self.shutdown_timeout)?.unwrap_or(defaults.shutdown_timeout),
+            dev_mode: environment::flag("VLLM_SERVER_DEV_MODE")?.unwrap_or(false),
+            request_id_headers: self.enable_request_id_headers.unwrap_or(false),
+            idle_timeout: keep_alive.map_or_else(|| environment::seconds("VLLM_HTTP_TIMEOUT_KEEP_ALIVE"), |s| Ok(Some(s)))?.unwrap_or(defaults.idle_timeout),
+            ..defaults
+        };
+        config.validate().map_err(|error| Fault::usage(error.to_string()))?;
+        Ok(config)
+    }
+
+    /// One line for the keys that mean nothing here.
+    pub fn log_others(&self) {
+        if !self.others.is_empty() {
+            let names: Vec<_> = self.others.keys().collect();
+            tracing::debug!("ignoring configuration that is not known here: {names:?}");
+        }
+    }
+}
+
+fn max_logprobs(given: Option<i64>, default: u32) -> Result<u32, Fault> {
+    match given {
+        None => Ok(default),
+        Some(-1) => Ok(u32::MAX),
+        Some(value) => u32::try_from(value)
+            .map_err(|_| Fault::usage(format!("max_logprobs is {value}; accepted: -1 (no limit), 0 or more"))),
+    }
+}
+
+fn read_all(fd: OwnedFd) -> Result<String, Fault> {
+    let mut text = String::new();
+    let read = File::from(fd).read_to_string(&mut text);
+    read.map_err(|error| Fault::usage(format!("--args-fd could not be read: {error}")))?;
+    Ok(text)
+}
+
+/// Event loops at start and at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Shards {
+    /// At start.
+    pub least: usize,
+    /// At most, opened by load.
+    pub most: usize,
+}
+
+impl Shards {
+    /// `auto`: one, and more by load up to the CPUs that the engines leave. A number: exactly so many.
+    pub fn parse(text: &str, engines: usize) -> Result<Self, Fault> {
+        if text == "auto" {
+            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+            let most = cpus.saturating_sub(engines).clamp(1, 256);
+            return Ok(Self { least: 1, most });
+        }
+        match text.parse() {
+            Ok(count @ 1..=256) => Ok(Self { least: count, most: count }),
+            _ => Err(Fault::usage(format!("--shards is {text:?}; accepted: auto, or 1 to 256"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Settings, Fault> {
+        Settings::read(Some(json), None)
+    }
+
+    #[test]
+    fn names_are_one_or_many_and_unknown_keys_are_kept_aside() {
+        let mut settings = read(r#"{"model": "/m", "served_model_name": "x", "api_key": ["a", "b"], "grpc": 1}"#).expect("valid");
+        assert_eq!(Vec::from(std::mem::take(&mut settings.served_model_name)), ["x"]);
+        assert_eq!(settings.others.len(), 1);
+        let config = settings.server(Shards { least: 1, most: 1 }).expect("valid");
+        assert_eq!(config.api_keys, ["a", "b"]);
+    }
+
+    #[test]
+    fn errors_never_show_the_content() {
+        let fault = read(r#"{"model": "/m", "api_key": "secret", "max_logprobs": "x"}"#).expect_err("a type error");
+        assert!(!fault.to_string().contains("secret"), "{fault}");
+        assert!(read("{}").is_err());
+    }
+
+    #[test]
+    fn shards_are_auto_or_a_number() {
+        assert!(Shards::parse("auto", 1000).is_ok_and(|shards| shards.most == 1));
+        assert!(Shards::parse("3", 1).is_ok_and(|shards| shards.least == 3 && shards.most == 3));
+        assert!(Shards::parse("0", 1).is_err());
+    }
+}
