@@ -2,6 +2,8 @@
 
 //! The command line as a whole.
 
+use std::sync::LazyLock;
+
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use vllm_engine_client::WIRE_VERSION;
 
@@ -26,13 +28,12 @@ enum Command {
 }
 
 /// `0.1.0 (wire 33)`: what a supervisor compares.
-fn version() -> String {
-    format!("{} (wire {WIRE_VERSION})", env!("CARGO_PKG_VERSION"))
-}
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (wire {WIRE_VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// Parses the arguments and runs the command. Bad arguments end the process with code 2.
 pub fn run() -> Result<(), Fault> {
-    let matches = Cli::command().version(version()).get_matches();
+    let matches = Cli::command().version(VERSION.as_str()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Frontend(flags) => frontend::run(flags),
@@ -46,6 +47,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().version(version()).debug_assert();
+        Cli::command().version(VERSION.as_str()).debug_assert();
     }
 }

@@ -9,10 +9,20 @@ use crate::fault::Fault;
 const TRUE: [&str; 4] = ["1", "true", "yes", "on"];
 const FALSE: [&str; 4] = ["0", "false", "no", "off"];
 
-fn read<T>(name: &str, parse: impl Fn(&str) -> Option<T>, accepted: &str) -> Result<Option<T>, Fault> {
-    let Some(text) = std::env::var_os(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+fn read<T>(
+    name: &str,
+    parse: impl Fn(&str) -> Option<T>,
+    accepted: &str,
+) -> Result<Option<T>, Fault> {
+    let Some(text) = std::env::var_os(name).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     let value = text.to_str().and_then(|text| parse(text.trim()));
-    value.map(Some).ok_or_else(|| Fault::usage(format!("environment variable {name} is {text:?}; accepted: {accepted}")))
+    value.map(Some).ok_or_else(|| {
+        Fault::usage(format!(
+            "environment variable {name} is {text:?}; accepted: {accepted}"
+        ))
+    })
 }
 
 /// 1/true/yes/on or 0/false/no/off in any case.
@@ -23,7 +33,11 @@ pub fn flag(name: &str) -> Result<Option<bool>, Fault> {
 fn parse_flag(text: &str) -> Option<bool> {
     let word = text.to_ascii_lowercase();
     let word = word.as_str();
-    if TRUE.contains(&word) { Some(true) } else { FALSE.contains(&word).then_some(false) }
+    if TRUE.contains(&word) {
+        Some(true)
+    } else {
+        FALSE.contains(&word).then_some(false)
+    }
 }
 
 /// A number of bytes, with a unit if you like.
@@ -36,7 +50,9 @@ pub const SIZES: &str = "a number of bytes, with a unit if you like: k, M, G, Ki
 
 /// `32MiB`, `1.5G`, `4096`.
 pub fn parse_size(text: &str) -> Option<usize> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -73,7 +89,14 @@ mod tests {
 
     #[test]
     fn booleans_are_words_in_any_case() {
-        for (text, value) in [("1", true), ("True", true), ("YES", true), ("on", true), ("0", false), ("Off", false)] {
+        for (text, value) in [
+            ("1", true),
+            ("True", true),
+            ("YES", true),
+            ("on", true),
+            ("0", false),
+            ("Off", false),
+        ] {
             assert_eq!(parse_flag(text), Some(value), "{text}");
         }
         assert_eq!(parse_flag("maybe"), None);

@@ -27,7 +27,14 @@ pub enum Code {
 impl Code {
     /// The code of a child that already told its cause.
     pub fn told(code: i32) -> Option<Self> {
-        let told = [Self::Usage, Self::Model, Self::Address, Self::EngineStart, Self::FrontendStart, Self::EngineDied];
+        let told = [
+            Self::Usage,
+            Self::Model,
+            Self::Address,
+            Self::EngineStart,
+            Self::FrontendStart,
+            Self::EngineDied,
+        ];
         told.into_iter().find(|known| *known as i32 == code)
     }
 }
@@ -43,7 +50,10 @@ pub struct Fault {
 impl Fault {
     /// A failure.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// A flag or variable that cannot be used.

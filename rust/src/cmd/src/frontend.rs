@@ -60,7 +60,10 @@ pub struct FrontendFlags {
 
 /// Serves until a signal.
 pub fn run(flags: FrontendFlags) -> Result<(), Fault> {
-    let fd = flags.args_fd.map(|fd| process::inherit("--args-fd", fd)).transpose()?;
+    let fd = flags
+        .args_fd
+        .map(|fd| process::inherit("--args-fd", fd))
+        .transpose()?;
     let settings = Settings::read(flags.args_json.as_deref(), fd)?;
     let format = flags.log_format.map_or_else(|| settings.log_format(), Ok)?;
     logging::setup("frontend", format);
@@ -72,11 +75,19 @@ pub fn run(flags: FrontendFlags) -> Result<(), Fault> {
 }
 
 fn refuse(flags: &FrontendFlags) -> Result<(), Fault> {
-    if let Some(address) = flags.coordinator_address.as_deref().filter(|address| !address.is_empty()) {
-        return Err(Fault::usage(format!("--coordinator-address {address}: a data-parallel coordinator is not supported yet")));
+    if let Some(address) = flags
+        .coordinator_address
+        .as_deref()
+        .filter(|address| !address.is_empty())
+    {
+        return Err(Fault::usage(format!(
+            "--coordinator-address {address}: a data-parallel coordinator is not supported yet"
+        )));
     }
     if let Some(fd) = flags.grpc_listen_fd {
-        return Err(Fault::usage(format!("--grpc-listen-fd {fd}: gRPC is not served yet")));
+        return Err(Fault::usage(format!(
+            "--grpc-listen-fd {fd}: gRPC is not served yet"
+        )));
     }
     Ok(())
 }
@@ -95,8 +106,12 @@ fn plan(flags: &FrontendFlags, mut settings: Settings) -> Result<Launch, Fault> 
     Ok(Launch {
         config,
         model,
-        listener: Listener::adopt(http)
-            .map_err(|error| Fault::new(Code::Address, format!("--listen-fd {}: {error}", flags.listen_fd)))?,
+        listener: Listener::adopt(http).map_err(|error| {
+            Fault::new(
+                Code::Address,
+                format!("--listen-fd {}: {error}", flags.listen_fd),
+            )
+        })?,
         transport: TransportConfig {
             engine_start_index: flags.engine_start_index,
             engine_count: flags.engine_count,
@@ -113,11 +128,18 @@ fn model_plan(settings: &mut Settings) -> Result<ModelPlan, Fault> {
     let neutral_defaults = match settings.generation_config.as_deref() {
         None | Some("auto") => false,
         Some("vllm") => true,
-        Some(other) => return Err(Fault::usage(format!("generation_config is {other:?}; accepted: auto or vllm"))),
+        Some(other) => {
+            return Err(Fault::usage(format!(
+                "generation_config is {other:?}; accepted: auto or vllm"
+            )));
+        }
     };
     Ok(ModelPlan {
         path: settings.path(),
-        root: settings.model_tag.clone().unwrap_or_else(|| settings.model.clone()),
+        root: settings
+            .model_tag
+            .clone()
+            .unwrap_or_else(|| settings.model.clone()),
         names: std::mem::take(&mut settings.served_model_name).into(),
         template: settings.chat_template.take(),
         neutral_defaults,

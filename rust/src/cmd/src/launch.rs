@@ -36,8 +36,12 @@ pub struct ModelPlan {
 
 /// Runs a future on this thread, which becomes shard 0.
 pub fn on_shard<T>(future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(WORKERS).build();
-    let runtime = runtime.map_err(|error| Fault::new(Code::Internal, format!("no runtime: {error}")))?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(WORKERS)
+        .build();
+    let runtime =
+        runtime.map_err(|error| Fault::new(Code::Internal, format!("no runtime: {error}")))?;
     let result = LocalSet::new().block_on(&runtime, future);
     runtime.shutdown_background();
     result
@@ -77,7 +81,10 @@ pub async fn run(
     };
     if let Ok(number) = &end {
         let (name, running) = (Signals::name(*number), started.running());
-        tracing::info!("stopping on {name}: {running} requests run, {} s to finish", shutdown_timeout.as_secs_f64());
+        tracing::info!(
+            "stopping on {name}: {running} requests run, {} s to finish",
+            shutdown_timeout.as_secs_f64()
+        );
     }
     let deadline = tokio::time::sleep(shutdown_timeout);
     tokio::select! {
@@ -97,20 +104,40 @@ fn log_end(stopped: Stopped) {
 async fn start(launch: Launch) -> Result<Server, Fault> {
     let began = Instant::now();
     let plan = launch.model;
-    let address = launch.listener.address().map_err(|error| Fault::new(Code::Address, format!("the HTTP socket: {error}")))?;
+    let address = launch
+        .listener
+        .address()
+        .map_err(|error| Fault::new(Code::Address, format!("the HTTP socket: {error}")))?;
     let loading = tokio::task::spawn_blocking(move || load(plan));
     let connecting = EngineClient::connect(launch.transport);
     let loaded = async {
-        let loaded = loading.await.map_err(|_| Fault::new(Code::Internal, "reading the model's files failed"))??;
-        tracing::info!("tokenizer and chat template: {:.1} s", began.elapsed().as_secs_f64());
+        let loaded = loading
+            .await
+            .map_err(|_| Fault::new(Code::Internal, "reading the model's files failed"))??;
+        tracing::info!(
+            "tokenizer and chat template: {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
         Ok(loaded)
     };
-    let connected = async { connecting.await.map_err(|error| Fault::new(Code::EngineStart, error.to_string())) };
+    let connected = async {
+        connecting
+            .await
+            .map_err(|error| Fault::new(Code::EngineStart, error.to_string()))
+    };
     let (model, engine) = tokio::try_join!(loaded, connected)?;
     let name = model.name().to_owned();
     let server = Server::start(launch.config, model, engine, launch.listener);
-    let server = server.map_err(|error| Fault::new(Code::Address, format!("cannot listen on {address}: {error}")))?;
-    tracing::info!("serving {name} on {address}: ready after {:.1} s", began.elapsed().as_secs_f64());
+    let server = server.map_err(|error| {
+        Fault::new(
+            Code::Address,
+            format!("cannot listen on {address}: {error}"),
+        )
+    })?;
+    tracing::info!(
+        "serving {name} on {address}: ready after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     Ok(server)
 }
 
@@ -120,18 +147,29 @@ fn load(plan: ModelPlan) -> Result<Model, Fault> {
     let mut files = ModelFiles::open(&plan.path).map_err(|error| fault(&error))?;
     if plan.neutral_defaults {
         let eos_token_ids = std::mem::take(&mut files.generation.eos_token_ids);
-        files.generation = GenerationDefaults { eos_token_ids, ..GenerationDefaults::default() };
+        files.generation = GenerationDefaults {
+            eos_token_ids,
+            ..GenerationDefaults::default()
+        };
     }
     let mut model = Model::load(&files, plan.root, plan.names).map_err(|error| fault(&error))?;
     if let Some(source) = plan.template {
         let template = ChatTemplate::compile(&source, tokens(&files));
-        model.template = Some(template.map_err(|error| Fault::usage(format!("--chat-template: {error}")))?);
+        model.template =
+            Some(template.map_err(|error| Fault::usage(format!("--chat-template: {error}")))?);
     }
     Ok(model)
 }
 
 fn tokens(files: &ModelFiles) -> TemplateTokens {
-    let text = |token: &Option<vllm_model_files::SpecialToken>| token.as_ref().map(|token| token.text.clone());
+    let text = |token: &Option<vllm_model_files::SpecialToken>| {
+        token.as_ref().map(|token| token.text.clone())
+    };
     let special = &files.special_tokens;
-    TemplateTokens { bos: text(&special.bos), eos: text(&special.eos), unk: text(&special.unk), pad: text(&special.pad) }
+    TemplateTokens {
+        bos: text(&special.bos),
+        eos: text(&special.eos),
+        unk: text(&special.unk),
+        pad: text(&special.pad),
+    }
 }

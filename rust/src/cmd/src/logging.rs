@@ -2,7 +2,7 @@
 
 //! Log lines on stderr, one per event, as text or JSON, in the same form as the Python package's.
 
-use std::fmt::{self, Debug, Write as _};
+use std::fmt::{self, Debug};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -30,7 +30,9 @@ impl LogFormat {
         match name {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(Fault::usage(format!("log-format is {name:?}; accepted: text or json"))),
+            _ => Err(Fault::usage(format!(
+                "log-format is {name:?}; accepted: text or json"
+            ))),
         }
     }
 }
@@ -52,7 +54,9 @@ pub fn setup(process: &'static str, format: LogFormat) {
 
 /// The filter, and what is wrong with the variable that should have given it.
 fn filter() -> (EnvFilter, Option<String>) {
-    let level = std::env::var("VLLM_LOGGING_LEVEL").unwrap_or_default().to_ascii_lowercase();
+    let level = std::env::var("VLLM_LOGGING_LEVEL")
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let level = match level.as_str() {
         "debug" => "debug",
         "warning" | "warn" => "warn",
@@ -65,7 +69,10 @@ fn filter() -> (EnvFilter, Option<String>) {
         Err(_) => (default(), None),
         Ok(text) => match EnvFilter::try_new(&text) {
             Ok(filter) => (filter, None),
-            Err(error) => (default(), Some(format!("RUST_LOG is ignored: {text:?} {error}"))),
+            Err(error) => (
+                default(),
+                Some(format!("RUST_LOG is ignored: {text:?} {error}")),
+            ),
         },
     }
 }
@@ -80,7 +87,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let level = match *event.metadata().level() {
@@ -100,7 +112,11 @@ impl Lines {
     fn text(&self, out: &mut Writer<'_>, level: &str, fields: &Fields) -> fmt::Result {
         let time = chrono::Local::now().format("%H:%M:%S");
         let level = level.to_ascii_uppercase();
-        write!(out, "{time} {level:<7} {}: {}", self.process, fields.message)?;
+        write!(
+            out,
+            "{time} {level:<7} {}: {}",
+            self.process, fields.message
+        )?;
         for (name, value) in &fields.others {
             write!(out, " {name}={value}")?;
         }

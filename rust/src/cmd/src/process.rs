@@ -28,7 +28,9 @@ pub fn die_with_parent() {
 pub fn inherit(flag: &str, fd: RawFd) -> Result<OwnedFd, Fault> {
     // SAFETY: F_GETFD has no effect besides its result.
     if fd < 3 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return Err(Fault::usage(format!("{flag} {fd}: no such descriptor was inherited")));
+        return Err(Fault::usage(format!(
+            "{flag} {fd}: no such descriptor was inherited"
+        )));
     }
     // SAFETY: it is open, and the launcher handed it to this process for this flag alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -37,7 +39,10 @@ pub fn inherit(flag: &str, fd: RawFd) -> Result<OwnedFd, Fault> {
 /// A child that is killed when this process ends, in a process group of its own.
 pub fn spawn(mut command: Command, what: &str) -> Result<Child, Fault> {
     let parent = std::process::id() as libc::pid_t;
-    command.process_group(0).kill_on_drop(true).stdin(std::process::Stdio::null());
+    command
+        .process_group(0)
+        .kill_on_drop(true)
+        .stdin(std::process::Stdio::null());
     let die = move || {
         // SAFETY: both calls are async-signal-safe.
         unsafe {
@@ -52,7 +57,13 @@ pub fn spawn(mut command: Command, what: &str) -> Result<Child, Fault> {
     unsafe { command.pre_exec(die) };
     let program = command.as_std().get_program().to_owned();
     command.spawn().map_err(|error| {
-        Fault::new(Code::EngineStart, format!("{what}: {} could not be started: {error}", program.display()))
+        Fault::new(
+            Code::EngineStart,
+            format!(
+                "{what}: {} could not be started: {error}",
+                program.display()
+            ),
+        )
     })
 }
 

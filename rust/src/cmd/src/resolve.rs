@@ -21,7 +21,10 @@ except VLLMError as error:
 
 /// The interpreter that has the package: `VLLM_RS_PYTHON`, else `python3`.
 pub fn python() -> String {
-    std::env::var("VLLM_RS_PYTHON").ok().filter(|path| !path.is_empty()).unwrap_or_else(|| "python3".to_owned())
+    std::env::var("VLLM_RS_PYTHON")
+        .ok()
+        .filter(|path| !path.is_empty())
+        .unwrap_or_else(|| "python3".to_owned())
 }
 
 /// A model's directory or GGUF file.
@@ -31,14 +34,22 @@ pub fn model(name: &str) -> Result<PathBuf, Fault> {
         return Ok(path);
     }
     let python = python();
-    let output = Command::new(&python).args(["-c", PROGRAM, name]).stdin(Stdio::null()).output();
+    let output = Command::new(&python)
+        .args(["-c", PROGRAM, name])
+        .stdin(Stdio::null())
+        .output();
     let output = output.map_err(|error| {
-        Fault::new(Code::Model, format!("model {name:?} is no path, and {python} could not be asked for it: {error}"))
+        Fault::new(
+            Code::Model,
+            format!("model {name:?} is no path, and {python} could not be asked for it: {error}"),
+        )
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().last().unwrap_or("it did not say why");
         return Err(Fault::new(Code::Model, last));
     }
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
 }

@@ -84,14 +84,19 @@ fn size(text: &str) -> Result<usize, String> {
 /// Serves until a signal, or until an engine's process ends.
 pub fn run(flags: ServeFlags) -> Result<(), Fault> {
     logging::setup("frontend", flags.log_format);
-    let local = flags.data_parallel_size_local.unwrap_or(flags.data_parallel_size);
+    let local = flags
+        .data_parallel_size_local
+        .unwrap_or(flags.data_parallel_size);
     if flags.data_parallel_size == 0 || local > flags.data_parallel_size {
         let size = flags.data_parallel_size;
-        return Err(Fault::usage(format!("--data-parallel-size {size} and --data-parallel-size-local {local} do not fit together")));
+        return Err(Fault::usage(format!(
+            "--data-parallel-size {size} and --data-parallel-size-local {local} do not fit together"
+        )));
     }
     let mut settings = settings(&flags)?;
     let config = settings.server(Shards::parse(&flags.shards, local as usize)?)?;
-    let ready = environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?.unwrap_or(Duration::from_secs(600));
+    let ready =
+        environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?.unwrap_or(Duration::from_secs(600));
     let listener = bind_http(&flags)?;
     let path = resolve::model(&flags.model)?;
     let model = ModelPlan {
@@ -104,8 +109,17 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
     launch::on_shard(async {
         let signals = Signals::install()?;
         let (transport, owner) = engine_sockets(&flags, ready).await?;
-        let child = if local > 0 { Some(launch_engines(&flags, local, owner.address())?) } else { None };
-        let launch = Launch { config, model, listener, transport };
+        let child = if local > 0 {
+            Some(launch_engines(&flags, local, owner.address())?)
+        } else {
+            None
+        };
+        let launch = Launch {
+            config,
+            model,
+            listener,
+            transport,
+        };
         let result = with_engines(child, |ended| launch::run(launch, signals, ended)).await;
         drop(owner);
         result
@@ -117,7 +131,9 @@ async fn with_engines<F: Future<Output = Result<(), Fault>>>(
     child: Option<Child>,
     run: impl FnOnce(std::pin::Pin<Box<dyn Future<Output = Fault>>>) -> F,
 ) -> Result<(), Fault> {
-    let Some(mut child) = child else { return run(Box::pin(std::future::pending())).await };
+    let Some(mut child) = child else {
+        return run(Box::pin(std::future::pending())).await;
+    };
     let (told, ended) = tokio::sync::oneshot::channel();
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let watch = tokio::task::spawn_local(async move {
@@ -139,25 +155,42 @@ async fn with_engines<F: Future<Output = Result<(), Fault>>>(
 }
 
 fn describe_end(status: std::io::Result<std::process::ExitStatus>) -> Fault {
-    let Ok(status) = status else { return Fault::new(Code::EngineDied, "the engine's process was lost") };
-    let code = status.code().and_then(Code::told).unwrap_or(Code::EngineDied);
+    let Ok(status) = status else {
+        return Fault::new(Code::EngineDied, "the engine's process was lost");
+    };
+    let code = status
+        .code()
+        .and_then(Code::told)
+        .unwrap_or(Code::EngineDied);
     Fault::new(code, format!("the engine's process ended: {status}"))
 }
 
 fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
     let read = |flag: &str, path: &std::path::Path| {
-        std::fs::read_to_string(path).map_err(|error| Fault::usage(format!("{flag} {}: {error}", path.display())))
+        std::fs::read_to_string(path)
+            .map_err(|error| Fault::usage(format!("{flag} {}: {error}", path.display())))
     };
     let mut keys = flags.api_key.clone();
     if !keys.is_empty() {
-        tracing::warn!("--api-key shows in the process list: VLLM_API_KEY or --api-key-file is better");
+        tracing::warn!(
+            "--api-key shows in the process list: VLLM_API_KEY or --api-key-file is better"
+        );
     }
     if let Some(path) = &flags.api_key_file {
         let text = read("--api-key-file", path)?;
-        keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+        keys.extend(
+            text.lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .map(str::to_owned),
+        );
     }
     keys.extend(environment::text("VLLM_API_KEY")?);
-    let template = flags.chat_template.as_deref().map(|path| read("--chat-template", path)).transpose()?;
+    let template = flags
+        .chat_template
+        .as_deref()
+        .map(|path| read("--chat-template", path))
+        .transpose()?;
     Ok(Settings {
         api_key: Names::Many(keys),
         chat_template: template,
@@ -171,12 +204,20 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
 fn bind_http(flags: &ServeFlags) -> Result<Listener, Fault> {
     let (host, port) = (flags.host.as_str(), flags.port);
     let fault = |why: &dyn std::fmt::Display| {
-        Fault::new(Code::Address, format!("cannot listen on {host} port {port}: {why}; choose others with --host and --port"))
+        Fault::new(
+            Code::Address,
+            format!(
+                "cannot listen on {host} port {port}: {why}; choose others with --host and --port"
+            ),
+        )
     };
     let address = match host.parse::<IpAddr>() {
         Ok(ip) => SocketAddr::new(ip, port),
         Err(_) => {
-            let found = (host, port).to_socket_addrs().map_err(|error| fault(&error))?.next();
+            let found = (host, port)
+                .to_socket_addrs()
+                .map_err(|error| fault(&error))?
+                .next();
             found.ok_or_else(|| fault(&"the name has no address"))?
         }
     };
@@ -184,16 +225,30 @@ fn bind_http(flags: &ServeFlags) -> Result<Listener, Fault> {
 }
 
 /// Handshake, input and output on TCP: no file is left behind, whoever dies when.
-async fn engine_sockets(flags: &ServeFlags, ready: Duration) -> Result<(TransportConfig, HandshakeOwner), Fault> {
+async fn engine_sockets(
+    flags: &ServeFlags,
+    ready: Duration,
+) -> Result<(TransportConfig, HandshakeOwner), Fault> {
     let host = &flags.data_parallel_address;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.clone()
+    };
     let bind = |port: u16| {
         let address = format!("tcp://{host}:{port}");
-        EngineListener::bind(&address).map_err(|error| Fault::new(Code::Address, format!("cannot listen on {address}: {error}")))
+        EngineListener::bind(&address).map_err(|error| {
+            Fault::new(
+                Code::Address,
+                format!("cannot listen on {address}: {error}"),
+            )
+        })
     };
     let (input, output) = (bind(0)?, bind(0)?);
     let address = |listener: &EngineListener| {
-        listener.address().map_err(|error| Fault::new(Code::Address, format!("engine socket: {error}")))
+        listener
+            .address()
+            .map_err(|error| Fault::new(Code::Address, format!("engine socket: {error}")))
     };
     let owner = HandshakeOwner::start(HandshakeConfig {
         listener: bind(flags.data_parallel_rpc_port)?,
@@ -218,8 +273,16 @@ fn launch_engines(flags: &ServeFlags, local: u32, handshake: &str) -> Result<Chi
     let port = handshake.rsplit(':').next().unwrap_or_default();
     let mut command = Command::new(resolve::python());
     command.args(["-m", "vllm.cli", "serve", &flags.model, "--headless"]);
-    command.args(["--data-parallel-address", &flags.data_parallel_address, "--data-parallel-rpc-port", port]);
-    command.args(["--data-parallel-size", &flags.data_parallel_size.to_string()]);
+    command.args([
+        "--data-parallel-address",
+        &flags.data_parallel_address,
+        "--data-parallel-rpc-port",
+        port,
+    ]);
+    command.args([
+        "--data-parallel-size",
+        &flags.data_parallel_size.to_string(),
+    ]);
     command.args(["--data-parallel-size-local", &local.to_string()]);
     if let Some(most) = flags.max_logprobs {
         command.args(["--max-logprobs", &most.to_string()]);

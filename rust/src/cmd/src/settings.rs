@@ -78,15 +78,23 @@ impl Settings {
         let (flag, text) = match (json, fd) {
             (Some(json), None) => ("--args-json", json.to_owned()),
             (None, Some(fd)) => ("--args-fd", read_all(fd)?),
-            _ => return Err(Fault::usage("the configuration is missing: give --args-fd or --args-json")),
+            _ => {
+                return Err(Fault::usage(
+                    "the configuration is missing: give --args-fd or --args-json",
+                ));
+            }
         };
         // The text may hold keys: an error names the place, never the content.
         let settings: Self = serde_json::from_str(&text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            Fault::usage(format!("{flag} is not the expected JSON object (line {line}, column {column})"))
+            Fault::usage(format!(
+                "{flag} is not the expected JSON object (line {line}, column {column})"
+            ))
         })?;
         if settings.model.is_empty() {
-            return Err(Fault::usage(format!("{flag} has no \"model\": the path of a model directory or GGUF file")));
+            return Err(Fault::usage(format!(
+                "{flag} has no \"model\": the path of a model directory or GGUF file"
+            )));
         }
         Ok(settings)
     }
@@ -98,7 +106,9 @@ impl Settings {
 
     /// The form of log lines.
     pub fn log_format(&self) -> Result<LogFormat, Fault> {
-        self.log_format.as_deref().map_or(Ok(LogFormat::Text), LogFormat::parse)
+        self.log_format
+            .as_deref()
+            .map_or(Ok(LogFormat::Text), LogFormat::parse)
     }
 
     /// The server's settings: these, then the environment, then the defaults.
@@ -106,23 +116,36 @@ impl Settings {
         let defaults = ServerConfig::default();
         let seconds = |name: &str, value: Option<f64>| {
             let parsed = value.map(|value| Duration::try_from_secs_f64(value).map_err(|_| value));
-            parsed.transpose().map_err(|value| Fault::usage(format!("{name} is {value}; accepted: seconds, at least 0")))
+            parsed.transpose().map_err(|value| {
+                Fault::usage(format!("{name} is {value}; accepted: seconds, at least 0"))
+            })
         };
         let keep_alive = seconds("http_timeout_keep_alive", self.http_timeout_keep_alive)?;
-        let body = self.max_request_body_size.map_or_else(|| environment::size("VLLM_HTTP_MAX_REQUEST_BODY_SIZE"), |size| Ok(Some(size)));
+        let body = self.max_request_body_size.map_or_else(
+            || environment::size("VLLM_HTTP_MAX_REQUEST_BODY_SIZE"),
+            |size| Ok(Some(size)),
+        );
         let config = ServerConfig {
             api_keys: std::mem::take(&mut self.api_key).into(),
             max_body_bytes: body?.unwrap_or(defaults.max_body_bytes),
             max_logprobs: max_logprobs(self.max_logprobs, defaults.max_logprobs)?,
             shards: shards.least,
             max_shards: shards.most,
-            shutdown_timeout: seconds("shutdown_timeout", self.shutdown_timeout)?.unwrap_or(defaults.shutdown_timeout),
+            shutdown_timeout: seconds("shutdown_timeout", self.shutdown_timeout)?
+                .unwrap_or(defaults.shutdown_timeout),
             dev_mode: environment::flag("VLLM_SERVER_DEV_MODE")?.unwrap_or(false),
             request_id_headers: self.enable_request_id_headers.unwrap_or(false),
-            idle_timeout: keep_alive.map_or_else(|| environment::seconds("VLLM_HTTP_TIMEOUT_KEEP_ALIVE"), |s| Ok(Some(s)))?.unwrap_or(defaults.idle_timeout),
+            idle_timeout: keep_alive
+                .map_or_else(
+                    || environment::seconds("VLLM_HTTP_TIMEOUT_KEEP_ALIVE"),
+                    |s| Ok(Some(s)),
+                )?
+                .unwrap_or(defaults.idle_timeout),
             ..defaults
         };
-        config.validate().map_err(|error| Fault::usage(error.to_string()))?;
+        config
+            .validate()
+            .map_err(|error| Fault::usage(error.to_string()))?;
         Ok(config)
     }
 
@@ -139,8 +162,11 @@ fn max_logprobs(given: Option<i64>, default: u32) -> Result<u32, Fault> {
     match given {
         None => Ok(default),
         Some(-1) => Ok(u32::MAX),
-        Some(value) => u32::try_from(value)
-            .map_err(|_| Fault::usage(format!("max_logprobs is {value}; accepted: -1 (no limit), 0 or more"))),
+        Some(value) => u32::try_from(value).map_err(|_| {
+            Fault::usage(format!(
+                "max_logprobs is {value}; accepted: -1 (no limit), 0 or more"
+            ))
+        }),
     }
 }
 
@@ -169,8 +195,13 @@ impl Shards {
             return Ok(Self { least: 1, most });
         }
         match text.parse() {
-            Ok(count @ 1..=256) => Ok(Self { least: count, most: count }),
-            _ => Err(Fault::usage(format!("--shards is {text:?}; accepted: auto, or 1 to 256"))),
+            Ok(count @ 1..=256) => Ok(Self {
+                least: count,
+                most: count,
+            }),
+            _ => Err(Fault::usage(format!(
+                "--shards is {text:?}; accepted: auto, or 1 to 256"
+            ))),
         }
     }
 }
@@ -185,16 +216,24 @@ mod tests {
 
     #[test]
     fn names_are_one_or_many_and_unknown_keys_are_kept_aside() {
-        let mut settings = read(r#"{"model": "/m", "served_model_name": "x", "api_key": ["a", "b"], "grpc": 1}"#).expect("valid");
-        assert_eq!(Vec::from(std::mem::take(&mut settings.served_model_name)), ["x"]);
+        let mut settings =
+            read(r#"{"model": "/m", "served_model_name": "x", "api_key": ["a", "b"], "grpc": 1}"#)
+                .expect("valid");
+        assert_eq!(
+            Vec::from(std::mem::take(&mut settings.served_model_name)),
+            ["x"]
+        );
         assert_eq!(settings.others.len(), 1);
-        let config = settings.server(Shards { least: 1, most: 1 }).expect("valid");
+        let config = settings
+            .server(Shards { least: 1, most: 1 })
+            .expect("valid");
         assert_eq!(config.api_keys, ["a", "b"]);
     }
 
     #[test]
     fn errors_never_show_the_content() {
-        let fault = read(r#"{"model": "/m", "api_key": "secret", "max_logprobs": "x"}"#).expect_err("a type error");
+        let fault = read(r#"{"model": "/m", "api_key": "secret", "max_logprobs": "x"}"#)
+            .expect_err("a type error");
         assert!(!fault.to_string().contains("secret"), "{fault}");
         assert!(read("{}").is_err());
     }

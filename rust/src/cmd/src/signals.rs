@@ -15,8 +15,13 @@ pub struct Signals {
 impl Signals {
     /// Listens from now on; call on the runtime, before anything slow.
     pub fn install() -> Result<Self, Fault> {
-        let listen = |kind| signal(kind).map_err(|error| Fault::new(Code::Internal, format!("signals: {error}")));
-        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
+        let listen = |kind| {
+            signal(kind).map_err(|error| Fault::new(Code::Internal, format!("signals: {error}")))
+        };
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+        })
     }
 
     /// The next signal's number.
@@ -29,7 +34,11 @@ impl Signals {
 
     /// The name of a signal that [`Signals::next`] gave.
     pub fn name(number: i32) -> &'static str {
-        if number == libc::SIGTERM { "SIGTERM" } else { "SIGINT" }
+        if number == libc::SIGTERM {
+            "SIGTERM"
+        } else {
+            "SIGINT"
+        }
     }
 
     /// Ends the process at the next signal.
