@@ -16,7 +16,8 @@ set(VLLM_AVX512_FLAGS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -m
 function(_vllm_add_isa target isa)
   cmake_parse_arguments(ARG "" "" "SOURCES;FLAGS" ${ARGN})
   add_library(vllm_cpu_${isa} OBJECT ${ARG_SOURCES})
-  target_include_directories(vllm_cpu_${isa} PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
+  target_include_directories(vllm_cpu_${isa} PRIVATE
+    "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}")
   target_compile_options(vllm_cpu_${isa} PRIVATE -Wall -Wextra -O3 -fno-math-errno ${ARG_FLAGS})
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:vllm_cpu_${isa}>)
   string(TOUPPER ${isa} upper)
@@ -37,6 +38,10 @@ function(vllm_add_cpu_kernels target)
     check_cxx_compiler_flag("${flags}" VLLM_COMPILER_HAS_${upper})
     if(sources AND VLLM_COMPILER_HAS_${upper})
       _vllm_add_isa(${target} ${isa} SOURCES ${sources} FLAGS ${VLLM_${upper}_FLAGS})
+      add_custom_command(TARGET ${target} PRE_LINK VERBATIM
+        COMMAND "${CMAKE_COMMAND}" "-DNM=${CMAKE_NM}"
+          "-DOBJECTS=$<JOIN:$<TARGET_OBJECTS:vllm_cpu_${isa}>,$<COMMA>>"
+          -P "${PROJECT_SOURCE_DIR}/cmake/check_isa_objects.cmake")
     else()
       message(WARNING "CPU kernels: ${isa} left out, the compiler does not know: ${flags}")
     endif()

@@ -7,9 +7,11 @@
 # every torch from 2.10 on and into every Python.
 
 find_package(Python3 COMPONENTS Interpreter REQUIRED)
+set(_find_torch "import importlib.util
+spec = importlib.util.find_spec('torch')
+print(list(spec.submodule_search_locations)[0] if spec else '')")
 execute_process(
-  COMMAND "${Python3_EXECUTABLE}" -c
-    "import importlib.util as u; s = u.find_spec('torch'); print(list(s.submodule_search_locations)[0] if s else '')"
+  COMMAND "${Python3_EXECUTABLE}" -c "${_find_torch}"
   OUTPUT_VARIABLE VLLM_TORCH_DIR OUTPUT_STRIP_TRAILING_WHITESPACE
   RESULT_VARIABLE _torch_probe)
 if(NOT _torch_probe EQUAL 0 OR VLLM_TORCH_DIR STREQUAL "")
@@ -27,5 +29,6 @@ set(VLLM_TORCH_TARGET_VERSION 0x020a000000000000ULL)
 add_library(vllm_torch_stable INTERFACE)
 add_library(vllm::torch_stable ALIAS vllm_torch_stable)
 target_include_directories(vllm_torch_stable SYSTEM INTERFACE "${VLLM_TORCH_DIR}/include")
-target_compile_definitions(vllm_torch_stable INTERFACE TORCH_TARGET_VERSION=${VLLM_TORCH_TARGET_VERSION})
+target_compile_definitions(vllm_torch_stable INTERFACE
+  TORCH_TARGET_VERSION=${VLLM_TORCH_TARGET_VERSION})
 target_link_libraries(vllm_torch_stable INTERFACE "${VLLM_TORCH_DIR}/lib/libtorch_cpu.so")

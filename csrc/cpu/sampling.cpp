@@ -18,12 +18,12 @@ namespace vllm_kernels::ops {
 namespace {
 
 struct Candidate {
-  float logit;
+  float weight;  // logit, or exp of it: the larger the likelier
   int64_t id;
 };
 
 bool precedes(const Candidate& a, const Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+  return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
 }
 
 // log(sum(exp(row))), with the largest logit taken out first.
@@ -41,20 +41,20 @@ float logprob(float logit, const Normalizer& n) {
   return static_cast<float>(static_cast<double>(logit) - n.max - n.log_sum);
 }
 
-// The first k candidates in order; NaN and -inf come last.
+// The first k candidates in order, 1 <= k <= vocab; NaN counts as -inf.
 std::vector<Candidate> best(const float* row, int64_t vocab, int64_t k) {
+  const auto next_above = kernels().next_above;
   std::vector<Candidate> heap;  // the worst of the kept ones on top
   heap.reserve(static_cast<size_t>(k));
-  for (int64_t id = 0; id < vocab; ++id) {
-    const float logit = std::isnan(row[id]) ? -INFINITY : row[id];
-    if (static_cast<int64_t>(heap.size()) < k) {
-      heap.push_back({logit, id});
-      std::push_heap(heap.begin(), heap.end(), precedes);
-    } else if (logit > heap.front().logit) {
-      std::pop_heap(heap.begin(), heap.end(), precedes);
-      heap.back() = {logit, id};
-      std::push_heap(heap.begin(), heap.end(), precedes);
-    }
+  for (int64_t id = 0; id < k; ++id)
+    heap.push_back({std::isnan(row[id]) ? -INFINITY : row[id], id});
+  std::make_heap(heap.begin(), heap.end(), precedes);
+  // A later token of equal logit comes after the ones kept, so that only larger ones are taken.
+  for (int64_t id = next_above(row, k, vocab, heap.front().weight); id < vocab;
+       id = next_above(row, id + 1, vocab, heap.front().weight)) {
+    std::pop_heap(heap.begin(), heap.end(), precedes);
+    heap.back() = {row[id], id};
+    std::push_heap(heap.begin(), heap.end(), precedes);
   }
   std::sort_heap(heap.begin(), heap.end(), precedes);
   return heap;
@@ -71,11 +71,40 @@ struct RowSampling {
   double uniform;
 };
 
-// All tokens whose weight exp((logit - max) / temperature) reaches the floor min_p sets, in order
-// of ids; weights are relative to the most likely token, so the floor is min_p itself.
-void keep_min_p(std::vector<Candidate>& kept, const float* weights, int64_t vocab, float min_p) {
-  for (int64_t id = 0; id < vocab; ++id)
-    if (weights[id] > 0.0f && weights[id] >= min_p) kept.push_back({weights[id], id});
+// Replaces `kept` by the tokens of weight >= floor, in order of ids. Weights are
+// exp((logit - max) / temperature), so that the likeliest token has weight 1.
+void keep_above(std::vector<Candidate>& kept, const float* weights, int64_t vocab, float floor) {
+  const auto next_above = kernels().next_above;
+  const float below = std::nextafter(floor, -1.0f);
+  kept.clear();
+  for (int64_t id = next_above(weights, 0, vocab, below); id < vocab;
+       id = next_above(weights, id + 1, vocab, below))
+    kept.push_back({weights[id], id});
+}
+
+double total_weight(const std::vector<Candidate>& kept) {
+  double total = 0.0;
+  for (const Candidate& c : kept) total += c.weight;
+  return total;
+}
+
+// The tokens that top_k and top_p choose from. A few hundred of the likeliest mostly settle both:
+// as many as top_k, or a share of top_p. Only if they don't, lighter tokens are looked at. Returns
+// the weight of all tokens that min_p leaves.
+double choose_from(std::vector<Candidate>& kept, const float* weights, int64_t vocab, double total,
+                   const RowSampling& s) {
+  if (s.min_p > 0.0f) {
+    keep_above(kept, weights, vocab, s.min_p);
+    return total_weight(kept);
+  }
+  for (const float floor : {1e-2f, 1e-4f, 1e-6f}) {
+    keep_above(kept, weights, vocab, floor);
+    const bool enough = s.top_k > 0 ? static_cast<int64_t>(kept.size()) >= s.top_k
+                                    : total_weight(kept) >= s.top_p * total;
+    if (enough) return total;
+  }
+  keep_above(kept, weights, vocab, std::numeric_limits<float>::denorm_min());
+  return total;
 }
 
 void keep_top_k(std::vector<Candidate>& kept, int64_t k) {
@@ -84,12 +113,10 @@ void keep_top_k(std::vector<Candidate>& kept, int64_t k) {
   kept.resize(static_cast<size_t>(k));
 }
 
-// The smallest set of likeliest tokens whose share of the weight reaches top_p. Sorts no more than
-// it needs: 64 tokens first, then eight times as many.
-void keep_top_p(std::vector<Candidate>& kept, float top_p) {
+// The smallest set of likeliest tokens that make up top_p of `total`. Sorts no more than it needs:
+// 64 tokens first, then eight times as many.
+void keep_top_p(std::vector<Candidate>& kept, float top_p, double total) {
   if (top_p >= 1.0f) return;
-  double total = 0.0;
-  for (const Candidate& c : kept) total += c.logit;
   const double wanted = total * top_p;
   double sum = 0.0;
   size_t done = 0;
@@ -97,7 +124,7 @@ void keep_top_p(std::vector<Candidate>& kept, float top_p) {
     const size_t end = std::min(sorted, kept.size());
     std::partial_sort(kept.begin() + done, kept.begin() + end, kept.end(), precedes);
     for (; done < end; ++done) {
-      sum += kept[done].logit;
+      sum += kept[done].weight;
       if (sum >= wanted) return kept.resize(done + 1);
     }
   }
@@ -107,12 +134,10 @@ void keep_top_p(std::vector<Candidate>& kept, float top_p) {
 int64_t pick(std::vector<Candidate>& kept, double uniform) {
   std::sort(kept.begin(), kept.end(),
             [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
-  double total = 0.0;
-  for (const Candidate& c : kept) total += c.logit;
-  const double wanted = uniform * total;
+  const double wanted = uniform * total_weight(kept);
   double sum = 0.0;
   for (const Candidate& c : kept) {
-    sum += c.logit;
+    sum += c.weight;
     if (sum > wanted) return c.id;
   }
   return kept.back().id;
@@ -132,21 +157,25 @@ int64_t pick_any(const float* weights, int64_t vocab, double total, double unifo
   return last;
 }
 
-int64_t sample_row(const float* row, int64_t vocab, const RowSampling& s,
-                   std::vector<float>& weights) {
+// Memory of one thread for one row; kept, because a fresh 200 KB per row would be page faults.
+struct Workspace {
+  std::vector<float> weights;
+  std::vector<Candidate> kept;
+};
+
+int64_t sample_row(const float* row, int64_t vocab, const RowSampling& s, Workspace& w) {
   const int64_t likeliest = kernels().argmax(row, vocab);
   if (s.temperature < kGreedyBelow || s.top_k == 1 || !std::isfinite(row[likeliest]))
     return likeliest;
-  weights.resize(static_cast<size_t>(vocab));
+  w.weights.resize(static_cast<size_t>(vocab));
   const double total =
-      kernels().exp_row(weights.data(), row, vocab, row[likeliest], 1.0f / s.temperature);
+      kernels().exp_row(w.weights.data(), row, vocab, row[likeliest], 1.0f / s.temperature);
   if (s.top_k <= 0 && s.top_p >= 1.0f && s.min_p <= 0.0f)
-    return pick_any(weights.data(), vocab, total, s.uniform);
-  std::vector<Candidate> kept;
-  keep_min_p(kept, weights.data(), vocab, s.min_p);
-  keep_top_k(kept, s.top_k);
-  keep_top_p(kept, s.top_p);
-  return kept.empty() ? likeliest : pick(kept, s.uniform);
+    return pick_any(w.weights.data(), vocab, total, s.uniform);
+  const double left = choose_from(w.kept, w.weights.data(), vocab, total, s);
+  keep_top_k(w.kept, s.top_k);
+  keep_top_p(w.kept, s.top_p, s.top_k > 0 ? total_weight(w.kept) : left);
+  return w.kept.empty() ? likeliest : pick(w.kept, s.uniform);
 }
 
 float penalized(float logit, int32_t count, bool in_prompt, const Penalties& a, int64_t row) {
@@ -195,7 +224,7 @@ void topk_logprobs(float* out, int64_t* ids, ConstRows logits, int64_t rows, int
     const Normalizer n = normalizer(logits.row(r), vocab);
     const std::vector<Candidate> kept = best(logits.row(r), vocab, k);
     for (int64_t i = 0; i < k; ++i) {
-      out[r * k + i] = logprob(kept[i].logit, n);
+      out[r * k + i] = logprob(kept[i].weight, n);
       ids[r * k + i] = kept[i].id;
     }
   });
@@ -203,9 +232,9 @@ void topk_logprobs(float* out, int64_t* ids, ConstRows logits, int64_t rows, int
 
 void sample(int64_t* out, const Sampling& a, ConstRows logits, int64_t rows, int64_t vocab) {
   parallel_for(rows, 1, [&](int64_t r, int64_t) {
-    static thread_local std::vector<float> weights;
+    static thread_local Workspace workspace;
     const RowSampling s{a.temperature[r], a.top_k[r], a.top_p[r], a.min_p[r], a.uniform[r]};
-    out[r] = sample_row(logits.row(r), vocab, s, weights);
+    out[r] = sample_row(logits.row(r), vocab, s, workspace);
   });
 }
 

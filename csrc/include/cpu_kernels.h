@@ -111,6 +111,8 @@ struct KernelTable {
   double (*exp_row)(float* dst, const float* x, int64_t n, float max, float scale);
   // The same sum without the store.
   double (*exp_sum)(const float* x, int64_t n, float max, float scale);
+  // Index of the first element from `begin` on that is above value, n if there is none.
+  int64_t (*next_above)(const float* x, int64_t begin, int64_t n, float value);
   // Number of elements above value.
   int64_t (*count_above)(const float* x, int64_t n, float value);
 };

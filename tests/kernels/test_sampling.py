@@ -152,6 +152,15 @@ def test_sampling_inverts_the_filtered_distribution(vocab, filters):
     assert ((uniform < upper + 2e-5) & (uniform >= lower - 2e-5)).all()
 
 
+def test_top_p_is_a_share_of_the_top_k():
+    """Also where exactly top_k tokens are likely enough to be looked at first."""
+    logits = torch.full((1, 20_000), -8.0)
+    logits[0, :4] = torch.tensor([3.0, 2.0, 1.0, 0.0])
+    p = reference.kept_tokens(logits[0], 1.0, 4, 0.9, 0.0)
+    assert (p > 0).sum() == 3
+    assert sample(logits, 1.0, 4, 0.9, 0.0, 0.9999).tolist() == [2]
+
+
 def test_zero_temperature_is_greedy():
     logits = torch.randn(6, 100)
     assert torch.equal(sample(logits, 0.0, 0, 0.5, 0.3, 0.99), logits.argmax(-1))

@@ -37,6 +37,7 @@ constexpr KernelTable kTable = {
     .argmax = argmax,
     .exp_row = exp_row,
     .exp_sum = exp_sum,
+    .next_above = next_above,
     .count_above = count_above,
 };
 

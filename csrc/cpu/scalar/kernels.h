@@ -25,6 +25,7 @@ void quant_linear(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m
 int64_t argmax(const float* x, int64_t n);
 double exp_row(float* dst, const float* x, int64_t n, float max, float scale);
 double exp_sum(const float* x, int64_t n, float max, float scale);
+int64_t next_above(const float* x, int64_t begin, int64_t n, float value);
 int64_t count_above(const float* x, int64_t n, float value);
 
 }  // namespace vllm_kernels::scalar

@@ -39,6 +39,11 @@ double exp_sum(const float* x, int64_t n, float max, float scale) {
   return sum;
 }
 
+int64_t next_above(const float* x, int64_t begin, int64_t n, float value) {
+  while (begin < n && !(x[begin] > value)) ++begin;
+  return begin;
+}
+
 int64_t count_above(const float* x, int64_t n, float value) {
   int64_t count = 0;
   for (int64_t i = 0; i < n; ++i) count += x[i] > value;

@@ -26,6 +26,7 @@ const KernelTable& kernel_table() {
       .argmax = argmax,
       .exp_row = exp_row,
       .exp_sum = exp_sum,
+      .next_above = next_above,
       .count_above = count_above,
   };
   return table;

@@ -15,7 +15,6 @@ constexpr int64_t kRowTile = 4;
 
 bool attention_takes(int64_t head_dim) { return head_dim <= kMaxHeadDim && head_dim % 2 == 0; }
 
-// Rows beyond `rows` up to a multiple of kRowTile exist and are zero, their results are not read.
 // Rows of q, out and values lie `padded` apart, not kMaxHeadDim: at powers of two they would share
 // the few cache sets of one another.
 struct AttentionState {
@@ -34,24 +33,36 @@ struct AttentionState {
   float* values(int64_t key) { return value_rows + key * padded; }
 };
 
-inline const uint8_t* cache_row(const AttentionArgs& a, const AttentionItem& item,
-                                const void* cache, int64_t position) {
-  const int32_t* table = a.block_tables + item.sequence * a.max_blocks;
-  const int64_t block = table[position / a.block_size];
-  const int64_t slot = (block * a.kv_heads + item.kv_head) * a.block_size + position % a.block_size;
-  return static_cast<const uint8_t*>(cache) + slot * a.head_dim * dtype_bytes(a.dtype);
+// Offsets in bytes, in either cache, of the rows of kLanes positions from `position` on; places
+// from `context` on repeat the first.
+inline void find_rows(const AttentionArgs& a, const AttentionItem& item, int64_t position,
+                      int64_t context, int64_t offsets[kLanes]) {
+  const int32_t* table = a.block_tables + item.sequence * a.max_blocks + position / a.block_size;
+  const int64_t row_bytes = a.head_dim * dtype_bytes(a.dtype);
+  int64_t slot = position % a.block_size;
+  for (int64_t j = 0; j < kLanes; ++j) {
+    if (j >= context - position) {
+      offsets[j] = offsets[0];
+      continue;
+    }
+    offsets[j] = ((*table * a.kv_heads + item.kv_head) * a.block_size + slot) * row_bytes;
+    if (++slot < a.block_size) continue;
+    slot = 0;
+    ++table;
+  }
 }
 
 // f32: kLanes columns of kLanes keys at a time. bf16: pairs of columns are moved as one lane.
 template <DType D>
-inline void transpose_keys(AttentionState& s, const uint8_t* const rows[kLanes], int64_t head_dim) {
+inline void transpose_keys(AttentionState& s, const uint8_t* cache, const int64_t offsets[kLanes],
+                           int64_t head_dim) {
   constexpr int64_t kPack = D == DType::kF32 ? 1 : 2;
   const int64_t words = head_dim / kPack;
   for (int64_t i = 0; i < words; i += kLanes) {
     F v[kLanes];
 #pragma GCC unroll 16
     for (int j = 0; j < kLanes; ++j)
-      v[j] = load_some(reinterpret_cast<const float*>(rows[j]) + i, words - i);
+      v[j] = load_some(reinterpret_cast<const float*>(cache + offsets[j]) + i, words - i);
     transpose(v);
 #pragma GCC unroll 16
     for (int j = 0; j < kLanes; ++j) {
@@ -67,44 +78,42 @@ inline void transpose_keys(AttentionState& s, const uint8_t* const rows[kLanes],
 }
 
 template <DType D>
-inline void widen_values(AttentionState& s, const uint8_t* const rows[kLanes], int64_t head_dim) {
+inline void widen_values(AttentionState& s, const uint8_t* cache, const int64_t offsets[kLanes],
+                         int64_t head_dim) {
   for (int j = 0; j < kLanes; ++j)
     for (int64_t d = 0; d < s.padded; d += kLanes)
-      store(s.values(j) + d, d + kLanes <= head_dim ? load_as<D>(rows[j], d)
-                                                    : load_as_n<D>(rows[j], d, head_dim - d));
+      store(s.values(j) + d, d + kLanes <= head_dim
+                                 ? load_as<D>(cache + offsets[j], d)
+                                 : load_as_n<D>(cache + offsets[j], d, head_dim - d));
 }
 
-// Loads the tile of keys and values from `position`; places from `context` on repeat the first.
+// Loads the tile of keys and values from `position`.
 template <DType D>
 inline void load_tile(AttentionState& s, const AttentionArgs& a, const AttentionItem& item,
                       int64_t position, int64_t context) {
-  const uint8_t* keys[kLanes];
-  const uint8_t* values[kLanes];
-  for (int j = 0; j < kLanes; ++j) {
-    const int64_t p = position + j < context ? position + j : position;
-    keys[j] = cache_row(a, item, a.k_cache, p);
-    values[j] = cache_row(a, item, a.v_cache, p);
-  }
-  transpose_keys<D>(s, keys, a.head_dim);
-  widen_values<D>(s, values, a.head_dim);
+  int64_t offsets[kLanes] = {};
+  find_rows(a, item, position, context, offsets);
+  transpose_keys<D>(s, static_cast<const uint8_t*>(a.k_cache), offsets, a.head_dim);
+  widen_values<D>(s, static_cast<const uint8_t*>(a.v_cache), offsets, a.head_dim);
 }
 
-// scores[r] = q[row + r] . keys for kRowTile rows; even and odd columns in sums of their own, to
-// have enough independent additions in flight.
-inline void score_rows(AttentionState& s, int64_t row, int64_t head_dim, F scores[kRowTile]) {
-  F odd[kRowTile];
+// scores[r] = q[row + r] . keys for R rows; even and odd columns in sums of their own, to have
+// enough independent additions in flight.
+template <int R>
+inline void score_rows(AttentionState& s, int64_t row, int64_t head_dim, F scores[R]) {
+  F odd[R];
 #pragma GCC unroll 4
-  for (int r = 0; r < kRowTile; ++r) scores[r] = odd[r] = zero();
+  for (int r = 0; r < R; ++r) scores[r] = odd[r] = zero();
   for (int64_t d = 0; d < head_dim; d += 2) {
     const F k0 = load(s.keys[d]), k1 = load(s.keys[d + 1]);
 #pragma GCC unroll 4
-    for (int r = 0; r < kRowTile; ++r) {
+    for (int r = 0; r < R; ++r) {
       scores[r] = fma(set1(s.q(row + r)[d]), k0, scores[r]);
       odd[r] = fma(set1(s.q(row + r)[d + 1]), k1, odd[r]);
     }
   }
 #pragma GCC unroll 4
-  for (int r = 0; r < kRowTile; ++r) scores[r] = add(scores[r], odd[r]);
+  for (int r = 0; r < R; ++r) scores[r] = add(scores[r], odd[r]);
 }
 
 // Turns scores into weights relative to the row's largest score so far; rescales what was summed
@@ -129,20 +138,49 @@ inline void weigh_row(AttentionState& s, int64_t row, F scores, int64_t position
   store(s.weights[row], weights);
 }
 
+template <int R>
 inline void add_values(AttentionState& s, int64_t row) {
   for (int64_t d = 0; d < s.padded; d += kLanes) {
-    F sums[kRowTile];
+    F sums[R];
 #pragma GCC unroll 4
-    for (int r = 0; r < kRowTile; ++r) sums[r] = load(s.out(row + r) + d);
+    for (int r = 0; r < R; ++r) sums[r] = load(s.out(row + r) + d);
 #pragma GCC unroll 16
     for (int j = 0; j < kLanes; ++j) {
       const F v = load(s.values(j) + d);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRowTile; ++r) sums[r] = fma(set1(s.weights[row + r][j]), v, sums[r]);
+      for (int r = 0; r < R; ++r) sums[r] = fma(set1(s.weights[row + r][j]), v, sums[r]);
     }
 #pragma GCC unroll 4
-    for (int r = 0; r < kRowTile; ++r) store(s.out(row + r) + d, sums[r]);
+    for (int r = 0; r < R; ++r) store(s.out(row + r) + d, sums[r]);
   }
+}
+
+// R rows against the tile of keys and values at `position`.
+template <int R>
+void attend_tile(AttentionState& s, int64_t row, int64_t head_dim, int64_t position) {
+  F scores[R];
+  score_rows<R>(s, row, head_dim, scores);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) weigh_row(s, row + r, scores[r], position);
+  add_values<R>(s, row);
+}
+
+inline void attend_rows_from(AttentionState& s, int64_t row, int64_t head_dim, int64_t position) {
+  for (; row + kRowTile <= s.rows; row += kRowTile)
+    attend_tile<kRowTile>(s, row, head_dim, position);
+  switch (s.rows - row) {
+    case 3: return attend_tile<3>(s, row, head_dim, position);
+    case 2: return attend_tile<2>(s, row, head_dim, position);
+    case 1: return attend_tile<1>(s, row, head_dim, position);
+    default: return;
+  }
+}
+
+// The first row, in steps of kRowTile, that sees the key at `position`: later tokens see more.
+inline int64_t first_seeing(const AttentionState& s, int64_t position) {
+  int64_t row = 0;
+  while (row + kRowTile < s.rows && s.limit[row + kRowTile - 1] <= position) row += kRowTile;
+  return row;
 }
 
 // Rows are (token, head of the group) pairs first_row .. first_row + rows of the item.
@@ -152,17 +190,17 @@ inline void begin_rows(AttentionState& s, const AttentionArgs& a, const Attentio
   const F scale = set1(a.scale);
   s.rows = rows;
   s.padded = (a.head_dim + kLanes - 1) / kLanes * kLanes;
-  for (int64_t r = 0; r < kMaxRows && r < rows + kRowTile; ++r) {
+  for (int64_t r = 0; r < rows; ++r) {
     const int64_t index = first_row + r;
     const float* q =
         a.q.row(item.token + index / group) + (item.kv_head * group + index % group) * a.head_dim;
     for (int64_t d = 0; d < s.padded; d += kLanes) {
-      store(s.q(r) + d, r < rows ? mul(load_some(q + d, a.head_dim - d), scale) : zero());
+      store(s.q(r) + d, mul(load_some(q + d, a.head_dim - d), scale));
       store(s.out(r) + d, zero());
     }
     s.total[r] = zero();
     s.max[r] = -__builtin_inff();
-    s.limit[r] = r < rows ? item.position + index / group + 1 : 0;
+    s.limit[r] = item.position + index / group + 1;
   }
 }
 
@@ -180,17 +218,11 @@ inline void finish_rows(AttentionState& s, const AttentionArgs& a, const Attenti
 }
 
 template <DType D>
-inline void attend_rows(AttentionState& s, const AttentionArgs& a, const AttentionItem& item) {
+void attend(AttentionState& s, const AttentionArgs& a, const AttentionItem& item) {
   const int64_t context = s.limit[s.rows - 1];
   for (int64_t position = 0; position < context; position += kLanes) {
     load_tile<D>(s, a, item, position, context);
-    for (int64_t row = 0; row < s.rows; row += kRowTile) {
-      F scores[kRowTile];
-      score_rows(s, row, a.head_dim, scores);
-#pragma GCC unroll 4
-      for (int r = 0; r < kRowTile; ++r) weigh_row(s, row + r, scores[r], position);
-      add_values(s, row);
-    }
+    attend_rows_from(s, first_seeing(s, position), a.head_dim, position);
   }
 }
 
@@ -200,9 +232,9 @@ void attention(const AttentionArgs& a, const AttentionItem& item, float*) {
   for (int64_t row = 0; row < total; row += kMaxRows) {
     begin_rows(s, a, item, row, total - row < kMaxRows ? total - row : kMaxRows);
     if (a.dtype == DType::kF32)
-      attend_rows<DType::kF32>(s, a, item);
+      attend<DType::kF32>(s, a, item);
     else
-      attend_rows<DType::kBF16>(s, a, item);
+      attend<DType::kBF16>(s, a, item);
     finish_rows(s, a, item, row);
   }
 }

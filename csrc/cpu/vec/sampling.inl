@@ -37,6 +37,13 @@ double exp_sum(const float* x, int64_t n, float max, float scale) {
   return total;
 }
 
+int64_t next_above(const float* x, int64_t begin, int64_t n, float value) {
+  const F limit = set1(value);
+  for (; begin + kLanes <= n && !any_greater(load(x + begin), limit); begin += kLanes) continue;
+  while (begin < n && !(x[begin] > value)) ++begin;
+  return begin;
+}
+
 int64_t count_above(const float* x, int64_t n, float value) {
   const F limit = set1(value);
   int64_t count = 0, i = 0;
