@@ -166,6 +166,7 @@ class EngineLoop:
         for request_id in known:
             del self._clients[request_id]
         if known:
+            logger.debug("frontend %d aborted %s", client, ", ".join(known))
             self._core.abort_requests(known)
 
     def _abort_all(self) -> None:
