@@ -384,6 +384,7 @@ class AsyncEngineClient:
         if (old := self._engines.get(index)) is not None:
             self._lose(old, f"engine {index} was started again")
         self._engines[index] = _Engine(index, registration)
+        self._engines = dict(sorted(self._engines.items()))
         self._registered.set()
 
     async def _read_outputs(self) -> None:
