@@ -1,5 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How tokens and logits of the engine are held against a reference."""
+"""How tokens and logits of the engine are held against a reference.
+
+Tolerances are derived, not chosen. What a fast mode rounds is known (keys and values to bfloat16,
+inputs of quantized layers to 8 bits), so the reference computes the same sequence with and without
+that rounding; the root mean square between the two is the error such an implementation makes. The
+engine gets 1.5 times that, because it rounds other values (its own) and the figure is an estimate.
+
+From there to tokens: two logits differ by sqrt(2) times the error of one, and among a few thousand
+Gaussian draws none exceeds 4 sigma. A greedy token may differ from the reference's only where the
+reference's own margin between the two is smaller than that.
+"""
 
 from __future__ import annotations
 
@@ -31,3 +41,19 @@ def relative_rms(found: Tensor, expected: Tensor) -> float:
     found = found.double() - found.double().mean(-1, keepdim=True)
     expected = expected - expected.mean(-1, keepdim=True)
     return float((found - expected).pow(2).mean().sqrt() / expected.pow(2).mean().sqrt())
+
+
+def rounding_tolerance(rounded: Tensor, expected: Tensor) -> float:
+    """The `relative_rms` that an implementation with this rounding may have."""
+    return 1.5 * relative_rms(rounded, expected)
+
+
+def check_divergence(
+    reference: Tensor, prompt_length: int, tokens: list[int], tolerance: float
+) -> None:
+    """Fail if a token differs from the reference's by more than the tolerance explains."""
+    wrong = first_wrong_token(reference, prompt_length, tokens)
+    if wrong is not None:
+        margin = 4 * 2**0.5 * tolerance * float(reference.std(-1).mean())
+        index, difference = wrong
+        assert difference < margin, f"token {index} differs by {difference}, margin is {margin}"

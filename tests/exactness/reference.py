@@ -2,18 +2,40 @@
 """A Llama forward pass in float64, written from the papers and sharing no code with the engine.
 
 It computes a whole sequence at once, keeps nothing between calls and is as plain as possible: it is
-what the engine is compared with.
+what the engine is compared with. Two hooks say what an implementation rounds, so that the error
+which such a rounding must make is computed here instead of guessed: see `with_rounding`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+Rounding = Callable[[Tensor], Tensor]
+
+
+def exact(x: Tensor) -> Tensor:
+    """No rounding."""
+    return x
+
+
+def bfloat16(x: Tensor) -> Tensor:
+    """To 8 significant bits, as a bfloat16 KV cache does."""
+    return x.bfloat16().double()
+
+
+def int8_blocks(x: Tensor) -> Tensor:
+    """To 255 levels per 32 columns, as kernels with 8-bit activations do."""
+    blocks = x.view(x.shape[0], -1, 32)
+    scale = blocks.abs().amax(-1, keepdim=True) / 127
+    scale[scale == 0] = 1
+    return ((blocks / scale).round() * scale).view_as(x)
 
 
 @dataclass
@@ -27,6 +49,12 @@ class Reference:
     eps: float
     theta: float
     interleaved: bool
+    round_inputs: Rounding = exact  # of every linear layer
+    round_cache: Rounding = exact  # keys and values
+
+    def with_rounding(self, inputs: Rounding = exact, cache: Rounding = exact) -> Reference:
+        """The same weights, with the inputs of linear layers or the KV cache rounded."""
+        return replace(self, round_inputs=inputs, round_cache=cache)
 
     @classmethod
     def from_directory(cls, folder: Path) -> Reference:
@@ -89,7 +117,7 @@ class Reference:
             x = x + self._mlp(x, f"model.layers.{layer}.")
         x = self._norm(x, "model.norm.weight")
         head = self.weights.get("lm_head.weight", self.weights["model.embed_tokens.weight"])
-        return x @ head.T
+        return self.round_inputs(x) @ head.T
 
     def greedy(self, prompt: list[int], count: int) -> list[int]:
         """`count` most likely tokens after `prompt`."""
@@ -102,7 +130,7 @@ class Reference:
         return x / (x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt() * self.weights[name]
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
-        y = x @ self.weights[name + ".weight"].T
+        y = self.round_inputs(x) @ self.weights[name + ".weight"].T
         bias = self.weights.get(name + ".bias")
         return y if bias is None else y + bias
 
@@ -114,6 +142,7 @@ class Reference:
         k = self._rotate(self._linear(x, prefix + "k_proj").view(length, self.kv_heads, -1))
         v = self._linear(x, prefix + "v_proj").view(length, self.kv_heads, -1)
         group = self.heads // self.kv_heads
+        k, v = self.round_cache(k), self.round_cache(v)
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
         future = torch.ones(length, length, dtype=torch.bool).triu(1)

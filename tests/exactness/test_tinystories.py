@@ -11,9 +11,14 @@ import torch
 from tokenizers import Tokenizer
 
 from tests.exactness import tinystories
-from tests.exactness.compare import first_wrong_token, relative_rms
+from tests.exactness.compare import (
+    check_divergence,
+    first_wrong_token,
+    relative_rms,
+    rounding_tolerance,
+)
 from tests.exactness.generate import run
-from tests.exactness.reference import Reference
+from tests.exactness.reference import Reference, bfloat16
 
 TOKENS = 200
 OPENINGS = (
@@ -24,15 +29,6 @@ OPENINGS = (
     "bed, behind the door and in the garden. At last they found",
     '"Can I play with you?" asked the bird. The cat',
 )
-
-# The fast path on full-precision weights: kernels sum in another order (1e-6) and keys and values
-# are kept as bfloat16, 8 significant bits: each is off by at most 2^-9 of itself, uniformly, so
-# 2^-9 / sqrt(3) = 1.1e-3 in the mean square. A weighted mean of values keeps that relative error,
-# one of six attention blocks and six MLPs adds it to the residual, and scores (off by 1.1e-3 times
-# their spread of a few units) add as much again. That is below 3e-3 of the spread of the logits.
-BF16_CACHE_RMS = 3e-3
-# Two logits differ by sqrt(2) times that error; the largest of 200 Gaussian draws is below 4 sigma.
-BF16_CACHE_MARGIN = 4 * 2**0.5 * BF16_CACHE_RMS
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +111,12 @@ def test_fast_mode_diverges_only_at_near_ties(
     answers = run([one, job(model, prompts)])
     reference = Reference.from_directory(model)
     tokens = answers[0]["tokens"]["0"]
-    expected = reference.logits(prompts[0] + tokens[:-1])[len(prompts[0]) - 1 :]
-    assert relative_rms(torch.load(tmp_path / "logits.pt"), expected) < BF16_CACHE_RMS
+    sequence, first = prompts[0] + tokens[:-1], len(prompts[0]) - 1
+    expected = reference.logits(sequence)[first:]
+    rounded = reference.with_rounding(cache=bfloat16).logits(sequence)[first:]
+    tolerance = rounding_tolerance(rounded, expected)
+    assert relative_rms(torch.load(tmp_path / "logits.pt"), expected) < tolerance
     for index, prompt in enumerate(prompts):
         tokens = answers[1]["tokens"][str(index)]
         logits = reference.logits(prompt + tokens[:-1])
-        wrong = first_wrong_token(logits, len(prompt), tokens)
-        assert wrong is None or wrong[1] < BF16_CACHE_MARGIN * float(logits.std()), wrong
+        check_divergence(logits, len(prompt), tokens, tolerance)
