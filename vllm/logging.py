@@ -25,8 +25,10 @@ _BAR_INTERVAL_S = 0.1
 
 
 def init_logger(name: str) -> logging.Logger:
-    """The logger of a module: `logger = init_logger(__name__)`."""
-    return logging.getLogger(name)
+    """The logger of a module: `logger = init_logger(__name__)`, also of one run with `python
+    -m`.
+    """
+    return logging.getLogger(name if name.partition(".")[0] == ROOT else f"{ROOT}.{name}")
 
 
 def setup(process: str, form: str = "text", level: str | None = None) -> None:

@@ -75,9 +75,9 @@ def test_unsupported_architecture(start: Start, tiny_model: Path, tmp_path: Path
     assert "artian" in refused(start(folder, "--port", 0), ExitCode.MODEL)
 
 
-def test_more_memory_than_there_is(start: Start, tiny_model: Path) -> None:
-    server = start(tiny_model, "--port", 0, "--kv-cache-memory-bytes", "1000000GiB")
-    assert "memory" in refused(server, ExitCode.ENGINE_START).lower()
+def test_too_little_memory(start: Start, tiny_model: Path) -> None:
+    server = start(tiny_model, "--port", 0, "--kv-cache-memory-bytes", "1KiB")
+    assert "a KV cache of 1024 bytes" in refused(server, ExitCode.ENGINE_START)
 
 
 def test_hub_name_offline_and_absent(start: Start, tmp_path: Path) -> None:
@@ -122,7 +122,8 @@ def test_bad_environment(
         (["--tensor-parallel-size", "2"], "--tensor-parallel-size 2 is not served"),
         (["--port", "70000"], "from 0 (any free one) to 65535"),
         (["--max-num-seqs", "0"], "at least 1"),
-        (["--data-parallel-start-rank", "1"], "beyond --data-parallel-size"),
+        (["--data-parallel-start-rank", "1"], "needs --headless"),
+        (["--data-parallel-size-local", "2"], "beyond --data-parallel-size 1"),
         (["--headless", "--data-parallel-size-local", "0"], "--data-parallel-size-local is 0"),
         (["--api-key-file", "/no/such/file"], "--api-key-file /no/such/file"),
         (["--chat-template", "/no/such/file"], "--chat-template /no/such/file"),
