@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model directories and GGUF files as checkpoints, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from tests.exactness.reference import Reference
+from tests.models import BOS, TINY, make_llama, random_tensors, write_weights
+from tests.unit.engine.drive import finish, request
+from vllm.config.engine import EngineConfig
+from vllm.engine.core import EngineCore
+from vllm.errors import EngineStartError, ModelError
+from vllm.layers.rope import inverse_frequencies
+from vllm.loader.checkpoint import open_checkpoint
+from vllm.loader.gguf_checkpoint import gguf_name
+from vllm.models.config import RopeConfig, from_hf
+from vllm.models.shapes import tensor_shapes
+
+PROMPT = [BOS, 1, 2, 3]
+
+
+def start(path: Path, **config: Any) -> EngineCore:
+    return EngineCore(EngineConfig(str(path), **config))
+
+
+def tokens(path: Path, **config: Any) -> list[int]:
+    return finish(start(path, **config), [request("r", PROMPT, max_tokens=12)])["r"].tokens
+
+
+def write_gguf(path: Path, folder: Path, quantization: gguf.GGMLQuantizationType) -> Path:
+    """The directory's weights as llama.cpp's converter would write them, matrices quantized."""
+    config = json.loads((folder / "config.json").read_text())
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_theta"])
+    for name, tensor in random_tensors(config, 0).items():
+        values = tensor.float()
+        if "q_proj" in name or "k_proj" in name:
+            heads = config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
+            values = values.view(heads, 2, -1, values.shape[-1]).transpose(1, 2).flatten(0, 2)
+        kind = gguf.GGMLQuantizationType.F32 if values.dim() == 1 else quantization
+        packed = gguf.quants.quantize(values.contiguous().numpy(), kind)
+        writer.add_tensor(gguf_name(name), packed, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_one_file_and_shards_are_the_same(tmp_path: Path) -> None:
+    one = make_llama(tmp_path / "one")
+    many = make_llama(tmp_path / "many", shards=3)
+    assert tokens(one) == tokens(many)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_weights_stay_as_stored(tmp_path: Path, dtype: str) -> None:
+    folder = make_llama(tmp_path, torch_dtype=dtype)
+    engine = start(folder, kv_cache_dtype="float32")
+    part = engine.runner.model.layers[0].qkv.parts[0]
+    assert part.weight.dtype is getattr(torch, dtype)
+    expected = Reference.from_directory(folder).greedy(PROMPT, 12)
+    assert tokens(folder, kv_cache_dtype="float32") == expected
+
+
+def test_tied_and_biased_models(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path, tie_word_embeddings=True, attention_bias=True)
+    expected = Reference.from_directory(folder).greedy(PROMPT, 12)
+    assert tokens(folder, dequantize=True) == expected
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
+def test_gguf_types(tmp_path: Path, kind: str) -> None:
+    folder = make_llama(tmp_path / "hf")
+    path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType[kind])
+    expected = Reference.from_gguf(path).greedy(PROMPT, 12)
+    assert tokens(path, dequantize=True) == expected
+    packed = start(path).runner.model.layers[0].qkv
+    assert hasattr(packed, "packed") == (kind[0] == "Q")
+
+
+def test_gguf_and_directory_are_the_same_model(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path / "hf")
+    path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType.F32)
+    assert tokens(path, dequantize=True) == tokens(folder, dequantize=True)
+
+
+def test_unsupported_gguf_type_is_named(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path / "hf")
+    path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType.Q5_0)
+    with pytest.raises(ModelError, match=r"'token_embd.weight' has type Q5_0.*Q4_0, Q4_1"):
+        start(path)
+
+
+def test_cut_gguf_is_one_line(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path / "hf")
+    path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType.Q8_0)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="truncated or corrupt"):
+        start(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quant_method 'awq'"),
+        ({"sliding_window": 64}, "sliding_window 64"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope type 'yarn'"),
+        ({"hidden_size": "x"}, "hidden_size is 'x'"),
+        ({"hidden_size": None}, "hidden_size is None"),
+        ({"num_hidden_layers": 0}, "num_layers is 0"),
+        ({"num_key_value_heads": 3}, "not a multiple of num_kv_heads"),
+        ({"intermediate_size": 100}, "has shape .96, 64., the configuration says .100, 64."),
+        ({"num_hidden_layers": 3}, "tensor 'model.layers.2.input_layernorm.weight' is missing"),
+    ],
+)
+def test_bad_configurations_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    folder = make_llama(tmp_path)
+    (folder / "config.json").write_text(json.dumps(TINY | change))
+    with pytest.raises(ModelError, match=message):
+        start(folder)
+
+
+def test_bias_that_the_configuration_does_not_know(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path)
+    tensors = random_tensors(TINY | {"attention_bias": True}, 0)
+    write_weights(folder, tensors)
+    with pytest.raises(ModelError, match=r"q_proj.bias' is there, but the configuration"):
+        start(folder)
+
+
+@pytest.mark.parametrize("victim", ["config.json", "model.safetensors"])
+def test_missing_and_damaged_files(tmp_path: Path, victim: str) -> None:
+    folder = make_llama(tmp_path)
+    content = (folder / victim).read_bytes()
+    (folder / victim).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelError, match=victim):
+        start(folder)
+    (folder / victim).unlink()
+    with pytest.raises(ModelError, match=str(folder)):
+        start(folder)
+
+
+def test_index_must_name_files_beside_it(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path, shards=2)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"model.norm.weight": "../../etc/passwd"}}))
+    with pytest.raises(ModelError, match="weight_map must map names to file names"):
+        start(folder)
+
+
+def test_missing_path(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model file or directory"):
+        start(tmp_path / "nothing")
+
+
+def test_dummy_weights_need_no_file(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path)
+    (folder / "model.safetensors").unlink()
+    assert len(tokens(folder, load_format="dummy")) == 12
+    checkpoint = open_checkpoint(folder, "dummy")
+    assert set(checkpoint.names()) == set(tensor_shapes(checkpoint.config))
+
+
+def test_kv_cache_must_hold_one_request(tmp_path: Path) -> None:
+    folder = make_llama(tmp_path)
+    with pytest.raises(EngineStartError, match="one request of 256 tokens does not fit"):
+        start(folder, max_model_len=256, kv_cache_memory=4096)
+    with pytest.raises(EngineStartError, match="max_model_len is 512, but the model has 256"):
+        start(folder, max_model_len=512)
+    small = start(folder, kv_cache_memory=32 * 1024)
+    assert small.limits.max_model_len == small.runner.layout.num_tokens < 256
+
+
+def test_llama3_rope_scaling() -> None:
+    """Against the rule as Llama 3.1's release states it, wavelength by wavelength."""
+    rope = RopeConfig(500000.0, 128, False, "llama3", 8.0, 1.0, 4.0, 8192)
+    plain = 500000.0 ** -(np.arange(0, 128, 2) / 128)
+    expected = []
+    for frequency in plain:
+        wavelength = 2 * np.pi / frequency
+        if wavelength < 8192 / 4.0:
+            expected.append(frequency)
+        elif wavelength > 8192 / 1.0:
+            expected.append(frequency / 8.0)
+        else:
+            smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
+            expected.append((1 - smooth) * frequency / 8.0 + smooth * frequency)
+    np.testing.assert_allclose(inverse_frequencies(rope), expected, rtol=1e-12)
+
+
+def test_rope_parameters_of_newer_configs() -> None:
+    new = from_hf(TINY | {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "c")
+    assert (new.rope.scaling, new.rope.factor, new.rope.theta) == ("linear", 2.0, 10000.0)
