@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Clients that leave, clients that don't read, engines that misbehave.
+
+mod common;
+
+use common::client::{Connection, get, post};
+use common::{Fixture, Setup, eventually};
+use serde_json::{Value, json};
+
+const COMPLETIONS: &str = "/v1/completions";
+
+fn open(server: &Fixture, body: &Value) -> Connection {
+    let mut connection = Connection::open(server.address);
+    connection.send("POST", COMPLETIONS, "", body.to_string().as_bytes());
+    connection
+}
+
+fn works(server: &Fixture) {
+    let reply = post(
+        server.address,
+        COMPLETIONS,
+        &json!({"prompt": "a", "max_tokens": 2}),
+    );
+    assert_eq!(
+        (reply.status, &reply.json()["choices"][0]["text"]),
+        (200, &json!("ab"))
+    );
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_requests_streamed_or_not() {
+    let server = Setup::saying("ab").step_ms(5.0).start();
+    for stream in [true, false] {
+        let mut connection = open(
+            &server,
+            &json!({"prompt": "a", "max_tokens": 4000, "n": 3, "stream": stream}),
+        );
+        eventually("the engine works", || server.counter(|c| &c.open) == 3);
+        if stream {
+            assert_eq!(connection.head().0, 200);
+        }
+        drop(connection);
+        eventually("the engine is told", || server.counter(|c| &c.open) == 0);
+    }
+    assert_eq!(server.counter(|c| &c.aborted), 6);
+    eventually("nothing is left", || {
+        get(server.address, "/load").json()["server_load"] == 0
+    });
+    let page = get(server.address, "/metrics").text();
+    assert!(
+        page.contains("finished_reason=\"abort\",model_name=\"tiny\"} 6.0"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_client_that_does_not_read_is_ended() {
+    let mut setup = Setup::saying("ab");
+    setup.engine.max_model_len = 100_000_000;
+    setup.stream_limit = 1000;
+    let server = setup.start();
+    let mut connection = open(
+        &server,
+        &json!({"prompt": "a", "max_tokens": 90_000_000, "stream": true}),
+    );
+    assert_eq!(connection.head().0, 200);
+    eventually("the engine is told", || server.counter(|c| &c.aborted) == 1);
+    works(&server);
+    let mut last = Vec::new();
+    while let Some(chunk) = connection.chunk() {
+        last = chunk;
+    }
+    assert!(
+        String::from_utf8_lossy(&last).contains("slow_reader"),
+        "the client is told why"
+    );
+}
+
+#[test]
+fn an_answer_that_cannot_be_decoded_fails_its_request_alone() {
+    for fault in ["wrong-type@3", "bad-finish@3"] {
+        let server = Setup::saying("ab").step_ms(5.0).fault(fault).start();
+        let stream = post(
+            server.address,
+            COMPLETIONS,
+            &json!({"prompt": "a", "max_tokens": 20, "stream": true}),
+        );
+        let events = stream.events();
+        let error = &events.last().expect("an event")["error"];
+        assert_eq!(error["code"], "engine_error", "{fault}: {error}");
+        assert!(get(server.address, "/health").status == 200);
+        works(&server);
+    }
+}
+
+#[test]
+fn messages_that_say_too_much_or_too_little_harm_nobody() {
+    for fault in ["garbage@2", "tenth@2", "missing-stats@2", "empty@2"] {
+        let server = Setup::saying("ab").step_ms(5.0).fault(fault).start();
+        let reply = post(
+            server.address,
+            COMPLETIONS,
+            &json!({"prompt": "a", "max_tokens": 6}),
+        );
+        assert_eq!(reply.status, 200, "{fault}: {}", reply.text());
+        works(&server);
+    }
+}
+
+#[test]
+fn an_error_before_the_first_token_is_an_http_error() {
+    let server = Setup::saying("ab").fault("wrong-type@1").start();
+    let reply = post(
+        server.address,
+        COMPLETIONS,
+        &json!({"prompt": "a", "stream": true}),
+    );
+    assert_eq!(
+        (reply.status, reply.json()["error"]["code"].as_str()),
+        (500, Some("engine_error"))
+    );
+    works(&server);
+}
+
+#[test]
+fn a_dead_engine_fails_its_requests_and_the_health_check() {
+    for fault in ["sentinel@5", "die@5"] {
+        let server = Setup::saying("ab").step_ms(5.0).fault(fault).start();
+        let stream = post(
+            server.address,
+            COMPLETIONS,
+            &json!({"prompt": "a", "max_tokens": 4000, "stream": true}),
+        );
+        let error = stream.events().pop().expect("an event")["error"].clone();
+        assert_eq!(error["code"], "engine_unavailable", "{fault}: {error}");
+        let health = get(server.address, "/health");
+        assert_eq!(
+            (health.status, get(server.address, "/live").status),
+            (503, 200),
+            "{fault}"
+        );
+        let refused = post(server.address, COMPLETIONS, &json!({"prompt": "a"}));
+        assert_eq!(refused.status, 503, "{fault}");
+    }
+}
