@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import zmq
 
@@ -124,19 +124,26 @@ class EngineUnderTest:
     """An engine process, led through the handshake by the test."""
 
     def __init__(
-        self, context: zmq.Context[Any], folder: str, frontends: int, args: dict[str, Any]
+        self,
+        context: zmq.Context[Any],
+        folder: str,
+        log: IO[str],
+        frontends: int,
+        args: dict[str, Any],
     ) -> None:
         self.folder = folder
         self.handshake = context.socket(zmq.ROUTER)
         self.handshake.bind(f"ipc://{folder}/h")
         self.frontends = [Frontend(context, folder, index) for index in range(frontends)]
         self.args = {"handshake": f"ipc://{folder}/h"} | args
+        self.process: Any = None
+        self.log = log
 
     def spawn(self, command: list[str] | None = None) -> subprocess.Popen[str]:
         self.process = subprocess.Popen(
             [*(command or SCRIPTED), "--args-json", json.dumps(self.args)],
             cwd=ROOT,
-            stderr=subprocess.PIPE,
+            stderr=self.log,
             text=True,
         )
         return self.process
@@ -165,19 +172,16 @@ class EngineUnderTest:
 
     def end(self) -> str:
         """Wait for the process to end by itself; what it logged."""
-        try:
-            _, log = self.process.communicate(timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        return log
+        self.process.wait(PATIENCE_S)
+        self.log.seek(0)
+        return self.log.read()
 
     def stop(self) -> None:
+        if self.process is None:
+            return
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
 
 
 @contextlib.contextmanager
@@ -185,13 +189,13 @@ def engine(frontends: int = 1, **args: Any) -> Iterator[EngineUnderTest]:
     """An engine that is not spawned yet, with its sockets; everything is gone afterwards."""
     context: zmq.Context[Any] = zmq.Context()
     # Not pytest's folder: paths of Unix sockets are short.
-    with tempfile.TemporaryDirectory(prefix="w") as folder:
-        under_test = EngineUnderTest(context, folder, frontends, args)
+    # And not a pipe for the log: nobody would empty it, and the engine would wait for that.
+    with tempfile.TemporaryDirectory(prefix="w") as folder, tempfile.TemporaryFile("w+") as log:
+        under_test = EngineUnderTest(context, folder, log, frontends, args)
         try:
             yield under_test
         finally:
-            if hasattr(under_test, "process"):
-                under_test.stop()
+            under_test.stop()
             context.destroy(linger=0)
 
 

@@ -164,8 +164,9 @@ class EngineProcess:
                 self._outbox.put(Outgoing(client, None))
             return ExitCode.INTERNAL
         finally:
-            reader.close()
+            # In this order: a frontend takes the end of the input as the end of the engine.
             writer.close(FAREWELL_S)
+            reader.close()
 
     # ---------------------------------------------------------------------------------- signals
 

@@ -45,8 +45,9 @@ READY_TIMEOUT_S = 600.0
 """How long to wait for the next registration; starts anew with every one that arrives."""
 MAX_WAITING_OUTPUTS = 65_536
 """Outputs of one request that nobody takes; the request is aborted beyond it."""
-DISCONNECT_PROBES_S = (0.0, 0.05, 0.2, 1.0)
-"""Pauses before each look at who is still there after a connection broke."""
+DISCONNECT_PROBES_S = (0.1, 0.2, 1.0)
+"""Pauses before each look at who is still there after a connection broke; the first one lets the
+engine's last words arrive on the other socket."""
 
 Address = Listener | str
 

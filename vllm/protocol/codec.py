@@ -189,7 +189,7 @@ class _ArrayReader:
         if not 0 < value < len(self.frames):
             last = len(self.frames) - 1
             raise ValueError(f"array data is in frame {value}, the last frame is {last}")
-        return memoryview(self.frames[value]).cast("B")
+        return memoryview(self.frames[value]).cast("B").toreadonly()
 
 
 def _shape(value: Any) -> tuple[int, ...]:
