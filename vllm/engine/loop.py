@@ -267,8 +267,10 @@ def _fit_arguments(method: Any, call: UtilityRequest) -> list[Any]:
     arguments = []
     for name, value in zip(bound.signature.parameters, call.args, strict=False):
         hint = hints.get(name)
-        is_struct = isinstance(hint, type) and issubclass(hint, msgspec.Struct)
-        arguments.append(_convert(call.method, name, value, hint) if is_struct else value)
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            arguments.append(_convert(call.method, name, value, hint))
+        else:
+            arguments.append(value)
     return arguments
 
 

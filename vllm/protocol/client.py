@@ -401,9 +401,9 @@ class AsyncEngineClient:
         except DecodeError as error:
             logger.error("a message of an engine was dropped: %s", error)
             return
-        engine = self._engines.get(message.engine_index)
-        if engine is not None:
-            self._dispatch(engine, message)
+        sender = self._engines.get(message.engine_index)
+        if sender is not None:
+            self._dispatch(sender, message)
 
     def _dispatch(self, engine: _Engine, message: EngineCoreOutputs) -> None:
         engine.stats = message.scheduler_stats or engine.stats
@@ -485,7 +485,8 @@ class AsyncEngineClient:
 
     def _send(self, engine: _Engine, kind: RequestType, message: Any) -> None:
         frames = [engine.identity, *self._encoder.encode_request(kind, message)]
-        sent = self._input.send_multipart(frames, copy=False)
+        # Without a limit on what waits, a send is over at once, well or not.
+        sent = asyncio.ensure_future(self._input.send_multipart(frames, copy=False))
         if sent.done() and (error := sent.exception()) is not None:
             raise EngineDeadError(f"engine {engine.index} cannot be reached: {error}") from error
 

@@ -48,7 +48,7 @@ MAX_ELEMENTS = 2**31
 
 _EXT_PICKLE, _EXT_CLOUDPICKLE, _EXT_RAW = 1, 2, 3
 
-Buffer = bytes | memoryview | np.ndarray
+Buffer = bytes | memoryview
 T = TypeVar("T")
 
 
@@ -78,7 +78,8 @@ class Encoder:
         Raises:
             EncodeError: a value without a form on the wire, or an integer beyond 64 bits.
         """
-        self._frames = frames = [b""]
+        frames: list[Buffer] = [b""]
+        self._frames = frames
         try:
             frames[0] = self._encoder.encode(message)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError) as error:
@@ -110,7 +111,7 @@ class Encoder:
         inline = array.ndim == 0
         return [array.dtype.str, list(array.shape), self._write_bytes(contiguous, inline)]
 
-    def _write_bytes(self, data: Buffer, inline: bool = False) -> Any:
+    def _write_bytes(self, data: Buffer | np.ndarray, inline: bool = False) -> Any:
         if isinstance(data, np.ndarray):
             data = np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
         size = data.nbytes if isinstance(data, memoryview) else len(data)
