@@ -11,7 +11,7 @@ use rmpv::Value;
 use tokio::time::Instant;
 use vllm_engine_client::protocol::{
     DEATH_SENTINEL, EngineCoreOutput, EngineCoreOutputs, EngineError, EngineOutput, FinishReason,
-    InputMessage, UtilityOutput, UtilityRequest, request_id_of,
+    InputMessage, UtilityOutput, UtilityRequest, request_id_of, utility_call_of,
 };
 use zeromq::{SocketEvent, SocketRecv, SocketSend, ZmqMessage};
 
@@ -37,7 +37,7 @@ pub(crate) enum Ended {
 }
 
 pub(crate) struct Engine {
-    pub(crate) options: Arc<MockOptions>,
+    options: Arc<MockOptions>,
     counters: Arc<Counters>,
     connection: Connection,
     requests: Requests,
@@ -97,6 +97,7 @@ impl Engine {
                 self.handle(message.ok()?).await;
             }
             self.requests.schedule(self.options.max_batch);
+            self.count_open();
             let pause = match self.requests.running.is_empty() {
                 false => due.saturating_duration_since(Instant::now()),
                 true => self.requests.idle_for().unwrap_or(Duration::MAX),
@@ -115,7 +116,6 @@ impl Engine {
                 }
                 () = tokio::time::sleep(pause) => {}
             }
-            self.count_open();
         }
     }
 
@@ -190,22 +190,45 @@ impl Engine {
 
     async fn handle(&mut self, message: ZmqMessage) {
         let frames = message.into_vec();
-        let payload = frames.get(1).cloned();
+        let (kind, payload) = (frames.first().cloned(), frames.get(1).cloned());
         match InputMessage::decode(frames) {
-            Ok(InputMessage::Add(request)) => self.add(*request),
+            Ok(InputMessage::Add(request)) => self.add(*request).await,
             Ok(InputMessage::Abort(ids)) => self.abort(&ids),
             Ok(InputMessage::Utility(call)) => self.answer(call).await,
             Ok(InputMessage::StartDpWave(_)) => {}
             Err(error) => {
                 tracing::warn!(%error, "a message from the frontend can't be decoded");
-                if let Some(id) = payload.and_then(|payload| request_id_of(&payload)) {
-                    self.refuse(id, error.to_string()).await;
-                }
+                let (kind, payload) = (kind.unwrap_or_default(), payload.unwrap_or_default());
+                self.answer_broken(&kind, &payload, error.to_string()).await;
             }
         }
     }
 
-    fn add(&mut self, request: vllm_engine_client::EngineCoreRequest) {
+    /// Answers what can be made out of a message that can't be decoded.
+    async fn answer_broken(&mut self, kind: &[u8], payload: &[u8], error: String) {
+        match kind {
+            [0] => {
+                if let Some(id) = request_id_of(payload) {
+                    self.refuse(id, error).await;
+                }
+            }
+            [3] => {
+                if let Some((_, call_id)) = utility_call_of(payload) {
+                    self.reply(call_id, Err(error)).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn add(&mut self, request: vllm_engine_client::EngineCoreRequest) {
+        let checked = request
+            .sampling_params
+            .as_ref()
+            .map_or(Ok(()), |params| params.validate());
+        if let Err(error) = checked {
+            return self.refuse(request.request_id, error.to_string()).await;
+        }
         Counters::add(&self.counters.added, 1);
         self.requests.add(Request::new(request, &self.options));
     }
@@ -241,19 +264,17 @@ impl Engine {
     async fn answer(&mut self, call: UtilityRequest) {
         Counters::add(&self.counters.calls, 1);
         let result = utility_result(&call, self.index);
+        self.reply(call.call_id, result).await;
+    }
+
+    async fn reply(&mut self, call_id: i128, result: Result<Value, String>) {
         let mut header = self.writer.header();
-        header.utility_output = Some(Box::new(UtilityOutput {
-            call_id: call.call_id,
-            result,
-        }));
-        self.send(
-            EngineCoreOutputs {
-                header,
-                outputs: vec![],
-            }
-            .encode(),
-        )
-        .await;
+        header.utility_output = Some(Box::new(UtilityOutput { call_id, result }));
+        let message = EngineCoreOutputs {
+            header,
+            outputs: vec![],
+        };
+        self.send(message.encode()).await;
     }
 }
 

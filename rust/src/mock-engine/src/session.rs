@@ -63,7 +63,7 @@ pub(crate) struct Connection {
 /// Runs one engine until its frontend leaves or a fault ends it.
 pub(crate) async fn run(
     index: u32,
-    options: Arc<MockOptions>,
+    mut options: Arc<MockOptions>,
     counters: Arc<Counters>,
 ) -> Result<(), MockError> {
     loop {
@@ -72,9 +72,8 @@ pub(crate) async fn run(
         let ended = engine.run().await;
         // Kept until here: a launcher takes its end for the engine's.
         drop(handshake);
-        let options = Arc::make_mut(&mut engine.options);
         match ended {
-            Ended::Reconnect => options.fault.clear(),
+            Ended::Reconnect => Arc::make_mut(&mut options).fault.clear(),
             Ended::Left | Ended::Died => return Ok(()),
         }
     }

@@ -53,6 +53,14 @@ impl StepWriter {
             self.output(&mut out, request, fault);
             request.produced += 1;
         }
+        if fault == Some(FaultKind::Truncated) {
+            // Within the outputs, behind the id of the only one.
+            out.truncate(out.len() * 3 / 4);
+            requests
+                .running
+                .retain(|request| request.produced < request.limit);
+            return (out, 0);
+        }
         let before = requests.running.len();
         requests
             .running
@@ -60,9 +68,6 @@ impl StepWriter {
         self.end(&mut out, requests, timestamp, fault);
         if tenth {
             out.push(NIL);
-        }
-        if fault == Some(FaultKind::Truncated) {
-            out.truncate(out.len() / 2);
         }
         (out, (before - requests.running.len()) as u64)
     }

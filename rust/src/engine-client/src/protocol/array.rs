@@ -44,6 +44,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Plain numbers only; what else there is travels on as bytes.
     fn parse(name: &str) -> Option<Self> {
         Some(match name.trim_start_matches(['<', '=', '|']) {
             "i1" | "int8" => Dtype::I8,
@@ -57,14 +58,19 @@ impl Dtype {
             _ => return None,
         })
     }
+}
 
-    fn size(self) -> usize {
-        match self {
-            Dtype::I8 | Dtype::U8 => 1,
-            Dtype::I32 | Dtype::U32 | Dtype::F32 => 4,
-            Dtype::I64 | Dtype::U64 | Dtype::F64 => 8,
-        }
-    }
+/// Bytes per element, by numpy's descriptor or torch's name.
+fn item_size(name: &str) -> Option<u64> {
+    Some(match name.trim_start_matches(['<', '=', '|']) {
+        "i1" | "u1" | "b1" | "int8" | "uint8" | "bool" => 1,
+        "float8_e4m3fn" | "float8_e5m2" | "float8_e4m3fnuz" | "float8_e5m2fnuz" => 1,
+        "i2" | "u2" | "f2" | "int16" | "uint16" | "float16" | "bfloat16" => 2,
+        "i4" | "u4" | "f4" | "int32" | "uint32" | "float32" => 4,
+        "i8" | "u8" | "f8" | "c8" | "int64" | "uint64" | "float64" | "complex64" => 8,
+        "c16" | "complex128" => 16,
+        _ => return None,
+    })
 }
 
 /// A borrowed array, not yet interpreted.
@@ -94,12 +100,14 @@ impl<'a> RawArray<'a> {
         slots.require(field)?;
         let data = data(r, frames, field)?;
         slots.finish(r, field)?;
-        Ok(Self {
+        let array = Self {
             field,
             dtype,
             shape,
             data,
-        })
+        };
+        array.check_size()?;
+        Ok(array)
     }
 
     pub(crate) fn bytes(&self) -> &'a [u8] {
@@ -120,20 +128,24 @@ impl<'a> RawArray<'a> {
         })
     }
 
-    /// The element type, after checking that shape and byte count agree.
-    fn checked_dtype(&self) -> Result<Dtype, DecodeError> {
-        let Some(dtype) = Dtype::parse(self.dtype) else {
-            return self.error("a dtype that is not read here");
+    /// Shape, dtype and byte count must agree, whatever becomes of the elements.
+    fn check_size(&self) -> Result<(), DecodeError> {
+        let Some(size) = item_size(self.dtype) else {
+            return self.error("unknown dtype");
         };
-        let elements = self
-            .shape
-            .iter()
-            .try_fold(1u64, |n, dim| n.checked_mul(*dim));
-        let bytes = elements.and_then(|n| n.checked_mul(dtype.size() as u64));
+        let elements = self.shape.iter();
+        let bytes = elements.copied().try_fold(size, u64::checked_mul);
         if bytes != Some(self.bytes().len() as u64) {
             return self.error("shape, dtype and byte count disagree");
         }
-        Ok(dtype)
+        Ok(())
+    }
+
+    fn numbers(&self) -> Result<Dtype, DecodeError> {
+        match Dtype::parse(self.dtype) {
+            Some(dtype) => Ok(dtype),
+            None => self.error("a dtype that is not read here"),
+        }
     }
 
     /// Calls `each` with every element as an unsigned 32-bit integer (token ids, ranks).
@@ -143,7 +155,7 @@ impl<'a> RawArray<'a> {
             field: self.field,
             range: "0..2^32",
         };
-        match self.checked_dtype()? {
+        match self.numbers()? {
             Dtype::I32 => chunks::<4>(bytes)
                 .try_for_each(|b| u32::try_from(i32::from_le_bytes(b)).map(&mut each)),
             Dtype::U32 => chunks::<4>(bytes).try_for_each(|b| {
@@ -166,7 +178,7 @@ impl<'a> RawArray<'a> {
     /// Calls `each` with every element as a single-precision float.
     pub(crate) fn each_f32(&self, mut each: impl FnMut(f32)) -> Result<(), DecodeError> {
         let bytes = self.bytes();
-        match self.checked_dtype()? {
+        match self.numbers()? {
             Dtype::F32 => chunks::<4>(bytes).for_each(|b| each(f32::from_le_bytes(b))),
             Dtype::F64 => chunks::<8>(bytes).for_each(|b| each(f64::from_le_bytes(b) as f32)),
             _ => return self.error("a float dtype is needed"),

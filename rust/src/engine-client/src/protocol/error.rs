@@ -82,6 +82,12 @@ pub enum DecodeError {
         /// What disagrees.
         what: &'static str,
     },
+    /// Bytes after the end of the message.
+    #[error("{field}: bytes follow the end of the message")]
+    Trailing {
+        /// Message being read.
+        field: &'static str,
+    },
     /// Values nested deeper than [`super::limits::MAX_DEPTH`].
     #[error("{field}: nested deeper than {limit} levels")]
     Depth {

@@ -124,7 +124,10 @@ impl InputMessage {
 }
 
 fn decode_abort(payload: &[u8]) -> Result<Vec<String>, DecodeError> {
-    super::read::Reader::new(payload).vec("abort", |r| r.string("abort"))
+    let mut r = super::read::Reader::new(payload);
+    let ids = r.vec("abort", |r| r.string("abort"))?;
+    r.end("abort")?;
+    Ok(ids)
 }
 
 /// The payload of an ABORT.

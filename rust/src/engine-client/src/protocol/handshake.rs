@@ -130,14 +130,21 @@ impl InitMessage {
     /// Decodes the message.
     pub fn decode(payload: &[u8]) -> Result<Self> {
         let mut out = Self::default();
+        let mut addressed = false;
         Reader::new(payload).entries("init", |r, key| {
             match key {
-                b"addresses" => out.addresses = EngineAddresses::decode(r)?,
+                b"addresses" => {
+                    addressed = true;
+                    out.addresses = EngineAddresses::decode(r)?;
+                }
                 b"parallel_config" => out.parallel_config = parallel_config(r)?,
                 _ => r.skip("init")?,
             }
             Ok(())
         })?;
+        if !addressed {
+            return Err(DecodeError::Missing { field: "addresses" });
+        }
         Ok(out)
     }
 }

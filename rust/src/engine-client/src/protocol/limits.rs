@@ -27,6 +27,9 @@ pub const GREEDY_EPSILON: f64 = 1e-5;
 /// Bound of a logit bias, either way; values are clamped to it.
 pub const MAX_LOGIT_BIAS: f64 = 100.0;
 
+/// Backends of structured outputs.
+pub const BACKENDS: [&str; 4] = ["xgrammar", "guidance", "outlines", "lm-format-enforcer"];
+
 /// A parameter that the engine would refuse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} must be {limit}, got {value}")]
@@ -161,8 +164,19 @@ impl SamplingParams {
 }
 
 impl StructuredOutputs {
+    fn validate_backend(&self) -> Result<(), ParamError> {
+        let backend = self.backend.as_deref().unwrap_or(BACKENDS[0]);
+        require(
+            BACKENDS.contains(&backend),
+            "structured_outputs.backend",
+            backend,
+            "xgrammar, guidance, outlines or lm-format-enforcer",
+        )
+    }
+
     /// Exactly one constraint must be given; none compiles otherwise.
     pub fn validate(&self) -> Result<(), ParamError> {
+        self.validate_backend()?;
         let given = [
             self.json.is_some(),
             self.regex.is_some(),

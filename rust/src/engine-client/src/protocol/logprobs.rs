@@ -41,11 +41,13 @@ impl Logprobs {
         &self.entries[index * self.width..(index + 1) * self.width]
     }
 
-    /// Decodes `LogprobsLists` (4 slots) or `LogprobsTensors` (5): the first three are the same.
+    /// Decodes `LogprobsLists` or `LogprobsTensors`. The first three slots are the same; then come
+    /// one or two (`batch_slots`) that only a whole batch fills.
     pub(crate) fn decode<'a>(
         r: &mut Reader<'a>,
         frames: &'a Frames,
         field: &'static str,
+        batch_slots: usize,
     ) -> Result<Box<Self>, DecodeError> {
         let mut slots = r.slots(field)?;
         slots.require(field)?;
@@ -54,14 +56,15 @@ impl Logprobs {
         let logprobs = RawArray::decode(r, frames, field)?;
         slots.require(field)?;
         let ranks = RawArray::decode(r, frames, field)?;
-        while slots.take() {
-            if !r.nil() {
+        for _ in 0..batch_slots {
+            if slots.take() && !r.nil() {
                 return Err(DecodeError::Array {
                     field,
                     what: "batch offsets in one request",
                 });
             }
         }
+        slots.finish(r, field)?;
         Self::combine(&ids, &logprobs, &ranks, field).map(Box::new)
     }
 

@@ -45,8 +45,5 @@ pub use pooling::{LateInteraction, PoolingParams};
 pub use read::Reader;
 pub use request::{EngineCoreRequest, LoraRequest, request_id_of};
 pub use sampling::{OutputKind, RepetitionDetection, SamplingParams, StructuredOutputs};
-pub use stats::{
-    CacheStats, IterationDetails, PrefillStats, SchedulerStats, SpecDecodeMetrics,
-    SpecDecodingStats,
-};
-pub use utility::{UtilityOutput, UtilityRequest};
+pub use stats::{CacheStats, PrefillStats, SchedulerStats, SpecDecodeMetrics, SpecDecodingStats};
+pub use utility::{UtilityOutput, UtilityRequest, utility_call_of};

@@ -223,6 +223,7 @@ fn decode_header(r: &mut Reader<'_>, mut slots: Slots, out: &mut OutputsHeader) 
 }
 
 /// Reads a nullable value; one that breaks its own format is skipped and counts as absent.
+/// Pickles make the whole message an error.
 fn lenient<'a, T>(
     r: &mut Reader<'a>,
     read: impl FnOnce(&mut Reader<'a>) -> Result<T>,
@@ -230,6 +231,10 @@ fn lenient<'a, T>(
     let start = r.position();
     r.nullable(read).or_else(|error| {
         r.rewind(start);
+        // A pickle is no mistake: nothing of such a message is worth having.
+        if matches!(error, DecodeError::Extension { .. }) || r.next_is_extension() {
+            return Err(error);
+        }
         r.skip("outputs message")?;
         tracing::warn!(%error, "ignoring a field of an engine message that can't be decoded");
         Ok(None)
@@ -250,7 +255,10 @@ fn decode_batch<'a>(
         match decode_output(r, frames, &mut id) {
             Ok(output) => each(id, Ok(output)),
             Err(error) => {
-                each(id, Err(error));
+                match id {
+                    [] => tracing::warn!(%error, "skipping an engine output that names no request"),
+                    id => each(id, Err(error)),
+                }
                 r.rewind(start);
                 r.skip("outputs")?;
             }
@@ -287,11 +295,11 @@ fn decode_common<'a>(
     out: &mut EngineOutput,
 ) -> Result<()> {
     if slots.take() {
-        out.logprobs = r.nullable(|r| Logprobs::decode(r, frames, "new_logprobs"))?;
+        out.logprobs = r.nullable(|r| Logprobs::decode(r, frames, "new_logprobs", 1))?;
     }
     if slots.take() {
         const FIELD: &str = "new_prompt_logprobs_tensors";
-        out.prompt_logprobs = r.nullable(|r| Logprobs::decode(r, frames, FIELD))?;
+        out.prompt_logprobs = r.nullable(|r| Logprobs::decode(r, frames, FIELD, 2))?;
     }
     if slots.take() && !r.nil() {
         rare(out).pooling_output = Some(Tensor::decode(r, frames, "pooling_output")?);

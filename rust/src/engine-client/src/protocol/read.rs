@@ -197,6 +197,20 @@ impl<'a> Reader<'a> {
         }))
     }
 
+    /// An integer that fits int64 or uint64, as MessagePack's all do.
+    pub fn i128(&mut self, field: &'static str) -> Result<i128> {
+        self.integer(field)
+    }
+
+    /// An error when anything follows the last value.
+    pub(crate) fn end(&self, field: &'static str) -> Result<()> {
+        if self.remaining() == 0 {
+            Ok(())
+        } else {
+            Err(DecodeError::Trailing { field })
+        }
+    }
+
     /// A signed 64-bit integer.
     pub fn i64(&mut self, field: &'static str) -> Result<i64> {
         let value = self.integer(field)?;
@@ -329,6 +343,17 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// True before an extension of any type.
+    pub(crate) fn next_is_extension(&self) -> bool {
+        use Marker::{Ext8, Ext16, Ext32, FixExt1, FixExt2, FixExt4, FixExt8, FixExt16};
+        self.peek().is_some_and(|marker| {
+            matches!(
+                marker,
+                FixExt1 | FixExt2 | FixExt4 | FixExt8 | FixExt16 | Ext8 | Ext16 | Ext32
+            )
+        })
+    }
+
     pub(crate) fn peek(&self) -> Option<Marker> {
         self.buf.get(self.pos).map(|byte| Marker::from_u8(*byte))
     }
@@ -357,13 +382,13 @@ impl<'a> Reader<'a> {
         Ok(Some((Some(code), count)))
     }
 
-    /// Raw bytes carried inline: extension type 3, or a binary value.
+    /// Raw bytes carried inline: extension type 3.
     pub(crate) fn raw(&mut self, field: &'static str) -> Result<&'a [u8]> {
         let marker = self.marker(field)?;
         match self.blob_len(marker, field)? {
-            Some((None | Some(3), count)) => self.bytes(count, field),
+            Some((Some(3), count)) => self.bytes(count, field),
             Some((Some(code), _)) => Err(DecodeError::Extension { field, code }),
-            None => Self::wrong(field, "raw bytes", marker),
+            _ => Self::wrong(field, "raw bytes", marker),
         }
     }
 

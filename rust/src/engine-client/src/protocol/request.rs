@@ -135,6 +135,7 @@ impl EngineCoreRequest {
         out.decode_required(&mut r, &mut slots, frames)?;
         out.decode_optional(&mut r, &mut slots, frames)?;
         slots.finish(&mut r, "request")?;
+        r.end("request")?;
         Ok(out)
     }
 
@@ -245,6 +246,12 @@ impl LoraRequest {
         out.name = r.string(FIELD)?;
         slots.require(FIELD)?;
         out.int_id = r.u64(FIELD)?;
+        if out.int_id == 0 {
+            return Err(DecodeError::Range {
+                field: FIELD,
+                range: "1.. for lora_int_id",
+            });
+        }
         if slots.take() {
             out.path = r.string(FIELD)?;
         }

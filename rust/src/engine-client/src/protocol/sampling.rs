@@ -9,7 +9,9 @@ use rmpv::Value;
 use super::array::Tensor;
 use super::error::DecodeError;
 use super::frames::Frames;
+use super::limits::GREEDY_EPSILON;
 use super::read::Reader;
+use super::utility::encode_integer;
 use super::write::Writer;
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -85,8 +87,8 @@ pub struct SamplingParams {
     pub top_k: i64,
     /// 0 to 1.
     pub min_p: f64,
-    /// Seed of the request's own generator.
-    pub seed: Option<i64>,
+    /// Seed of the request's own generator, within int64 or uint64.
+    pub seed: Option<i128>,
     /// Stop strings; the frontend matches them, engines never see text.
     pub stop: Vec<String>,
     /// Token ids that end the request.
@@ -285,7 +287,9 @@ impl SamplingParams {
         m.float("top_p", self.top_p, 1.0);
         m.put("top_k", &self.top_k, &0, |w, k| w.i64(*k));
         m.float("min_p", self.min_p, 0.0);
-        m.option("seed", self.seed.as_ref(), |w, seed| w.i64(*seed));
+        m.option("seed", self.seed.as_ref(), |w, seed| {
+            encode_integer(w, *seed)
+        });
         m.option("watermarking", self.watermarking.as_ref(), |w, on| {
             w.bool(*on)
         });
@@ -415,7 +419,23 @@ impl SamplingParams {
                 r.skip("sampling_params")
             }
         })?;
+        out.normalize();
         Ok(out)
+    }
+
+    /// The form that engines work with, whatever a client left out.
+    fn normalize(&mut self) {
+        self.all_stop_token_ids
+            .extend_from_slice(&self.stop_token_ids);
+        self.all_stop_token_ids.sort_unstable();
+        self.all_stop_token_ids.dedup();
+        // Positions served from the prefix cache have no logits to report.
+        let prompt_logprobs = self.prompt_logprobs.is_some();
+        self.skip_reading_prefix_cache
+            .get_or_insert(prompt_logprobs);
+        if self.temperature < GREEDY_EPSILON {
+            (self.top_p, self.top_k, self.min_p) = (1.0, 0, 0.0);
+        }
     }
 
     fn decode_distribution(&mut self, r: &mut Reader<'_>, key: &[u8]) -> Result<bool> {
@@ -428,7 +448,7 @@ impl SamplingParams {
             b"top_p" => self.top_p = r.f64("top_p")?,
             b"top_k" => self.top_k = r.i64("top_k")?,
             b"min_p" => self.min_p = r.f64("min_p")?,
-            b"seed" => self.seed = r.nullable(|r| r.i64("seed"))?,
+            b"seed" => self.seed = r.nullable(|r| r.i128("seed"))?,
             b"watermarking" => self.watermarking = r.nullable(|r| r.bool("watermarking"))?,
             b"_watermarking_skipped" => {
                 self.watermarking_skipped = r.bool("_watermarking_skipped")?;

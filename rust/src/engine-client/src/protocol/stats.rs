@@ -150,6 +150,8 @@ pub struct CacheStats {
     pub preempted_queries: u64,
     /// Tokens found after a preemption.
     pub preempted_hits: u64,
+    /// Tokens found, by where they were (`device`, `host`, `p2p`, `disk`, ...).
+    pub hits_by_source: Vec<(String, u64)>,
 }
 
 impl CacheStats {
@@ -168,6 +170,10 @@ impl CacheStats {
                 b"preempted_requests" => &mut out.preempted_requests,
                 b"preempted_queries" => &mut out.preempted_queries,
                 b"preempted_hits" => &mut out.preempted_hits,
+                b"hits_by_source" => {
+                    out.hits_by_source = hits_by_source(r)?;
+                    return Ok(());
+                }
                 _ => return r.skip(FIELD),
             };
             *slot = r.u64(FIELD)?;
@@ -192,8 +198,20 @@ impl CacheStats {
             w.u64(value);
         }
         w.str("hits_by_source");
-        w.map(0);
+        w.map(self.hits_by_source.len());
+        for (source, hits) in &self.hits_by_source {
+            w.str(source);
+            w.u64(*hits);
+        }
     }
+}
+
+fn hits_by_source(r: &mut Reader<'_>) -> Result<Vec<(String, u64)>> {
+    const FIELD: &str = "hits_by_source";
+    let count = r.map_len(FIELD)?;
+    (0..count)
+        .map(|_| Ok((r.string(FIELD)?, r.u64(FIELD)?)))
+        .collect()
 }
 
 /// Speculative decoding of one step over all requests.
@@ -252,43 +270,6 @@ impl SpecDecodingStats {
     }
 }
 
-/// What one step consisted of.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct IterationDetails {
-    /// Number of the step.
-    pub iteration_index: u64,
-    /// Requests in prefill.
-    pub num_ctx_requests: u64,
-    /// Prompt tokens computed.
-    pub num_ctx_tokens: u64,
-    /// Requests in decode.
-    pub num_generation_requests: u64,
-    /// Tokens decoded.
-    pub num_generation_tokens: u64,
-    /// Duration in milliseconds.
-    pub elapsed_ms: f64,
-}
-
-impl IterationDetails {
-    fn decode(r: &mut Reader<'_>) -> Result<Self> {
-        const FIELD: &str = "iteration_details";
-        let mut out = Self::default();
-        r.entries(FIELD, |r, key| {
-            match key {
-                b"iteration_index" => out.iteration_index = r.u64(FIELD)?,
-                b"num_ctx_requests" => out.num_ctx_requests = r.u64(FIELD)?,
-                b"num_ctx_tokens" => out.num_ctx_tokens = r.u64(FIELD)?,
-                b"num_generation_requests" => out.num_generation_requests = r.u64(FIELD)?,
-                b"num_generation_tokens" => out.num_generation_tokens = r.u64(FIELD)?,
-                b"elapsed_ms" => out.elapsed_ms = r.nullable(|r| r.f64(FIELD))?.unwrap_or(0.0),
-                _ => r.skip(FIELD)?,
-            }
-            Ok(())
-        })?;
-        Ok(out)
-    }
-}
-
 /// The scheduler's gauges and the counts since its last message.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SchedulerStats {
@@ -304,16 +285,15 @@ pub struct SchedulerStats {
     pub current_wave: u64,
     /// Share of KV blocks in use, 0 to 1.
     pub kv_cache_usage: f64,
-    /// What the step consisted of.
-    pub iteration_details: Option<IterationDetails>,
     /// Prefix cache.
     pub prefix_cache_stats: CacheStats,
     /// External prefix store.
     pub connector_prefix_cache_stats: Option<CacheStats>,
     /// Speculative decoding.
     pub spec_decoding_stats: Option<SpecDecodingStats>,
-    /// Statistics that only a KV connector understands.
-    pub kv_connector_stats: Option<Value>,
+    /// What is empty on most steps, by key: connectors, CUDA graphs, evictions, adapters, the
+    /// step's composition.
+    pub other: Vec<(&'static str, Value)>,
 }
 
 impl SchedulerStats {
@@ -328,9 +308,6 @@ impl SchedulerStats {
                 b"step_counter" => out.step_counter = r.u64(FIELD)?,
                 b"current_wave" => out.current_wave = r.u64(FIELD)?,
                 b"kv_cache_usage" => out.kv_cache_usage = r.f64(FIELD)?,
-                b"iteration_details" => {
-                    out.iteration_details = r.nullable(IterationDetails::decode)?;
-                }
                 b"prefix_cache_stats" => {
                     out.prefix_cache_stats = r.nullable(CacheStats::decode)?.unwrap_or_default();
                 }
@@ -340,10 +317,10 @@ impl SchedulerStats {
                 b"spec_decoding_stats" => {
                     out.spec_decoding_stats = r.nullable(SpecDecodingStats::decode)?;
                 }
-                b"kv_connector_stats" => {
-                    out.kv_connector_stats = r.nullable(|r| r.value(FIELD))?;
-                }
-                _ => r.skip(FIELD)?,
+                key => match OTHER.iter().find(|name| name.as_bytes() == key) {
+                    Some(name) => out.decode_other(r, name)?,
+                    None => r.skip(FIELD)?,
+                },
             }
             Ok(())
         })?;
@@ -382,26 +359,48 @@ impl SchedulerStats {
         w.option(self.spec_decoding_stats.as_ref(), |w, stats| {
             stats.encode(w)
         });
-        w.str("kv_connector_stats");
-        w.option(self.kv_connector_stats.as_ref(), |w, stats| w.value(stats));
-        w.str("kv_cache_eviction_events");
-        w.array(0);
-        for key in [
-            "num_kv_fetch_reqs_by_stage",
-            "waiting_lora_adapters",
-            "running_lora_adapters",
-        ] {
-            w.str(key);
-            w.map(0);
-        }
-        for key in [
-            "iteration_details",
-            "ec_connector_stats",
-            "cudagraph_stats",
-            "perf_stats",
-        ] {
-            w.str(key);
-            w.nil();
+        for name in OTHER {
+            w.str(name);
+            match self.other.iter().find(|(key, _)| *key == name) {
+                Some((_, value)) => w.value(value),
+                None if MAPS.contains(&name) => w.map(0),
+                None if name == "kv_cache_eviction_events" => w.array(0),
+                None => w.nil(),
+            }
         }
     }
+
+    /// Keeps a rare value when there is one.
+    fn decode_other(&mut self, r: &mut Reader<'_>, name: &'static str) -> Result<()> {
+        let value = r.value(name)?;
+        let empty = match &value {
+            Value::Nil => true,
+            Value::Map(entries) => entries.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            _ => false,
+        };
+        if !empty {
+            self.other.push((name, value));
+        }
+        Ok(())
+    }
 }
+
+/// Keys of [`SchedulerStats::other`].
+const OTHER: [&str; 9] = [
+    "num_kv_fetch_reqs_by_stage",
+    "iteration_details",
+    "kv_cache_eviction_events",
+    "kv_connector_stats",
+    "ec_connector_stats",
+    "waiting_lora_adapters",
+    "running_lora_adapters",
+    "cudagraph_stats",
+    "perf_stats",
+];
+/// Those of them that are never nil.
+const MAPS: [&str; 3] = [
+    "num_kv_fetch_reqs_by_stage",
+    "waiting_lora_adapters",
+    "running_lora_adapters",
+];

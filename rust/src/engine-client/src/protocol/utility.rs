@@ -32,21 +32,20 @@ pub struct UtilityOutput {
     pub result: std::result::Result<Value, String>,
 }
 
-fn encode_call_id(w: &mut Writer, call_id: i128) {
-    match u64::try_from(call_id) {
-        Ok(id) => w.u64(id),
-        Err(_) => w.i64(call_id as i64),
-    }
+/// Frontend and call id of a call whose other fields may be broken, so that an engine can answer it.
+pub fn utility_call_of(payload: &[u8]) -> Option<(u32, i128)> {
+    let mut r = Reader::new(payload);
+    r.array_len("utility call")
+        .ok()
+        .filter(|count| *count > 1)?;
+    Some((r.uint32("client_index").ok()?, r.i128("call_id").ok()?))
 }
 
-fn decode_call_id(r: &mut Reader<'_>) -> Result<i128> {
-    let mut ahead = r.clone();
-    match ahead.u64("call_id") {
-        Ok(id) => {
-            *r = ahead;
-            Ok(i128::from(id))
-        }
-        Err(_) => r.i64("call_id").map(i128::from),
+/// An integer within int64 or uint64.
+pub(crate) fn encode_integer(w: &mut Writer, value: i128) {
+    match u64::try_from(value) {
+        Ok(value) => w.u64(value),
+        Err(_) => w.i64(value as i64),
     }
 }
 
@@ -56,7 +55,7 @@ impl UtilityRequest {
         let mut w = Writer::with_capacity(64);
         w.array(4);
         w.u64(u64::from(self.client_index));
-        encode_call_id(&mut w, self.call_id);
+        encode_integer(&mut w, self.call_id);
         w.str(&self.method);
         w.seq(&self.args, Writer::value);
         w.into_parts().0
@@ -70,12 +69,13 @@ impl UtilityRequest {
         slots.require("client_index")?;
         let client_index = r.uint32("client_index")?;
         slots.require("call_id")?;
-        let call_id = decode_call_id(&mut r)?;
+        let call_id = r.i128("call_id")?;
         slots.require("method")?;
         let method = r.string("method")?;
         slots.require("args")?;
         let args = r.vec("args", |r| r.value("args"))?;
         slots.finish(&mut r, FIELD)?;
+        r.end(FIELD)?;
         Ok(Self {
             client_index,
             call_id,
@@ -88,7 +88,7 @@ impl UtilityRequest {
 impl UtilityOutput {
     pub(crate) fn encode(&self, w: &mut Writer) {
         w.array(3);
-        encode_call_id(w, self.call_id);
+        encode_integer(w, self.call_id);
         match &self.result {
             Ok(value) => {
                 w.nil();
@@ -107,7 +107,7 @@ impl UtilityOutput {
         const FIELD: &str = "utility_output";
         let mut slots = r.slots(FIELD)?;
         slots.require("call_id")?;
-        let call_id = decode_call_id(r)?;
+        let call_id = r.i128("call_id")?;
         let mut failure = None;
         if slots.take() {
             failure = r.nullable(|r| r.string(FIELD))?;
