@@ -80,13 +80,10 @@ impl Pattern {
         }
     }
 
-    /// Length of the matched prefix after one more byte.
+    /// Length of the matched prefix after one more byte; `matched` is that of a proper prefix.
     fn advance(&self, matched: u32, byte: u8) -> u32 {
         let bytes = self.text.as_bytes();
         let mut matched = matched as usize;
-        if matched == bytes.len() {
-            matched = self.borders[matched] as usize;
-        }
         while matched > 0 && bytes[matched] != byte {
             matched = self.borders[matched] as usize;
         }
@@ -211,5 +208,118 @@ fn release(held: &str, text: &str, count: usize, out: &mut String) {
     } else {
         out.push_str(held);
         out.push_str(&text[..count - held.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the matcher must do, said plainly: the first end of any stop string in the whole text.
+    fn naive(stops: &[String], include: bool, text: &str) -> (String, Option<usize>) {
+        for end in (1..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+            let ends_here =
+                |stop: &String| !stop.is_empty() && text[..end].ends_with(stop.as_str());
+            if let Some(index) = stops.iter().position(ends_here) {
+                let keep = if include {
+                    end
+                } else {
+                    end - stops[index].len()
+                };
+                return (text[..keep].to_owned(), Some(index));
+            }
+        }
+        (text.to_owned(), None)
+    }
+
+    /// Length of the longest suffix of the text that a stop string begins with.
+    fn longest_suspicion(stops: &[String], text: &str) -> usize {
+        let begins = |suffix: &str| {
+            stops
+                .iter()
+                .any(|stop| stop.len() > suffix.len() && stop.starts_with(suffix))
+        };
+        let mut starts = (0..text.len()).filter(|at| text.is_char_boundary(*at));
+        starts
+            .find(|at| begins(&text[*at..]))
+            .map_or(0, |at| text.len() - at)
+    }
+
+    fn chunks<'a>(text: &'a str, cuts: &[usize]) -> Vec<&'a str> {
+        let mut rest = text;
+        let mut chunks = Vec::new();
+        for cut in cuts {
+            let at = rest
+                .char_indices()
+                .map(|(at, _)| at)
+                .nth(*cut)
+                .unwrap_or(rest.len());
+            let (chunk, after) = rest.split_at(at);
+            chunks.push(chunk);
+            rest = after;
+        }
+        chunks.push(rest);
+        chunks
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn equals_the_naive_search_at_any_chunking(
+            stops in prop::collection::vec("[abé]{0,4}", 0..4),
+            text in "[abé]{0,24}",
+            cuts in prop::collection::vec(0usize..5, 0..8),
+            include: bool,
+        ) {
+            let (expected, expected_match) = naive(&stops, include, &text);
+            let mut matcher = StopMatcher::new(StopStrings::new(stops.clone()), include);
+            let (mut out, mut found, mut seen) = (String::new(), None, String::new());
+            for chunk in chunks(&text, &cuts) {
+                found = found.or(matcher.push(chunk, &mut out));
+                seen.push_str(chunk);
+                if found.is_none() {
+                    let held = longest_suspicion(&stops, &seen);
+                    prop_assert_eq!(matcher.held().len(), held);
+                    prop_assert_eq!(&out, &seen[..seen.len() - held]);
+                }
+            }
+            matcher.finish(&mut out);
+            prop_assert_eq!(out, expected);
+            prop_assert_eq!(found.map(|found| found.index), expected_match);
+        }
+
+        #[test]
+        fn unmatched_text_stops_nothing_but_may_begin_a_stop(
+            before in "[ab]{0,8}", after in "[ab]{0,8}", stop in "[ab]{1,4}",
+        ) {
+            let mut matcher = StopMatcher::new(StopStrings::new([stop.clone()]), false);
+            let mut out = String::new();
+            matcher.push_unmatched(&before, &mut out);
+            let released = out.len();
+            let found = matcher.push(&after, &mut out);
+            matcher.finish(&mut out);
+            let text = format!("{before}{after}");
+            let end = (before.len() + 1..=text.len()).find(|end| text[..*end].ends_with(&stop));
+            prop_assert_eq!(found.is_some(), end.is_some());
+            let whole = end.map_or(text.len(), |end| end - stop.len());
+            // What went out before matching began stays out.
+            prop_assert_eq!(&out, &text[..whole.max(released)]);
+        }
+    }
+
+    #[test]
+    fn nothing_comes_after_a_match() {
+        let mut matcher = StopMatcher::new(StopStrings::new(["stop"]), false);
+        let mut out = String::new();
+        assert_eq!(matcher.push("go st", &mut out), None);
+        assert_eq!((out.as_str(), matcher.held()), ("go ", "st"));
+        assert_eq!(
+            matcher.push("op more", &mut out),
+            Some(StopMatch { index: 0 })
+        );
+        assert_eq!(matcher.push("stop", &mut out), None);
+        matcher.finish(&mut out);
+        assert_eq!(out, "go ");
     }
 }

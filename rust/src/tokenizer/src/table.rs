@@ -240,10 +240,13 @@ fn byte_level(token: &str, alphabet: &[Option<u8>]) -> Vec<u8> {
     bytes.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
+/// One past the last character of the byte-level alphabet.
+pub(crate) const BYTE_ALPHABET_END: usize = 0x100 + 68;
+
 /// GPT-2's alphabet, character to byte: printable Latin-1 characters stand for themselves, the 68 other bytes for the
 /// characters from U+0100 on, in order. Source: the tokenizer published with GPT-2 (Radford et al. 2019).
 fn byte_alphabet() -> Vec<Option<u8>> {
-    let mut alphabet = vec![None; 0x100 + 68];
+    let mut alphabet = vec![None; BYTE_ALPHABET_END];
     let mut next = 0x100;
     for byte in 0..=255u8 {
         if matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF) {

@@ -84,11 +84,24 @@ fn byte_fallback_vocabularies() {
         "byte fallback",
         &ours,
         &oracle,
-        &text[..20_000.min(text.len())]
-            .chars()
-            .take(9_000)
-            .collect::<String>(),
+        &common::mixed_text(7, 10_000),
     );
+}
+
+#[test]
+fn a_token_that_no_merge_makes_goes_to_the_reference() {
+    let mut json = common::byte_fallback_json();
+    let vocabulary = json["model"]["vocab"]
+        .as_object_mut()
+        .expect("a vocabulary");
+    let id = vocabulary.remove("0").expect("a digit");
+    vocabulary.insert("a\u{2580}".into(), id);
+    let (ours, oracle) = common::both(&json);
+    assert!(
+        !ours.is_fast(),
+        "the byte tokens contain 0, which is no token"
+    );
+    assert_equal("unreachable", &ours, &oracle, "a\u{2580} <0x41> <0x41>");
 }
 
 #[test]

@@ -115,7 +115,8 @@ fn piece(random: &mut fastrand::Rng, words: &[&str], text: &mut String) {
         88..91 => text.push(random.char('\0'..='\u{1f}')),
         91..94 => text.push(random.char('!'..='/')),
         94..96 => text.push(random.char('\u{80}'..='\u{2fff}')),
-        96..98 => text.push(random.char('\0'..=char::MAX)),
+        96..97 => text.push(random.char('\0'..=char::MAX)),
+        97..98 => text.push_str(&format!("<0x{:02X}>", random.u8(..))),
         _ => text.push_str(pick(random, &SPECIAL)),
     }
 }
@@ -227,9 +228,7 @@ pub fn byte_level_json() -> Value {
 /// A `tokenizer.json` as Llama 2 has it: SentencePiece-style BPE, byte tokens for what the vocabulary lacks.
 pub fn byte_fallback_json() -> Value {
     let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
-    let letters = ('a'..='z')
-        .chain("\u{2581}.,'éя你<>|".chars())
-        .map(String::from);
+    let letters = ('!'..='~').chain("\u{2581}éя你".chars()).map(String::from);
     let merges = [
         ("\u{2581}", "t"),
         ("h", "e"),
