@@ -42,7 +42,8 @@ Launch::Launch(const Check& check, std::initializer_list<Named> tensors) : check
   // guard puts the thread's context back for both.
   finish(cudaSetDevice(device));
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  check.require(aoti_torch_get_current_cuda_stream(device, &stream) == AOTI_TORCH_SUCCESS,
+                "torch has no current stream for cuda:", device);
   stream_ = static_cast<cudaStream_t>(stream);
 }
 
