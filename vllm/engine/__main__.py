@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.setup("engine")
         logging.init_logger(__name__).error("%s", error)
         return int(error.exit_code)
-    logging.setup(f"engine {args.engine_index}")
+    logging.setup(f"engine {args.engine_index}", args.log_format)
     return int(run(args, build_core))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import zmq
@@ -53,6 +53,7 @@ class EngineArgs:
     shutdown_timeout: seconds in which requests may finish after SIGTERM; 0 aborts them.
     init_timeout: seconds to wait for the launcher's answer.
     parent: process whose end ends the engine; None means the process that started it.
+    log_format: form of the log's lines, "text" or "json".
     """
 
     engine: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class EngineArgs:
     shutdown_timeout: float = 0.0
     init_timeout: float = INIT_TIMEOUT_S
     parent: int | None = None
+    log_format: Literal["text", "json"] = "text"
 
 
 def read_args(text: bytes | str) -> EngineArgs:

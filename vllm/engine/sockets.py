@@ -16,6 +16,7 @@ from typing import Any
 
 import zmq
 
+from vllm import envs
 from vllm.errors import RequestError
 from vllm.logging import init_logger
 from vllm.protocol.codec import (
@@ -169,7 +170,7 @@ class OutputWriter(threading.Thread):
     ) -> None:
         super().__init__(name="output", daemon=True)
         self._outbox = outbox
-        self._encoder = Encoder()
+        self._encoder = Encoder(envs.VLLM_MSGPACK_ZERO_COPY_THRESHOLD)
         self._sockets = [_output_socket(context, address) for address in addresses]
 
     @property

@@ -23,6 +23,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
+from vllm import envs
 from vllm.logging import init_logger
 from vllm.protocol.codec import MAX_FRAME_BYTES, Decoder, Encoder, OutputsDecoder, is_death
 from vllm.protocol.errors import DecodeError, EngineDeadError, HandshakeError, UtilityError
@@ -172,7 +173,7 @@ class AsyncEngineClient:
         self._expected: set[int] = set()
         self._engines: dict[int, _Engine] = {}
         self._registered = asyncio.Event()
-        self._encoder = Encoder()
+        self._encoder = Encoder(envs.VLLM_MSGPACK_ZERO_COPY_THRESHOLD)
         self._outputs = OutputsDecoder()
         self._registrations = Decoder(EngineCoreReadyResponse)
         self._call_ids = itertools.count(1)
