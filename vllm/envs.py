@@ -134,6 +134,9 @@ VARIABLES: dict[str, Variable] = {
         _at_least(int, 0, "whole seconds, at least 0"),
         "Idle seconds before a connection is closed.",
     ),
+    "VLLM_SERVER_DEV_MODE": Variable(
+        False, parse_bool, "Serve the operators' routes (sleep, pause, ...), behind the key."
+    ),
     # --- wire
     "VLLM_MSGPACK_ZERO_COPY_THRESHOLD": Variable(
         256,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
+from vllm import envs
 from vllm.api_server import handlers
 from vllm.api_server.call import Call
 from vllm.api_server.errors import ApiError
@@ -115,9 +116,12 @@ def find(method: str, path: str) -> tuple[Route, str]:
 
 def unserved(route: Route) -> ApiError:
     """501 for a route that is known and not served."""
+    why = f"is known but not served: {route.unserved}."
+    if route.unserved == _OPERATOR and not envs.VLLM_SERVER_DEV_MODE:
+        why = "is served only with VLLM_SERVER_DEV_MODE=1."
     return ApiError(
         501,
-        f"{route.method} {route.path} is known but not served: {route.unserved}.",
+        f"{route.method} {route.path} {why}",
         kind="not_implemented_error",
         code="not_implemented",
     )
