@@ -203,7 +203,7 @@ class Chunks:
             part["stop_reason"] = delta.ended.stop if delta.ended else None
         if self._answer.with_ids:
             part["token_ids"] = delta.ids
-            if not self._answer.is_chat and choice.tokens == len(delta.ids):
+            if not self._answer.is_chat and delta.first:
                 part["prompt_token_ids"] = self._answer.prompts[choice.prompt]
         return self._chunk(part)
 

@@ -63,6 +63,8 @@ def _error_response(error: ApiError) -> Response:
     response = json_response(error.body(), error.status)
     if error.status == errors.no_key().status:
         response.headers["www-authenticate"] = "Bearer"
+    if error.allow is not None:
+        response.headers["allow"] = error.allow
     return response
 
 

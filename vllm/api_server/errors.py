@@ -21,10 +21,11 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         kind: str = "invalid_request_error",
+        allow: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.kind = status, message, kind
-        self.param, self.code = param, code
+        self.param, self.code, self.allow = param, code, allow
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""

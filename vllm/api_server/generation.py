@@ -45,9 +45,11 @@ class Delta:
     """What a choice gained by one output; `ended` is set on its last one.
 
     `text` is final; `ids` are all new tokens, also those without text yet; `logprobs` has a row for
-    each of them, when asked for; `prompt_logprobs` comes once, when asked for.
+    each of them, when asked for; `prompt_logprobs` comes once, when asked for; `first` marks the
+    delta with the choice's first tokens.
     """
 
+    first: bool = False
     text: str = ""
     ids: list[int] = field(default_factory=list)
     logprobs: LogprobsLists | None = None
@@ -79,6 +81,7 @@ class Choice:
         used = self._take_text(output, delta)
         delta.ids = output.new_token_ids[:used]
         delta.logprobs = output.new_logprobs
+        delta.first = self.tokens == 0
         self.tokens += used
         if delta.ended is None and output.finish_reason is not None:
             # The end of the text: whatever was held back is final now.

@@ -53,7 +53,7 @@ def load_model(config: Mapping[str, Any]) -> Model:
         tokenizer=tokenizer,
         template=_template(config.get("chat_template") or files.chat_template, files, root),
         context=files.context_length or 2**32 - 1,
-        vocab=tokenizer.vocab_size,
+        vocab=max(tokenizer.vocab_size, files.vocab_size or 0),
         eos=eos,
         extra_eos=tuple(number for number in files.eos_token_ids if number != eos),
         defaults={} if neutral else files.sampling,

@@ -111,7 +111,12 @@ def find(method: str, path: str) -> tuple[Route, str]:
     if not others:
         raise ApiError(404, f"There is nothing at {path[:64]}.", code="not_found")
     allowed = ", ".join(others)
-    raise ApiError(405, f"{path} takes {allowed}, not {method}.", code="method_not_allowed")
+    raise ApiError(
+        405,
+        f"{path} takes {allowed}, not {method}.",
+        code="method_not_allowed",
+        allow=allowed,
+    )
 
 
 def unserved(route: Route) -> ApiError:

@@ -15,13 +15,14 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 from jinja2 import TemplateError, nodes
-from jinja2.exceptions import TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-ContentFormat = Literal["string", "parts"]
-_MARK = "\uf8ff"  # private use: stands for a message's content while the template's form is probed
+ContentFormat = Literal["string", "parts", "both"]
+# Private use: stand for a text and for what is not text while the template's form is probed.
+_TEXT, _OTHER = "\ue0f1", "\ue0f2"
 
 
 class ChatTemplateError(ValueError):
@@ -68,26 +69,35 @@ class ChatTemplate:
         }
         try:
             return self._template.render(context)
-        except (TemplateError, UndefinedError) as error:
-            raise ChatTemplateError(f"the chat template refuses this: {error}") from None
+        except _Refusal as error:
+            raise ChatTemplateError(
+                f"the model's chat template refuses this conversation: {error}"
+            ) from None
         except RecursionError:
             raise ChatTemplateError("the chat template does not end on this input") from None
         except Exception as error:  # a template can provoke any error of its filters
-            raise ChatTemplateError(f"the chat template fails on this input: {error}") from None
+            raise ChatTemplateError(
+                f"the chat template failed on this conversation: {error}"
+            ) from None
 
     def _render_open(self, messages: list[dict[str, Any]], variables: Mapping[str, Any]) -> str:
-        """The prompt up to the end of the last message's content."""
-        content = messages[-1].get("content") if messages else None
-        text = content if isinstance(content, str) else _joined(content)
-        text = text.strip()
-        prompt = self._render(messages, False, variables)
-        at = prompt.rfind(text)
-        if not text or at < 0:
+        """The prompt up to the end of the last message's text, as Transformers cuts it: spaces at
+        its end stay if the template left them.
+        """
+        text = _last_text(messages[-1].get("content") if messages else None)
+        if not text.strip():
             raise ChatTemplateError(
-                "the chat template does not show the last message's content, so it cannot be "
-                "continued"
+                "continue_final_message: the last message has no text to go on from"
             )
-        return prompt[: at + len(text)]
+        prompt = self._render(messages, False, variables)
+        at = prompt.rfind(text.strip())
+        if at < 0:
+            raise ChatTemplateError(
+                "continue_final_message: the model's chat template does not show the last "
+                "message's text"
+            )
+        kept = text.lstrip() if prompt[at:].startswith(text.lstrip()) else text.strip()
+        return prompt[: at + len(kept)]
 
     def _prepare(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Fit the content to what the template reads: one string, or a list of parts."""
@@ -100,19 +110,27 @@ class ChatTemplate:
         return prepared
 
     def _probe_format(self) -> ContentFormat:
-        """A template that shows parts but not a string wants parts."""
-        self.content_format: ContentFormat = "string"
-        part = {"type": "text", "text": _MARK}
-        shows_string = self._shows({"role": "user", "content": _MARK})
-        if not shows_string and self._shows({"role": "user", "content": [part]}):
-            return "parts"
-        return "string"
+        """Which forms of content the template shows, found by trying it. A form that it prints as a
+        whole (a dumped list) is not read.
+        """
+        part = {"type": "text", "text": _TEXT, "other": _OTHER}
+        if not self._shows([part]):
+            return "string"
+        return "both" if self._shows(_TEXT) else "parts"
 
-    def _shows(self, message: dict[str, Any]) -> bool:
+    def _shows(self, content: Any) -> bool:
         try:
-            return _MARK in self._render([message], True, {})
+            shown = self._render([{"role": "user", "content": content}], True, {})
         except ChatTemplateError:
             return False
+        return _TEXT in shown and _OTHER not in shown
+
+
+def _last_text(content: Any) -> str:
+    """The text that a continued message ends with."""
+    if isinstance(content, list):
+        content = content[-1].get("text") if content else None
+    return content if isinstance(content, str) else ""
 
 
 def _joined(content: Any) -> str:
@@ -147,8 +165,12 @@ def _to_json(
     )
 
 
+class _Refusal(TemplateError):
+    """The template's own refusal."""
+
+
 def _raise(message: str) -> None:
-    raise TemplateError(message)
+    raise _Refusal(message)
 
 
 class _Generation(Extension):

@@ -44,6 +44,7 @@ class ModelFiles:
     eos_token_ids: tuple[int, ...] = ()
     sampling: Mapping[str, float] = field(default_factory=dict)
     context_length: int | None = None
+    vocab_size: int | None = None  # rows of the embedding table; may exceed the tokenizer's ids
 
 
 def open_model_files(path: Path) -> ModelFiles:
@@ -71,6 +72,7 @@ def _from_gguf(gguf: GGUFFile) -> ModelFiles:
         special_tokens=special,
         eos_token_ids=_gguf_eos(gguf),
         context_length=gguf.get(f"{architecture}.context_length", int),
+        vocab_size=gguf.get(f"{architecture}.vocab_size", int, len(tokens)),
     )
 
 
@@ -94,6 +96,7 @@ def _from_directory(folder: Path) -> ModelFiles:
         eos_token_ids=_directory_eos(folder, config, generation, special),
         sampling=_sampling(generation),
         context_length=_int_or_none(config.get("max_position_embeddings")),
+        vocab_size=_int_or_none(config.get("vocab_size")),
     )
 
 

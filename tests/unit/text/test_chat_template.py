@@ -40,8 +40,12 @@ def test_contents_are_fitted_to_the_template() -> None:
 def test_continue_final_message() -> None:
     template = ChatTemplate("{% for m in messages %}{{ m.content }}!{% endfor %}")
     messages = [USER, {"role": "assistant", "content": "The "}]
-    assert template.render(messages, continue_final_message=True) == "hi!The"
-    with pytest.raises(ChatTemplateError, match="cannot be continued"):
+    assert template.render(messages, continue_final_message=True) == "hi!The "
+    trimming = ChatTemplate("{% for m in messages %}{{ m.content | trim }}!{% endfor %}")
+    assert trimming.render(messages, continue_final_message=True) == "hi!The"
+    with pytest.raises(ChatTemplateError, match="has no text to go on from"):
+        template.render([USER, {"role": "assistant", "content": " "}], continue_final_message=True)
+    with pytest.raises(ChatTemplateError, match="does not show the last message"):
         ChatTemplate("x").render(messages, continue_final_message=True)
 
 
@@ -64,7 +68,7 @@ def test_variables_win() -> None:
     [
         ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
         ("{{ messages.__class__.__mro__ }}", "unsafe"),
-        ("{{ 1 + 'a' }}", "fails on this input"),
+        ("{{ 1 + 'a' }}", "failed on this conversation"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "does not end"),
     ],
 )
