@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation: defaults, what is refused by name, what an error says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllm.api_server import limits
+from vllm.api_server.errors import ApiError
+from vllm.api_server.fields import FIELDS
+from vllm.api_server.requests import read_chat, read_completion
+
+HI = {"role": "user", "content": "hi"}
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def chat(**fields: Any) -> Any:
+    return read_chat(json.dumps({"messages": [HI]} | fields).encode())
+
+
+def error_of(**fields: Any) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        chat(**fields)
+    return caught.value
+
+
+def test_defaults() -> None:
+    request = chat()
+    assert (request.choices, request.stream, request.logprobs, request.max_tokens) == (
+        1,
+        False,
+        None,
+        None,
+    )
+    assert request.add_generation_prompt
+    assert read_completion(b'{"prompt": "x"}').max_tokens == limits.DEFAULT_MAX_TOKENS
+
+
+def test_an_error_names_field_value_and_limit() -> None:
+    error = error_of(temperature=3)
+    assert error.status == 400
+    assert error.param == "temperature"
+    assert error.message == "`temperature` must be a number from 0 to 2, not 3."
+
+
+def test_unserved_fields_are_refused_unless_they_ask_for_nothing() -> None:
+    error = error_of(tools=[{"type": "function"}])
+    assert (error.param, error.code) == ("tools", "unsupported_field")
+    assert "tool calls are not served yet" in error.message
+    chat(tools=[], tool_choice="none", response_format={"type": "text"})
+
+
+def test_unknown_fields_are_ignored_and_null_is_left_out() -> None:
+    assert chat(no_such_field=1, n=None).choices == 1
+
+
+def test_halves_of_characters_are_refused() -> None:
+    with pytest.raises(ApiError) as caught:
+        read_completion(b'{"prompt": "\\ud800"}')
+    assert caught.value.param == "prompt"
+    with pytest.raises(ApiError):
+        read_chat(b'{"messages": [{"role": "user", "content": "\\udfff"}]}')
+
+
+def test_fields_are_those_of_the_rust_frontend() -> None:
+    """One table in each language; both know the same names, and serve the same of them."""
+    source = (ROOT / "rust/src/openai/src/fields.rs").read_text()
+    table = source[source.index("pub static FIELDS") :]
+    rows = re.findall(r'row\(\s*"(\w+)",\s*R::(\w+),\s*(\w+)', table)
+    assert len(rows) > 70
+    for route, name_of_route in (("chat", "CHAT"), ("completions", "COMPLETIONS")):
+        theirs = {name: kind for name, where, kind in rows if where in ("BOTH", name_of_route)}
+        ours = FIELDS[route]
+        assert set(ours) == set(theirs)
+        for name, kind in theirs.items():
+            assert (ours[name].refused is not None) == (kind == "Refused"), name
+
+
+def test_limits_are_those_of_the_rust_frontend() -> None:
+    source = (ROOT / "rust/src/openai/src/limits.rs").read_text()
+    theirs = dict(re.findall(r"pub const (MAX_\w+): \w+ = ([\w<: ]+);", source))
+    assert theirs
+    for name, text in theirs.items():
+        if hasattr(limits, name):
+            value = (
+                re.sub(r" as \w+", "", text).replace("_", "").replace("i32::MAX", str(2**31 - 1))
+            )
+            assert getattr(limits, name) == eval(value), name

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Children: configuration by descriptor, ends in words, none left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from vllm.cli import children
+from vllm.errors import ExitCode
+
+ECHO = """
+import json, os, sys
+arguments = json.load(os.fdopen(int(sys.argv[sys.argv.index("--args-fd") + 1])))
+sys.exit(arguments["code"] + ("VLLM_API_KEY" in os.environ))
+"""
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.write({}, b"x")
+time.sleep(100)
+"""
+
+
+def test_the_configuration_arrives_and_keys_are_not_inherited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    child = children.start("echo", [sys.executable, "-c", ECHO], {"code": 40, "key": "secret"})
+    assert child.wait(60)
+    assert child.process.returncode == 40
+    assert "exit code 40" in child.describe_end()
+    assert child.told_code is None
+
+
+def test_codes_of_the_table_were_told_by_the_child() -> None:
+    child = children.start("echo", [sys.executable, "-c", ECHO], {"code": int(ExitCode.MODEL)})
+    assert child.wait(60)
+    assert child.told_code == ExitCode.MODEL
+
+
+def test_a_child_that_ignores_sigterm_is_killed() -> None:
+    reader, writer = os.pipe()
+    program = STUBBORN.format(writer)
+    child = children.start("stubborn", [sys.executable, "-c", program], {}, (writer,))
+    os.close(writer)
+    assert os.read(reader, 1) == b"x"
+    began = time.monotonic()
+    children.stop([child], 0.1)
+    assert time.monotonic() - began < 60
+    assert child.process.returncode == -signal.SIGKILL
+    assert "SIGKILL" in child.describe_end()
+    os.close(reader)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: the table of flags, refusals by name, suggestions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vllm.cli.parser import parse
+from vllm.config.flags import REFUSED, SERVED
+from vllm.errors import UsageError
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(["serve", *arguments])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    parsed = parse(["serve"])
+    assert (parsed.model, parsed.host, parsed.port) == (None, "127.0.0.1", 8000)
+
+
+def test_values() -> None:
+    parsed = parse(
+        [
+            "serve",
+            "m",
+            "--port",
+            "1",
+            "--served-model-name",
+            "a",
+            "b",
+            "--api-key=k",
+            "--api-key",
+            "l",
+        ]
+    )
+    assert parsed.model == "m"
+    assert parsed.served_model_name == ["a", "b"]
+    assert parsed.api_key == ["k", "l"]
+
+
+def test_underscores_are_dashes() -> None:
+    assert parse(["serve", "--max_model_len", "5"]).max_model_len == 5
+    assert parse(["serve", "--max_model_len=5"]).max_model_len == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prot", "1"], "did you mean --port?"),
+        (["--zzzzzz"], "unknown flag --zzzzzz"),
+        (["--port"], "--port"),
+        (["--port", "x"], "a number is needed"),
+        (["--dtype", "int4"], "int4"),
+        (["a", "b"], "unexpected argument 'b'"),
+        (["--tool-call-parser", "x"], "--tool-call-parser is not served"),
+        (["--ssl-keyfile=x"], "--ssl-keyfile x is not served: TLS"),
+        (["--tensor-parallel-size", "2"], "--tensor-parallel-size 2 is not served"),
+        (["--enable-prefix-caching"], "--enable-prefix-caching is not served"),
+        (["--model", "x"], "name it as the first argument"),
+    ],
+)
+def test_refusals(arguments: list[str], words: str) -> None:
+    assert words in refusal(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tensor-parallel-size", "1"],
+        ["--tensor_parallel_size=1"],
+        ["--no-enable-prefix-caching"],
+        ["--enforce-eager"],
+        ["--allowed-origins", "[]"],
+        ["--scheduling-policy", "fcfs"],
+    ],
+)
+def test_values_that_ask_for_nothing_pass(arguments: list[str]) -> None:
+    assert parse(["serve", *arguments, "m"]).model == "m"
+    assert parse(["serve", "m", *arguments]).model == "m"
+
+
+def test_no_flag_is_listed_twice() -> None:
+    names = [flag.name for flag in SERVED] + [row.name for row in REFUSED]
+    assert len(names) == len(set(names))
+
+
+def test_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vllm.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("vllm ")
+
+
+@pytest.mark.parametrize("module", ["vllm.cli.main", "vllm.cli.serve", "vllm.api_server.__main__"])
+def test_supervisor_and_frontend_never_import_torch(module: str) -> None:
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
