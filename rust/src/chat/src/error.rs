@@ -2,11 +2,39 @@
 
 //! Why a template could not be compiled or rendered, in words for the person who wrote the request.
 
+use std::path::Path;
+
 /// The template source is not valid.
 #[derive(Debug, thiserror::Error)]
 #[error("the chat template does not compile: {message}")]
 pub struct CompileError {
-    pub(crate) message: String,
+    message: String,
+}
+
+impl CompileError {
+    pub(crate) fn new(error: &minijinja::Error) -> Self {
+        Self {
+            message: describe(error),
+        }
+    }
+
+    pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        Self {
+            message: format!("{} cannot be read: {error}", path.display()),
+        }
+    }
+}
+
+/// What failed, and on which line of the template.
+pub(crate) fn describe(error: &minijinja::Error) -> String {
+    let what = match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    };
+    match error.line() {
+        Some(line) => format!("{what} (line {line} of the template)"),
+        None => what,
+    }
 }
 
 /// A rendering that failed. All of these are the request's fault or the template's: answer 400 with the message.

@@ -7,9 +7,13 @@
 //!
 //! Must not know: sockets, tokens, sampling.
 
+mod environment;
 mod error;
+mod generation_tag;
 mod input;
+mod python_json;
 mod template;
+mod values;
 
 pub use error::{CompileError, RenderError};
 pub use input::{ChatInput, Content, ContentPart, Message};

@@ -2,16 +2,33 @@
 
 //! A compiled chat template.
 
+use std::error::Error as _;
+use std::path::Path;
 use std::sync::Arc;
 
-use vllm_model_files::ModelFiles;
+use minijinja::{Environment, ErrorKind, Value};
+use vllm_model_files::{ModelFiles, SpecialToken};
 
-use crate::{ChatInput, CompileError, RenderError};
+use crate::environment::{self, Refusal};
+use crate::input::{ChatInput, Content, ContentPart, Message};
+use crate::{CompileError, RenderError, generation_tag, values};
+
+/// Bound on the work of one rendering, in instructions; 64 bytes of output or of text handled count as one. A long
+/// conversation takes some hundred thousand; exhausting it takes a fraction of a second.
+const FUEL: u64 = 4_000_000;
+
+const NAME: &str = "chat template";
 
 /// A chat template, compiled once and rendered from any thread. Cheap to clone.
 #[derive(Clone)]
 pub struct ChatTemplate {
-    _inner: Arc<()>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    environment: Environment<'static>,
+    tokens: TemplateTokens,
+    format: ContentFormat,
 }
 
 /// Texts of the special tokens that templates read as variables.
@@ -27,41 +44,209 @@ pub struct TemplateTokens {
     pub pad: Option<String>,
 }
 
-/// Whether a template reads a message's content as a string or as a list of parts.
+/// In which form a template reads a message's content, found by trying it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentFormat {
-    /// `message.content` is text: text parts are joined by line breaks.
+    /// Text only: text parts are joined by line breaks.
     String,
-    /// `message.content` is a list of parts: text becomes one part.
+    /// Parts only: text becomes one part.
     Parts,
+    /// Either: the content is passed on as the client sent it.
+    Both,
+}
+
+impl TemplateTokens {
+    /// The special tokens of a model.
+    pub fn of(files: &ModelFiles) -> Self {
+        let text = |token: &Option<SpecialToken>| token.as_ref().map(|token| token.text.clone());
+        Self {
+            bos: text(&files.special_tokens.bos),
+            eos: text(&files.special_tokens.eos),
+            unk: text(&files.special_tokens.unk),
+            pad: text(&files.special_tokens.pad),
+        }
+    }
+
+    fn variables(&self) -> impl Iterator<Item = (&str, Value)> {
+        let named = [
+            ("bos_token", &self.bos),
+            ("eos_token", &self.eos),
+            ("unk_token", &self.unk),
+            ("pad_token", &self.pad),
+        ];
+        named
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, Value::from(text.as_deref()?))))
+    }
 }
 
 impl ChatTemplate {
     /// Compiles a template.
-    pub fn compile(_source: &str, _tokens: TemplateTokens) -> Result<Self, CompileError> {
+    ///
+    /// # Errors
+    ///
+    /// With the line of the first mistake.
+    pub fn compile(source: &str, tokens: TemplateTokens) -> Result<Self, CompileError> {
+        let mut environment =
+            environment::environment().map_err(|error| CompileError::new(&error))?;
+        environment.set_fuel(Some(FUEL));
+        environment
+            .add_template_owned(NAME, generation_tag::strip(source))
+            .map_err(|error| CompileError::new(&error))?;
+        let mut shared = Shared {
+            environment,
+            tokens,
+            format: ContentFormat::String,
+        };
+        shared.format = shared.probe();
         Ok(Self {
-            _inner: Arc::new(()),
+            shared: Arc::new(shared),
         })
     }
 
     /// Compiles the default template of a model; `None` for a model without one.
     pub fn from_model(files: &ModelFiles) -> Result<Option<Self>, CompileError> {
-        let tokens = TemplateTokens::default();
         let source = files.chat_templates.default.as_deref();
         source
-            .map(|source| Self::compile(source, tokens))
+            .map(|source| Self::compile(source, TemplateTokens::of(files)))
             .transpose()
+    }
+
+    /// Compiles a template from a file (`--chat-template`), with the special tokens of a model.
+    pub fn from_file(path: &Path, files: &ModelFiles) -> Result<Self, CompileError> {
+        let source = std::fs::read_to_string(path)
+            .map_err(|error| CompileError::unreadable(path, &error))?;
+        Self::compile(&source, TemplateTokens::of(files))
     }
 
     /// How this template reads message contents.
     pub fn content_format(&self) -> ContentFormat {
-        ContentFormat::String
+        self.shared.format
     }
 
     /// Renders a conversation into the text of a prompt.
-    pub fn render(&self, _input: &ChatInput<'_>) -> Result<String, RenderError> {
-        Err(RenderError::Failed {
-            message: "not built yet".into(),
-        })
+    ///
+    /// # Errors
+    ///
+    /// If the template refuses the conversation, fails on it, or takes too long. All of these are for the client.
+    pub fn render(&self, input: &ChatInput<'_>) -> Result<String, RenderError> {
+        let prompt = self.shared.render(input, self.shared.format)?;
+        if input.continue_final_message {
+            return continued(prompt, input.messages);
+        }
+        Ok(prompt)
+    }
+}
+
+impl Shared {
+    fn render(&self, input: &ChatInput<'_>, format: ContentFormat) -> Result<String, RenderError> {
+        let messages = input
+            .messages
+            .iter()
+            .map(|message| values::from_message(message, format));
+        self.run(input, messages.collect())
+    }
+
+    fn run(&self, input: &ChatInput<'_>, messages: Value) -> Result<String, RenderError> {
+        let list = |items: &[serde_json::Value]| items.iter().map(values::from_json).collect();
+        let prompt = input.add_generation_prompt && !input.continue_final_message;
+        let own = [
+            ("messages", messages),
+            ("add_generation_prompt", Value::from(prompt)),
+        ];
+        let given = [
+            ("tools", input.tools.map(list)),
+            ("documents", input.documents.map(list)),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let kwargs = input.template_kwargs.into_iter().flatten();
+        let kwargs = kwargs.map(|(name, value)| (name.as_str(), values::from_json(value)));
+        let context = self
+            .tokens
+            .variables()
+            .chain(own)
+            .chain(given)
+            .chain(kwargs);
+        let template = self
+            .environment
+            .get_template(NAME)
+            .map_err(|error| failure(&error))?;
+        template
+            .render(Value::from_pairs(context))
+            .map_err(|error| failure(&error))
+    }
+
+    /// Which forms of content the template shows. A form that it prints as a whole (a dumped list) is not read.
+    fn probe(&self) -> ContentFormat {
+        const TEXT: &str = "\u{e0f1}";
+        const OTHER: &str = "\u{e0f2}";
+        let shows = |content: Value| {
+            let role = ("role", Value::from("user"));
+            let messages = [Value::from_pairs([role, ("content", content)])]
+                .into_iter()
+                .collect();
+            let input = ChatInput {
+                add_generation_prompt: true,
+                ..ChatInput::default()
+            };
+            let shown = self.run(&input, messages).unwrap_or_default();
+            shown.contains(TEXT) && !shown.contains(OTHER)
+        };
+        let part = [
+            ("type", Value::from("text")),
+            ("text", Value::from(TEXT)),
+            ("other", Value::from(OTHER)),
+        ];
+        let parts = [Value::from_pairs(part)].into_iter().collect();
+        match (shows(Value::from(TEXT)), shows(parts)) {
+            (true, true) => ContentFormat::Both,
+            (false, true) => ContentFormat::Parts,
+            _ => ContentFormat::String,
+        }
+    }
+}
+
+/// Cuts the prompt after the last message's text, as Transformers does: spaces at its end stay if the template left
+/// them.
+fn continued(mut prompt: String, messages: &[Message]) -> Result<String, RenderError> {
+    let refuse = |message| Err(RenderError::CannotContinue { message });
+    let text = match messages.last().map(|message| &message.content) {
+        Some(Content::Text(text)) => text.as_str(),
+        Some(Content::Parts(parts)) => parts.last().map_or("", |ContentPart::Text(text)| text),
+        Some(Content::None) | None => "",
+    };
+    if text.trim().is_empty() {
+        return refuse("the last message has no text to go on from");
+    }
+    let Some(at) = prompt.rfind(text.trim()) else {
+        return refuse("the model's chat template does not show the last message's text");
+    };
+    let kept = if prompt[at..].starts_with(text.trim_start()) {
+        text.trim_start()
+    } else {
+        text.trim()
+    };
+    prompt.truncate(at + kept.len());
+    Ok(prompt)
+}
+
+/// A template's failure in words for the client.
+fn failure(error: &minijinja::Error) -> RenderError {
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        if let Some(Refusal(message)) = source.downcast_ref() {
+            return RenderError::Refused {
+                message: message.clone(),
+            };
+        }
+        cause = source.source();
+    }
+    if error.kind() == ErrorKind::OutOfFuel {
+        return RenderError::TooMuchWork { limit: FUEL };
+    }
+    RenderError::Failed {
+        message: crate::error::describe(error),
     }
 }

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The Jinja environment that Transformers gives to chat templates.
+
+use std::fmt::Write;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
+use minijinja_contrib::pycompat;
+
+use crate::python_json;
+
+/// The template's own refusal, told apart from every other failure by its type.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refusal(pub(crate) String);
+
+pub(crate) fn environment() -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()?,
+    );
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(method);
+    // Errors then say which name was undefined.
+    environment.set_debug(true);
+    environment.add_filter("tojson", |value: &Value, options: Kwargs| {
+        python_json::tojson(value, options)
+    });
+    environment.add_test("sequence", is_sequence);
+    environment.add_test("iterable", is_iterable);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    Ok(environment)
+}
+
+/// Whatever has a length and items, as in Jinja2: also strings and mappings.
+fn is_sequence(value: &Value) -> bool {
+    matches!(
+        value.kind(),
+        ValueKind::Seq | ValueKind::Map | ValueKind::String
+    )
+}
+
+/// As in Jinja2: `none` is not iterable, an undefined value is (and empty).
+fn is_iterable(value: &Value) -> bool {
+    is_sequence(value) || matches!(value.kind(), ValueKind::Iterable | ValueKind::Undefined)
+}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    let error = Error::new(ErrorKind::InvalidOperation, message.clone());
+    Err(error.with_source(Refusal(message)))
+}
+
+/// The local date and time in C's notation.
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let mut text = String::new();
+    match write!(text, "{}", chrono::Local::now().format(format)) {
+        Ok(()) => Ok(text),
+        Err(_) => {
+            let message = format!("strftime_now: {format:?} is not a valid date format");
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        }
+    }
+}
+
+/// Python's methods on strings, lists and mappings.
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    match value.as_str().map(|text| string_method(text, name, args)) {
+        Some(Some(result)) => result,
+        _ => pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+/// Methods of strings beyond those of `pycompat`.
+fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+    let one = || from_args::<(&str,)>(args).map(|(arg,)| arg);
+    Some(match name {
+        "removeprefix" => one().map(|prefix| text.strip_prefix(prefix).unwrap_or(text).into()),
+        "removesuffix" => one().map(|suffix| text.strip_suffix(suffix).unwrap_or(text).into()),
+        "partition" => one().map(|at| match text.split_once(at) {
+            Some((before, after)) => triple(before, at, after),
+            None => triple(text, "", ""),
+        }),
+        "rpartition" => one().map(|at| match text.rsplit_once(at) {
+            Some((before, after)) => triple(before, at, after),
+            None => triple("", "", text),
+        }),
+        "rsplit" => rsplit(text, args),
+        _ => return None,
+    })
+}
+
+fn triple(before: &str, at: &str, after: &str) -> Value {
+    Value::from(Tuple::from([before, at, after].map(Value::from)))
+}
+
+/// `text.rsplit(separator, maxsplit)`; without a separator only the form without a limit.
+fn rsplit(text: &str, args: &[Value]) -> Result<Value, Error> {
+    let (separator, limit) = from_args::<(Option<&str>, Option<i64>)>(args)?;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    let mut parts: Vec<&str> = match (separator, limit) {
+        (None, None) => text.split_whitespace().rev().collect(),
+        (None, Some(_)) => {
+            let message = "rsplit: a limit needs a separator";
+            return Err(Error::new(ErrorKind::InvalidOperation, message));
+        }
+        (Some(separator), None) => text.rsplit(separator).collect(),
+        (Some(separator), Some(limit)) => text.rsplitn(limit + 1, separator).collect(),
+    };
+    parts.reverse();
+    Ok(parts.into_iter().map(Value::from).collect())
+}
