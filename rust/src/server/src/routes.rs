@@ -413,6 +413,19 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_this_requests_error() {
+        let panics = Box::pin(async { panic!("by design") });
+        let answer = guard("/test", panics)
+            .now_or_never()
+            .expect("nothing to wait for");
+        let error = answer.map(drop).expect_err("an error");
+        assert_eq!(
+            (error.status, error.message.contains("by design")),
+            (500, false)
+        );
+    }
+
+    #[test]
     fn no_route_is_listed_twice() {
         let mut names: Vec<_> = ROUTES
             .iter()

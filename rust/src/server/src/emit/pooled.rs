@@ -94,6 +94,7 @@ mod tests {
         chunk.advance(2);
         assert_eq!(chunk.chunk(), b"c");
         drop(chunk);
-        assert_eq!(take().as_ptr(), address);
+        let again = take();
+        assert_eq!(again.as_ptr(), address);
     }
 }

@@ -2,6 +2,8 @@
 
 //! The smallest real model: 256 byte tokens whose id is the byte, two special tokens, a ChatML template.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 use vllm_model_files::ModelFiles;
 
@@ -41,18 +43,28 @@ fn tokenizer() -> Value {
     })
 }
 
-/// The model's files, read from a directory as any other's.
-pub fn files() -> ModelFiles {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = json!({"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096, "vocab_size": 258, "eos_token_id": END});
+/// Writes the model's directory.
+pub fn write(folder: &Path) {
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"],
+        "max_position_embeddings": 4096,
+        "vocab_size": 258,
+        "eos_token_id": END,
+    });
     let tokenizer_config = json!({"eos_token": "<|im_end|>", "chat_template": TEMPLATE});
-    for (name, value) in [
+    let files = [
         ("config.json", config),
         ("tokenizer.json", tokenizer()),
         ("tokenizer_config.json", tokenizer_config),
-    ] {
-        std::fs::write(folder.path().join(name), value.to_string())
-            .expect("the folder is writable");
+    ];
+    for (name, value) in files {
+        std::fs::write(folder.join(name), value.to_string()).expect("the folder is writable");
     }
+}
+
+/// The model's files, read from a directory as any other's.
+pub fn files() -> ModelFiles {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path());
     ModelFiles::open(folder.path()).expect("a sound model")
 }

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! The built command: ways to start, ways to end, exit codes and the one line that goes with them.
+
+#[allow(
+    dead_code,
+    reason = "the command needs less of it than the server's own tests"
+)]
+#[path = "../../server/tests/common/model.rs"]
+mod model;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vllm_engine_client::Listener as EngineListener;
+use vllm_mock_engine::{MockEngine, MockOptions};
+
+/// How long a test waits for a state before it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vllm-rs"));
+    let ours = |name: &str| name.starts_with("VLLM_") || name == "RUST_LOG";
+    std::env::vars()
+        .filter(|(name, _)| ours(name))
+        .for_each(|(name, _)| {
+            command.env_remove(name);
+        });
+    command.stdin(Stdio::null());
+    command
+}
+
+fn model_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    model::write(folder.path());
+    folder
+}
+
+/// A running command whose lines are read.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        let (sender, lines) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The part of a line after `marker`.
+    fn after(&self, marker: &str) -> String {
+        let mut seen = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if let Some((_, rest)) = line.split_once(marker) {
+                return rest.to_owned();
+            }
+            seen.push(line);
+        }
+        panic!("{marker:?} was never said: {seen:#?}");
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: the child was not waited for, so its id is its own.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// The exit code, which must come in time.
+    fn code(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the command did not end");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn http(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket option");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+fn complete(address: &str) -> String {
+    let body = json!({"prompt": "x", "max_tokens": 4}).to_string();
+    let length = body.len();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    );
+    http(address, &(head + &body))
+}
+
+fn engine(options: MockOptions) -> MockEngine {
+    MockEngine::spawn(MockOptions {
+        tokens: b"okay".iter().copied().map(u32::from).collect(),
+        ..options
+    })
+}
+
+fn fails(command: &mut Command, code: i32, word: &str) {
+    let Output { status, stderr, .. } = command.output().expect("the command starts");
+    let said = String::from_utf8_lossy(&stderr);
+    assert_eq!(status.code(), Some(code), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: ") && last.contains(word), "{said}");
+}
+
+#[test]
+fn the_version_line_names_the_wire() {
+    let output = command()
+        .arg("--version")
+        .output()
+        .expect("the command starts");
+    let expected = format!(
+        "vllm-rs {} (wire {})\n",
+        env!("CARGO_PKG_VERSION"),
+        vllm_engine_client::WIRE_VERSION
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+#[test]
+fn serve_waits_for_external_engines_and_ends_on_sigterm() {
+    let folder = model_folder();
+    let mut command = command();
+    command
+        .arg("serve")
+        .arg(folder.path())
+        .args(["--port", "0", "--served-model-name", "tiny"]);
+    command.args(["--data-parallel-size-local", "0", "--shutdown-timeout", "5"]);
+    let mut running = Running::start(command);
+    let _engine = engine(MockOptions::handshake(running.after("engines connect to ")));
+    let address = running.after("serving tiny on http://");
+    let address = address.split(':').take(2).collect::<Vec<_>>().join(":");
+    assert!(complete(&address).contains("\"text\":\"okay\""));
+    running.signal(libc::SIGTERM);
+    running.after("every request was answered");
+    assert_eq!(running.code(), Some(0));
+}
+
+/// A frontend below this process, its sockets inherited.
+struct Frontend {
+    running: Running,
+    address: String,
+    _engine: MockEngine,
+    _folder: tempfile::TempDir,
+}
+
+/// Descriptors keep their numbers in the child.
+fn pass(command: &mut Command, fds: Vec<RawFd>) {
+    let keep = move || {
+        // SAFETY: fcntl is async-signal-safe, the descriptors are open.
+        fds.iter().for_each(|fd| unsafe {
+            libc::fcntl(*fd, libc::F_SETFD, 0);
+        });
+        Ok(())
+    };
+    // SAFETY: the closure calls async-signal-safe functions only.
+    unsafe { command.pre_exec(keep) };
+}
+
+fn frontend(mut command: Command, environment: &[(&str, &str)]) -> Frontend {
+    let folder = model_folder();
+    let http = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let address = http.local_addr().expect("bound").to_string();
+    let bind = || EngineListener::bind("tcp://127.0.0.1:0").expect("a loopback port");
+    let (input, output) = (bind(), bind());
+    let options = MockOptions::direct(
+        input.address().expect("bound"),
+        output.address().expect("bound"),
+    );
+    let settings = json!({"model": folder.path(), "model_tag": "tiny", "served_model_name": ["tiny"], "enable_lora": false});
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(settings.to_string().as_bytes())
+        .expect("writable");
+    std::io::Seek::rewind(&mut file).expect("a file");
+    let fds = [
+        OwnedFd::from(http),
+        input.into(),
+        output.into(),
+        file.into(),
+    ];
+    let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    for (flag, number) in [
+        "--listen-fd",
+        "--input-listener-fd",
+        "--output-listener-fd",
+        "--args-fd",
+    ]
+    .iter()
+    .zip(&numbers)
+    {
+        command.arg(flag).arg(number.to_string());
+    }
+    command.envs(environment.iter().copied());
+    pass(&mut command, numbers);
+    let running = Running::start(command);
+    drop(fds);
+    Frontend {
+        running,
+        address,
+        _engine: engine(options),
+        _folder: folder,
+    }
+}
+
+#[test]
+fn a_frontend_takes_over_its_descriptors_and_a_second_signal_ends_it_now() {
+    let mut command = command();
+    command.arg("frontend");
+    let mut frontend = frontend(command, &[("RUST_LOG", "info,hyper=????=")]);
+    frontend.running.after("RUST_LOG is ignored");
+    frontend.running.after("serving tiny");
+    assert!(complete(&frontend.address).contains("\"text\":\"okay\""));
+    frontend.running.signal(libc::SIGINT);
+    assert_eq!(frontend.running.code(), Some(0));
+}
+
+#[test]
+fn a_frontend_does_not_outlive_the_process_that_started_it() {
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "\"$0\" frontend \"$@\" & wait",
+        env!("CARGO_BIN_EXE_vllm-rs"),
+    ]);
+    let mut frontend = frontend(command, &[]);
+    frontend.running.after("serving tiny");
+    frontend.running.signal(libc::SIGKILL);
+    frontend.running.code();
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(&frontend.address).is_ok() {
+        assert!(Instant::now() < deadline, "the frontend lives on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_cannot_work_is_said_in_one_line_with_its_code() {
+    let folder = model_folder();
+    let path = folder.path().to_str().expect("UTF-8");
+    let serve = |more: &[&str]| {
+        let mut command = command();
+        command
+            .args([
+                "serve",
+                path,
+                "--port",
+                "0",
+                "--data-parallel-size-local",
+                "0",
+            ])
+            .args(more);
+        command
+    };
+    fails(
+        serve(&[]).env("VLLM_SERVER_DEV_MODE", "maybe"),
+        2,
+        "VLLM_SERVER_DEV_MODE",
+    );
+    fails(&mut serve(&["--shards", "0"]), 2, "--shards");
+    fails(&mut serve(&["--api-key-file", "/nowhere"]), 2, "/nowhere");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    taken.set_nonblocking(true).expect("a socket option");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    fails(command().args(["serve", path, "--port", &port]), 4, &port);
+    let foreign = folder.path().join("foreign.gguf");
+    std::fs::write(&foreign, b"not a model").expect("writable");
+    let foreign = foreign.to_str().expect("UTF-8");
+    fails(
+        command().args([
+            "serve",
+            foreign,
+            "--port",
+            "0",
+            "--data-parallel-size-local",
+            "0",
+        ]),
+        3,
+        "foreign.gguf",
+    );
+    fails(
+        command().args([
+            "frontend",
+            "--listen-fd",
+            "900",
+            "--input-listener-fd",
+            "901",
+            "--output-listener-fd",
+            "902",
+            "--args-json",
+            "{\"model\": \"/m\"}",
+        ]),
+        2,
+        "--listen-fd 900",
+    );
+    fails(
+        command().args([
+            "frontend",
+            "--listen-fd",
+            "900",
+            "--input-listener-fd",
+            "901",
+            "--output-listener-fd",
+            "902",
+            "--args-json",
+            "{",
+        ]),
+        2,
+        "--args-json",
+    );
+}
