@@ -128,7 +128,7 @@ fn choice(
     params.seed = options
         .sampling
         .seed
-        .map(|seed| seed.wrapping_add(i64::from(n)));
+        .map(|seed| i128::from(seed) + i128::from(n));
     let max_tokens = params.max_tokens.unwrap_or(0) as u32;
     let request = EngineCoreRequest {
         prompt_token_ids: Some(ids.clone()),
