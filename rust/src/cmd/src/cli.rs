@@ -5,9 +5,10 @@
 use std::sync::LazyLock;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use vllm_bench::BenchArgs;
 use vllm_engine_client::WIRE_VERSION;
 
-use crate::fault::Fault;
+use crate::fault::{Code, Fault};
 use crate::frontend::{self, FrontendFlags};
 use crate::serve::{self, ServeFlags};
 
@@ -25,6 +26,15 @@ enum Command {
     Frontend(FrontendFlags),
     /// Serve a model: launch headless engines, or wait for external ones
     Serve(ServeFlags),
+    /// Measure servers
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Send load to a server; report latencies and what they cost it
+    Serve(BenchArgs),
 }
 
 /// `0.1.0 (wire 33)`: what a supervisor compares.
@@ -38,6 +48,9 @@ pub fn run() -> Result<(), Fault> {
     match cli.command {
         Command::Frontend(flags) => frontend::run(flags),
         Command::Serve(flags) => serve::run(flags),
+        Command::Bench(Bench::Serve(args)) => {
+            vllm_bench::run(args).map_err(|error| Fault::new(Code::Internal, error.to_string()))
+        }
     }
 }
 
