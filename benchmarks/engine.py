@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine in process: decode at B = 1, 8 and 32, and prefill of 512 tokens.
 
-Owns the workload; the schedule, the model and the kernels are the real ones. Where LLAMA_BENCH holds
-the command of llama.cpp's `llama-bench`, its figures for the same file and threads are taken between
-ours, run by run, so that a busy neighbour hits both.
+Owns the workload; the schedule, the model and the kernels are the real ones. Where LLAMA_BENCH
+holds the command of llama.cpp's `llama-bench`, its figures for the same file and threads are taken
+between ours, run by run, so that a busy neighbour hits both.
 """
 
 from __future__ import annotations
