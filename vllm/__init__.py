@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python half of the server: command line, engine, reference frontend, offline use.
 
-Importing the package is cheap on purpose: torch is loaded by the engine process only, so names that
-need it are resolved on first use.
+Importing the package is cheap on purpose: torch is loaded by the engine process only, and the
+kernels are tested on machines with nothing else, so names are resolved on first use.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from vllm.version import __version__
-
-_LAZY = {"LLM": "vllm.llm", "SamplingParams": "vllm.sampling.params"}
+_LAZY = {
+    "LLM": "vllm.llm",
+    "SamplingParams": "vllm.sampling.params",
+    "__version__": "vllm.version",
+}
 __all__ = ["LLM", "SamplingParams", "__version__"]
 
 

@@ -14,7 +14,7 @@ from vllm.kernels import ops
 class Batch:
     """Sequences of (context, query tokens) in a cache whose blocks are in random order."""
 
-    def __init__(self, sequences, heads, kv_heads, head_dim, block_size, dtype):  # noqa: PLR0917
+    def __init__(self, sequences, heads, kv_heads, head_dim, block_size, dtype):
         blocks = [-(-context // block_size) for context, _ in sequences]
         order = torch.randperm(sum(blocks) + 2).to(torch.int32)
         self.keys, self.values = (

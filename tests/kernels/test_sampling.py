@@ -113,7 +113,7 @@ def test_topk_orders_equals_by_id():
     assert ids.tolist() == [[1, 3, 2, 4]]
 
 
-def sample(logits, temperature, top_k, top_p, min_p, uniform):  # noqa: PLR0917
+def sample(logits, temperature, top_k, top_p, min_p, uniform):
     rows = logits.shape[0]
 
     def column(value, dtype):

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # Ops have as many positional arguments as their schemas.
-# ruff: noqa: PLR0917
 """Typed functions over the compiled kernels; the only place that calls `torch.ops.vllm_kernels`.
 
 Importing this module loads the libraries (see `vllm.kernels.library`).
