@@ -73,9 +73,12 @@ def torch_cuda_version() -> str | None:
 
 
 def requirement() -> str | None:
-    """The package that brings nvcc at the version torch was built for."""
+    """The package that brings nvcc at the version torch was built for.
+
+    None for a torch without CUDA, and before 13.0, when the packages had no nvcc in them.
+    """
     version = torch_cuda_version()
-    if version is None:
+    if version is None or int(version.split(".")[0]) < 13:
         return None
     major, minor = version.split(".")[:2]
     return f"cuda-toolkit[{EXTRAS}]=={major}.{minor}.*"
@@ -84,10 +87,12 @@ def requirement() -> str | None:
 def explain_missing() -> str:
     """One line: what was looked for, where, and how to get it."""
     places = ", ".join(
-        f"{place} ({'unset' if path is None else f'no {path}'})" for place, path in candidates()
+        f"{place} ({'not set or empty' if path is None else f'no {path}'})"
+        for place, path in candidates()
     )
     wanted = requirement()
-    remedy = f"pip install '{wanted}'" if wanted else "install a CUDA toolkit >= 13.0"
+    version = torch_cuda_version() or "12.8 or later"  # the first that knows sm_100
+    remedy = f"pip install '{wanted}'" if wanted else f"install NVIDIA's CUDA toolkit {version}"
     return f"no nvcc found; looked at {places}; to get one: {remedy}"
 
 

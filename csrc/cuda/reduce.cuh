@@ -56,6 +56,8 @@ __device__ T block_reduce(T value, Op op, T identity) {
 }
 
 // Sums of N values at once: each thread ends with all of them, at the price of one block_reduce.
+// No barrier at the end: `partial` was read before the second barrier, and `total` is written again
+// only after the first barrier of the next call, which needs every reader of this one.
 template <int N, typename T>
 __device__ void block_sums(T (&value)[N]) {
   __shared__ T partial[N][kWarp];
@@ -76,7 +78,6 @@ __device__ void block_sums(T (&value)[N]) {
   __syncthreads();
 #pragma unroll
   for (int n = 0; n < N; ++n) value[n] = total[n];
-  __syncthreads();  // the arrays may be written again by the next call
 }
 
 // Inclusive prefix sum in lane order (Hillis and Steele, 1986).

@@ -138,7 +138,7 @@ __device__ std::uint64_t filter(const Row& row, const Filters& filters, std::uin
 __device__ void pick(std::int64_t* out, const Row& row, std::uint64_t threshold, double uniform) {
   const std::uint64_t total = measure_from(threshold, row, SumWeights{});
   const auto scaled = static_cast<std::uint64_t>(uniform * static_cast<double>(total));
-  const std::uint64_t wanted = min(scaled, total - 1);
+  const std::uint64_t wanted = min(scaled, total - 1);  // a total above 2^53 may round up
   std::uint64_t before = 0;
   for (int first = 0; first < row.vocab && before <= wanted; first += blockDim.x) {
     const int id = first + threadIdx.x;

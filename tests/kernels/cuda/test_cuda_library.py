@@ -213,6 +213,12 @@ def install(path):
     return path
 
 
+def install_torch(tmp_path, cuda: str):
+    version = tmp_path / "packages" / "torch" / "version.py"
+    version.parent.mkdir(parents=True)
+    version.write_text(f"cuda: Optional[str] = {cuda}\nhip: Optional[str] = None\n")
+
+
 def test_nvcc_is_looked_for_from_the_most_explicit_place_on(toolkit, tmp_path, monkeypatch):
     assert toolkit.find_nvcc() is None
     in_packages = install(tmp_path / "packages/nvidia/cu13/bin/nvcc")
@@ -228,18 +234,16 @@ def test_nvcc_is_looked_for_from_the_most_explicit_place_on(toolkit, tmp_path, m
 
 
 def test_a_missing_nvcc_is_one_line_with_the_remedy(toolkit, tmp_path, capsys):
-    version = tmp_path / "packages" / "torch" / "version.py"
-    version.parent.mkdir(parents=True)
-    version.write_text("cuda: Optional[str] = '13.2'\nhip: Optional[str] = None\n")
+    install_torch(tmp_path, "'13.2'")
     assert toolkit.main(["nvcc"]) == 1
     text = capsys.readouterr().err
     assert text.count("\n") == 1
-    assert "CUDACXX (unset)" in text
+    assert "CUDACXX (not set or empty)" in text
     assert "pip install 'cuda-toolkit[nvcc,cudart,cccl,nvvm,crt]==13.2.*'" in text
 
 
-def test_a_torch_without_cuda_names_no_package(toolkit, tmp_path):
-    version = tmp_path / "packages" / "torch" / "version.py"
-    version.parent.mkdir(parents=True)
-    version.write_text("cuda: Optional[str] = None\n")
+@pytest.mark.parametrize(("cuda", "remedy"), [("None", "12.8 or later"), ("'12.8'", "12.8")])
+def test_where_no_package_has_nvcc_none_is_named(toolkit, tmp_path, cuda, remedy):
+    install_torch(tmp_path, cuda)
     assert toolkit.requirement() is None
+    assert toolkit.explain_missing().endswith(f"install NVIDIA's CUDA toolkit {remedy}")

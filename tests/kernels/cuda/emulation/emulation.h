@@ -13,6 +13,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -44,8 +45,12 @@ struct Barrier {
   unsigned generation = 0;
 };
 
+// Entered by its context the first time and by its jump buffer from then on: swapcontext would cost
+// a system call per switch.
 struct Fiber {
   ucontext_t context;
+  jmp_buf jump;
+  bool started = false;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   bool finished = false;
 };
@@ -56,7 +61,7 @@ struct Warp {
 };
 
 struct Block {
-  ucontext_t scheduler;
+  jmp_buf scheduler;
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
   Barrier barrier;
@@ -70,8 +75,17 @@ inline Block* block = nullptr;
 inline uint3 thread_index, block_index;
 inline dim3 block_size, grid_size;
 
+// From the running fiber back to run_round.
 inline void suspend() {
-  swapcontext(&block->fibers[block->current].context, &block->scheduler);
+  if (_setjmp(block->fibers[block->current].jump) == 0) _longjmp(block->scheduler, 1);
+}
+
+// From run_round into a fiber, until that suspends itself.
+inline void resume(Fiber& fiber) {
+  if (_setjmp(block->scheduler) != 0) return;
+  if (fiber.started) _longjmp(fiber.jump, 1);
+  fiber.started = true;
+  setcontext(&fiber.context);
 }
 
 inline void wait(Barrier& barrier) {
@@ -117,27 +131,38 @@ inline void start_fibers(Block& running) {
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = kStackBytes;
     fiber.context.uc_link = nullptr;
+    fiber.started = false;
     fiber.finished = false;
     makecontext(&fiber.context, run_fiber, 0);
   }
 }
 
-// One turn for every fiber that is not done; whether any is left. Rounds differ in who goes first
-// and in the direction, so that code that lacks a barrier meets an order in which that shows.
+// Whether a warp has to wait: half of them do, others every 16 rounds, so that the rest runs ahead.
+inline bool is_held_back(unsigned round, unsigned warp) {
+  const unsigned mixed = (round / 16 * 32 + warp + 1) * 2654435761u;  // Knuth's multiplicative hash
+  return (mixed >> 31) != 0;
+}
+
+// A turn for the fibers that are not done; whether any is left. Rounds differ in who goes first, in
+// the direction and in the warps left out, so that code that lacks a barrier meets an order in
+// which that shows. After a round in which nobody got on, everybody has a turn.
 inline bool run_round(Block& running) {
   bool any_left = false;
+  const bool everybody = !running.progressed;
   running.progressed = false;
   const unsigned threads = static_cast<unsigned>(running.fibers.size());
   const unsigned first = ++running.round * 7919 % threads;  // 7919 is prime: all values occur
   for (unsigned i = 0; i < threads; ++i) {
     const unsigned own = (first + (running.round % 2 != 0 ? i : threads - i)) % threads;
-    if (running.fibers[own].finished) continue;
-    running.current = static_cast<int>(own);
-    thread_index = uint3{own, 0, 0};
-    swapcontext(&running.scheduler, &running.fibers[own].context);
-    any_left = any_left || !running.fibers[own].finished;
+    Fiber& fiber = running.fibers[own];
+    if (!fiber.finished && (everybody || !is_held_back(running.round, own / kLanes))) {
+      running.current = static_cast<int>(own);
+      thread_index = uint3{own, 0, 0};
+      resume(fiber);
+    }
+    any_left = any_left || !fiber.finished;
   }
-  if (any_left && !running.progressed) {
+  if (any_left && everybody && !running.progressed) {
     std::fprintf(stderr, "emulation: deadlock, %d of %d threads wait at a block barrier\n",
                  running.barrier.arrived, running.barrier.parties);
     std::abort();
