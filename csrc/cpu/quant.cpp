@@ -91,7 +91,7 @@ struct Activations {
 void quantize_activations(QuantLinearArgs& a) {
   static thread_local Activations buffer;
   const int64_t blocks = a.k / kBlock, count = a.m * blocks;
-  const int64_t quant_bytes = (a.m * a.k + 63) / 64 * 64;
+  const int64_t quant_bytes = (2 * a.m * a.k + 63) / 64 * 64;
   uint8_t* const memory = buffer.reserve(static_cast<size_t>(quant_bytes + 2 * count * 4));
   int8_t* const q = reinterpret_cast<int8_t*>(memory);
   float* const scale = reinterpret_cast<float*>(memory + quant_bytes);
@@ -99,7 +99,7 @@ void quantize_activations(QuantLinearArgs& a) {
   const auto kernel = kernels().quantize_row;
   parallel_for(a.m, balanced_grain(a.m, 16384 / a.k + 1), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m)
-      kernel(a.x.row(m), a.k, q + m * a.k, scale + m * blocks, sum + m * blocks);
+      kernel(a.x.row(m), a.k, q + 2 * m * a.k, scale + m * blocks, sum + m * blocks);
   });
   a.xq = q;
   a.x_scale = scale;

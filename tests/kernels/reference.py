@@ -84,12 +84,15 @@ def dequantize(raw: Tensor, qtype: int) -> Tensor:
 
 
 def quantize_activations(x: Tensor) -> Tensor:
-    """float64 values of x after 8-bit quantization per block of 32 columns."""
+    """float64 values of x as two 8-bit digits per block of 32 columns."""
     blocks = x.reshape(x.shape[0], x.shape[1] // 32, 32)
     largest = blocks.abs().amax(-1, keepdim=True)
     inverse = torch.where(largest > 0, 127.0 / largest, torch.zeros_like(largest))
-    q = torch.round(blocks * inverse)
-    return (q.double() * (largest / 127.0).double()).reshape(x.shape)
+    steps = blocks * inverse
+    high = torch.round(steps)
+    low = torch.round((steps - high) * 256).clamp(-127, 127)
+    scale = (largest / (127.0 * 256.0)).double()
+    return ((256 * high + low).double() * scale).reshape(x.shape)
 
 
 def kept_tokens(

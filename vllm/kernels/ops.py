@@ -128,8 +128,8 @@ def quant_repack(raw: Tensor, qtype: int, n: int, k: int) -> Tensor:
 def quant_linear(out: Tensor, x: Tensor, packed: Tensor, qtype: int, n: int, k: int) -> None:
     """out = x @ dequantized(packed).T. out: [T, n]; x: [T, k]; packed: from `quant_repack`.
 
-    The avx2 and avx512 kernels quantize x to 8 bits per block of 32 columns first (error at most
-    max|x| / 254 per element of a block); the scalar ones don't.
+    The avx2 and avx512 kernels round x to two 8-bit digits per block of 32 columns first (error at
+    most 1.5 * max|x| / 127 / 256 per element of a block); the scalar ones don't.
     """
     _ops.quant_linear(out, x, packed, qtype, n, k)
 

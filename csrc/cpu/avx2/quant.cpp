@@ -64,6 +64,7 @@ inline __m256i spread(const int8_t* x) {
   return _mm256_set1_epi32(v);
 }
 
+// One digit of 32 activations. 8 * 2 * 15 * 127 fits into 16 bits.
 inline __m256i dot_q4(const HalfTile& t, const int8_t* x) {
   __m256i sum = _mm256_maddubs_epi16(t.weights[0], spread(x));
 #pragma GCC unroll 7
@@ -84,6 +85,14 @@ inline __m256i dot_q8(const HalfTile& t, const int8_t* x) {
   return sum;
 }
 
+// x: 32 high digits, 32 low ones. Exact: 128 * 127 * 32 * 257 < 2^31.
+template <bool Q8>
+inline __m256i dot(const HalfTile& t, const int8_t* x) {
+  const __m256i high = Q8 ? dot_q8(t, x) : dot_q4(t, x);
+  const __m256i low = Q8 ? dot_q8(t, x + kBlock) : dot_q4(t, x + kBlock);
+  return _mm256_add_epi32(_mm256_slli_epi32(high, 8), low);
+}
+
 // Stores 8 columns from `column` of a row that has n.
 inline void store_columns(float* row, int64_t column, int64_t n, __m256 v) {
   if (column + 8 <= n) return _mm256_storeu_ps(row + column, v);
@@ -97,7 +106,7 @@ void pass(const QuantLinearArgs& a, int64_t group, int64_t half, int64_t m0) {
   constexpr int64_t bytes = Q8 ? 544 : 320;
   const int64_t tiles = a.k / kBlock;
   const uint8_t* p = a.packed + group * tiles * bytes;
-  const int8_t* x = a.xq + m0 * a.k;
+  const int8_t* x = a.xq + 2 * m0 * a.k;
   const float* scale = a.x_scale + m0 * tiles;
   const float* sum = a.x_sum + m0 * tiles;
   __m256 y[R];
@@ -108,8 +117,7 @@ void pass(const QuantLinearArgs& a, int64_t group, int64_t half, int64_t m0) {
     const HalfTile tile = Q8 ? load_q8(p, half) : load_q4(p, half);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      const int8_t* row = x + r * a.k + t * kBlock;
-      const __m256 product = _mm256_cvtepi32_ps(Q8 ? dot_q8(tile, row) : dot_q4(tile, row));
+      const __m256 product = _mm256_cvtepi32_ps(dot<Q8>(tile, x + 2 * (r * a.k + t * kBlock)));
       const __m256 d = _mm256_mul_ps(tile.scale, _mm256_set1_ps(scale[r * tiles + t]));
       y[r] = _mm256_fmadd_ps(product, d, y[r]);
       if (!Q8) y[r] = _mm256_fmadd_ps(tile.offset, _mm256_set1_ps(sum[r * tiles + t]), y[r]);
@@ -144,6 +152,24 @@ inline int add_up(__m256i v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
+// 32 integers as bytes. Packing works in 128-bit halves; the permutation puts the eight runs of four
+// in order.
+inline void store_bytes(int8_t* q, const __m256i* n) {
+  const __m256i low = _mm256_packs_epi32(n[0], n[1]), high = _mm256_packs_epi32(n[2], n[3]);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q),
+                      _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
+}
+
+// Splits 8 activations, in steps of the high digit, into two digits; returns 256 high + low.
+inline __m256i digits(__m256 steps, __m256i& high, __m256i& low) {
+  high = _mm256_cvtps_epi32(steps);
+  const __m256 rest = _mm256_sub_ps(steps, _mm256_cvtepi32_ps(high));
+  low = _mm256_cvtps_epi32(_mm256_mul_ps(rest, _mm256_set1_ps(256.0f)));
+  low = _mm256_max_epi32(_mm256_min_epi32(low, _mm256_set1_epi32(127)), _mm256_set1_epi32(-127));
+  return _mm256_add_epi32(_mm256_slli_epi32(high, 8), low);
+}
+
 }  // namespace
 
 void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum) {
@@ -156,16 +182,12 @@ void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum
     }
     const float top = largest(max);
     const __m256 inverse = _mm256_set1_ps(top > 0.0f ? 127.0f / top : 0.0f);
-    __m256i n[4];
-    for (int i = 0; i < 4; ++i) n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-    // Packing works in 128-bit halves; the permutation puts the eight runs of four in order.
-    const __m256i low = _mm256_packs_epi32(n[0], n[1]), high = _mm256_packs_epi32(n[2], n[3]);
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + b * kBlock),
-                        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
-    const __m256i total =
-        _mm256_add_epi32(_mm256_add_epi32(n[0], n[1]), _mm256_add_epi32(n[2], n[3]));
-    scale[b] = top / 127.0f;
+    __m256i high[4], low[4], total = _mm256_setzero_si256();
+    for (int i = 0; i < 4; ++i)
+      total = _mm256_add_epi32(total, digits(_mm256_mul_ps(v[i], inverse), high[i], low[i]));
+    store_bytes(q + 2 * b * kBlock, high);
+    store_bytes(q + (2 * b + 1) * kBlock, low);
+    scale[b] = top / (127.0f * 256.0f);
     sum[b] = scale[b] * static_cast<float>(add_up(total));
   }
 }

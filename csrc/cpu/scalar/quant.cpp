@@ -57,12 +57,14 @@ void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum
   for (int64_t b = 0; b < k / kBlock; ++b) {
     float max = 0.0f;
     for (int64_t i = 0; i < kBlock; ++i) max = std::fmax(max, std::fabs(x[b * kBlock + i]));
-    const float d = max / 127.0f, inverse = max > 0.0f ? 127.0f / max : 0.0f;
+    const float d = max / (127.0f * 256.0f), inverse = max > 0.0f ? 127.0f / max : 0.0f;
     int total = 0;
     for (int64_t i = 0; i < kBlock; ++i) {
-      const int v = static_cast<int>(std::nearbyint(x[b * kBlock + i] * inverse));
-      q[b * kBlock + i] = static_cast<int8_t>(v);
-      total += v;
+      const float steps = x[b * kBlock + i] * inverse, high = std::nearbyint(steps);
+      const float low = std::fmin(std::fmax(std::nearbyint((steps - high) * 256.0f), -127.0f), 127.0f);
+      q[2 * b * kBlock + i] = static_cast<int8_t>(high);
+      q[(2 * b + 1) * kBlock + i] = static_cast<int8_t>(low);
+      total += 256 * static_cast<int>(high) + static_cast<int>(low);
     }
     scale[b] = d;
     sum[b] = d * static_cast<float>(total);
