@@ -20,7 +20,7 @@ from tests.exactness.compare import (
     rounding_tolerance,
 )
 from tests.exactness.generate import run
-from tests.exactness.reference import Reference, Rounding, bfloat16, exact, int8_blocks
+from tests.exactness.reference import Reference, Rounding, bfloat16, exact, two_digits
 from vllm.config.model_source import DEFAULT_MODEL, resolve
 from vllm.errors import ModelError
 from vllm.text.tokenizer import load_tokenizer
@@ -84,13 +84,11 @@ def test_reference_mode_equals_the_dequantized_forward_pass(smollm2: Case, tmp_p
     assert "Paris" in load_tokenizer(smollm2.path).decode(results[0][0])
 
 
-@pytest.mark.parametrize(
-    ("isa", "count", "inputs"), [("scalar", 2, exact), (None, 24, int8_blocks)]
-)
+@pytest.mark.parametrize(("isa", "count", "inputs"), [("scalar", 2, exact), (None, 24, two_digits)])
 def test_packed_weights_stay_within_the_rounding(
     smollm2: Case, tmp_path: Path, isa: str | None, count: int, inputs: Rounding
 ) -> None:
-    """Packed weights are exact; a bfloat16 cache and, in fast kernels, 8-bit inputs are not."""
+    """Packed weights are exact; a bfloat16 cache and, in fast kernels, rounded inputs are not."""
     rounded = smollm2.reference.with_rounding(inputs=inputs, cache=bfloat16)
     results = generate(smollm2, tmp_path, count, isa)
     for prompt, (tokens, logits) in zip(smollm2.prompts, results, strict=True):
