@@ -29,9 +29,9 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Takes the parsed `tokenizer.json` and its text; the text is kept for a later need of the reference.
-    pub(crate) fn load(parsed: Value, json: Arc<str>) -> Result<Self, LoadError> {
-        let fast = match fast(parsed) {
+    /// Takes the text of a `tokenizer.json`, which is kept for a later need of the reference.
+    pub(crate) fn load(json: Arc<str>) -> Result<Self, LoadError> {
+        let fast = match fast(&json) {
             Ok(fast) => Some(fast),
             Err(reason) => {
                 tracing::info!(
@@ -49,9 +49,14 @@ impl Encoder {
             encoder.reference()?;
         }
         encoder
-            .encode(&WARM_UP.repeat(8), true)
+            .warm_up()
             .map_err(|error| LoadError::new(error.to_string()))?;
         Ok(encoder)
+    }
+
+    /// Fills the tables that the fast encoder builds on first use.
+    fn warm_up(&self) -> Result<(), EncodeError> {
+        self.encode(&WARM_UP.repeat(8), true).map(drop)
     }
 
     pub(crate) fn is_fast(&self) -> bool {
@@ -85,7 +90,8 @@ impl Encoder {
     }
 }
 
-fn fast(mut parsed: Value) -> Result<fastokens::Tokenizer, String> {
+fn fast(json: &str) -> Result<fastokens::Tokenizer, String> {
+    let mut parsed: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
     if let Some(reason) = difference(&parsed) {
         return Err(reason);
     }

@@ -25,8 +25,10 @@ pub struct Tokenizer {
 struct Shared {
     encoder: Encoder,
     table: Arc<TokenTable>,
-    ids: HashMap<String, u32, ahash::RandomState>,
+    ids: TokenIds,
 }
+
+type TokenIds = HashMap<String, u32, ahash::RandomState>;
 
 impl Tokenizer {
     /// Builds the tokenizer of a model and warms it up, so that the first request pays nothing extra.
@@ -40,24 +42,24 @@ impl Tokenizer {
 
     /// The same from the text of a `tokenizer.json`.
     pub fn from_json(json: Arc<str>) -> Result<Self, LoadError> {
-        let parsed: Value = serde_json::from_str(&json)
-            .map_err(|error| LoadError::new(format!("tokenizer.json: {error}")))?;
-        let description = Description::read(&parsed)?;
-        let table = Arc::new(TokenTable::build(&description));
-        let encoder = Encoder::load(parsed, json)?;
+        // The fast encoder takes by far the longest: the table is built beside it.
+        let (encoder, described) = std::thread::scope(|scope| {
+            let encoder = scope.spawn(|| Encoder::load(json.clone()));
+            let described = describe(&json);
+            (encoder.join(), described)
+        });
+        let (table, ids) = described?;
+        let encoder = encoder.map_err(|_| LoadError::new("building the encoder failed"))??;
         if table.joining == Joining::Opaque {
             encoder.reference()?;
         }
-        let numbered = (0u32..).zip(description.tokens);
-        let ids = numbered
-            .filter_map(|(id, token)| Some((token?, id)))
-            .collect();
+        let shared = Shared {
+            encoder,
+            table: Arc::new(table),
+            ids,
+        };
         Ok(Self {
-            shared: Arc::new(Shared {
-                encoder,
-                table,
-                ids,
-            }),
+            shared: Arc::new(shared),
         })
     }
 
@@ -122,6 +124,19 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         self.shared.table.len()
     }
+}
+
+/// The table id -> bytes and the map token -> id.
+fn describe(json: &str) -> Result<(TokenTable, TokenIds), LoadError> {
+    let parsed: Value = serde_json::from_str(json)
+        .map_err(|error| LoadError::new(format!("tokenizer.json: {error}")))?;
+    let description = Description::read(&parsed)?;
+    let table = TokenTable::build(&description);
+    let numbered = (0u32..).zip(description.tokens);
+    let ids = numbered
+        .filter_map(|(id, token)| Some((token?, id)))
+        .collect();
+    Ok((table, ids))
 }
 
 impl Shared {
