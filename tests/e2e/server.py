@@ -109,7 +109,10 @@ class Server:
         """Process id of `supervisor`, `engine` or `frontend`."""
         if role == "supervisor":
             return self.process.pid
-        words = {"engine": ("vllm.engine ",), "frontend": ("vllm.api_server ", " frontend --listen-fd ")}
+        words = {
+            "engine": ("vllm.engine ",),
+            "frontend": ("vllm.api_server ", " frontend --listen-fd "),
+        }
         for pid, command in self.processes().items():
             if any(word in command for word in words[role]):
                 return pid

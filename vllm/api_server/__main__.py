@@ -137,9 +137,9 @@ def _uvicorn(config: dict[str, Any], state: State) -> uvicorn.Config:
     )
 
 
-def _grace(config: dict[str, Any]) -> int:
+def _grace(config: dict[str, Any]) -> Any:
     """Seconds for running answers; the library takes fractions, its annotation does not say so."""
-    return max(config.get("shutdown_timeout", 0), LEAST_GRACE_S)  # type: ignore[return-value]
+    return max(config.get("shutdown_timeout", 0), LEAST_GRACE_S)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from vllm.api_server.logprobs import CompletionLogprobs, Namer
 from vllm.api_server.requests import ChatRequest, Request
 
 DONE = b"data: [DONE]\n\n"
-Deltas = AsyncIterator[tuple[Choice, Delta]]
+Deltas = AsyncGenerator[tuple[Choice, Delta]]
 
 
 def usage_of(prompt: int, completion: int) -> dict[str, int]:
@@ -151,7 +151,7 @@ class Chunks:
         self._started: dict[int, CompletionLogprobs] = {}
         self._completion_tokens = 0
 
-    async def events(self, deltas: Deltas) -> AsyncIterator[bytes]:
+    async def events(self, deltas: Deltas) -> AsyncGenerator[bytes]:
         """All events of the stream; an error that comes after the first one is an event too."""
         try:
             async for choice, delta in deltas:

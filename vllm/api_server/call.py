@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HTTPRequest
@@ -86,7 +86,7 @@ class Call:
             own = header
         return prefix + (own if own is not None else uuid.uuid4().hex)
 
-    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+    async def unless_gone(self, work: Awaitable[T]) -> T:
         """Await `work`, but cancel it when the client goes away; call after the body was read."""
         task = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(self._gone())

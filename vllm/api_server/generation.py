@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from vllm.api_server import errors
@@ -119,7 +119,7 @@ def failure(request_id: str, error: RequestFailure | None) -> ApiError:
 
 async def run_choice(
     client: AsyncEngineClient, choice: Choice, request: EngineCoreRequest
-) -> AsyncIterator[Delta]:
+) -> AsyncGenerator[Delta]:
     """Submit a choice's request and give its deltas, the last one with `ended`."""
     try:
         async with client.submit(request) as outputs:
@@ -137,7 +137,7 @@ async def run_choice(
 
 async def run_all(
     client: AsyncEngineClient, work: Sequence[tuple[Choice, EngineCoreRequest]]
-) -> AsyncIterator[tuple[Choice, Delta]]:
+) -> AsyncGenerator[tuple[Choice, Delta]]:
     """All choices of a request at once, deltas in the order in which they arrive.
 
     The first failure ends all. Closing the iterator aborts what is not over.

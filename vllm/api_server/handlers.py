@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
@@ -81,20 +81,20 @@ async def _answer(call: Call, request: Request, prefix: str, prompts: list[list[
 
 
 async def _whole(answer: Answer, deltas: Deltas) -> dict[str, Any]:
-    async with contextlib.aclosing(deltas):  # type: ignore[type-var]
+    async with contextlib.aclosing(deltas):
         return await answers.whole(answer, deltas)
 
 
 async def _chained(
-    first: bytes, events: AsyncIterator[bytes], deltas: Deltas
-) -> AsyncIterator[bytes]:
+    first: bytes, events: AsyncGenerator[bytes], deltas: Deltas
+) -> AsyncGenerator[bytes]:
     """The events; however the stream ends, its choices do too."""
     try:
         yield first
         async for event in events:
             yield event
     finally:
-        await deltas.aclose()  # type: ignore[attr-defined]
+        await deltas.aclose()
 
 
 async def _counted(state: State, answer: Answer, deltas: Deltas) -> Deltas:
@@ -102,7 +102,7 @@ async def _counted(state: State, answer: Answer, deltas: Deltas) -> Deltas:
     state.running += 1
     state.metrics.prompt_tokens += answer.prompt_tokens
     try:
-        async with contextlib.aclosing(deltas):  # type: ignore[type-var]
+        async with contextlib.aclosing(deltas):
             async for choice, delta in deltas:
                 state.metrics.generation_tokens += len(delta.ids)
                 if delta.ended is not None:

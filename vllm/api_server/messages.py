@@ -100,7 +100,7 @@ def _part(path: str, value: Any) -> str:
             'Send {"type": "text", "text": ...}.',
             "unsupported_field",
         )
-    text = value.get(TEXT_PARTS[kind])
+    text: Any = value.get(TEXT_PARTS[kind])
     if not is_text(text):
         raise _wrong(f"{path}.{TEXT_PARTS[kind]}", "a string", text)
     return text

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(parsed: object) -> int:
+def _run(parsed: argparse.Namespace) -> int:
     from vllm.cli.serve import serve  # noqa: PLC0415 (needs zmq and msgspec; --version does not)
 
     return serve(parsed)
