@@ -436,6 +436,31 @@ fn the_handshake_tells_engines_where_to_connect() {
 }
 
 #[test]
+fn unix_sockets_serve_as_well() {
+    let folder = std::env::temp_dir().join(format!("vllm-wire-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    let bind = |name: &str| {
+        let address = format!("ipc://{}", folder.join(name).display());
+        Listener::bind(&address).expect("the path is free")
+    };
+    run(async {
+        let (input, output) = (bind("i"), bind("o"));
+        let address = |listener: &Listener| listener.address().expect("bound");
+        let options = MockOptions::direct(address(&input), address(&output));
+        let _engine = MockEngine::spawn(options);
+        let connected = EngineClient::connect(TransportConfig::new(input, output)).await;
+        let client = connected.expect("the double registers");
+        let mut stream = client
+            .shard()
+            .submit(request(3))
+            .expect("an engine is there");
+        let outputs = collect(&mut stream).await.expect("the engine is well");
+        assert_eq!(tokens(&outputs).len(), 3);
+    });
+    std::fs::remove_dir_all(&folder).expect("the folder is ours");
+}
+
+#[test]
 fn missing_engines_are_named() {
     run(async {
         let mut config = TransportConfig::new(loopback(), loopback());

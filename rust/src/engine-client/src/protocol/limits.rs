@@ -113,6 +113,9 @@ impl SamplingParams {
             self.min_p,
             "from 0 to 1",
         )?;
+        let seed = self.seed.unwrap_or(0);
+        let fits = i64::try_from(seed).is_ok() || u64::try_from(seed).is_ok();
+        require(fits, "seed", seed, "within int64 or uint64")?;
         let greedy = self.temperature < GREEDY_EPSILON;
         require(
             !greedy || self.n == 1,
