@@ -86,14 +86,25 @@ def serve(session: nox.Session) -> None:
     )
 
 
-def rust_checks(counts: Counts, arguments: list[str]) -> None:
-    """Formatting, clippy, and the tests of every crate."""
+def default_model(session: nox.Session) -> str:
+    """The path of the default model, fetched where it is not in the user's cache yet."""
+    program = "from vllm.config import embedded, model_source as source;"
+    program += "print(source.resolve(embedded.DEFAULT_MODEL).path)"
+    words = session.run(environment.python(), "-c", program, silent=True, external=True)
+    return str(words).strip().splitlines()[-1]
+
+
+def rust_checks(session: nox.Session, counts: Counts, arguments: list[str]) -> None:
+    """Formatting, clippy, the template fixtures against Jinja2, and the tests of every crate."""
     cargo = build_rust.require_cargo()
+    fixtures = str(ROOT / "rust" / "src" / "chat" / "tests" / "expected.py")
     manifest = WORKSPACE[:2]
     counts.check("cargo fmt", [cargo, "fmt", *manifest, "--all", "--check"])
     clippy = [cargo, "clippy", *WORKSPACE, "--all-targets", "--", "-D", "warnings"]
     counts.check("clippy", clippy)
-    counts.run("cargo test", [cargo, "test", *WORKSPACE, "--no-fail-fast", *arguments])
+    counts.check("template fixtures", [environment.python(), fixtures, "--check"])
+    tests = [cargo, "test", *WORKSPACE, "--no-fail-fast", *arguments]
+    counts.run("cargo test", tests, VLLM_TEST_MODEL=default_model(session))
 
 
 def kernel_tests(counts: Counts, arguments: list[str]) -> None:
@@ -125,7 +136,7 @@ def test_rust_frontend(session: nox.Session) -> None:
     prepare(session)
     compile_in_place(session)
     counts = Counts()
-    rust_checks(counts, session.posargs)
+    rust_checks(session, counts, session.posargs)
     counts.run("end to end", pytest("tests/e2e", "-m", "not slow"))
     finish(session, counts)
 
@@ -166,7 +177,7 @@ def tests(session: nox.Session) -> None:
     compile_in_place(session)
     counts = Counts()
     lint_checks(counts, [])
-    rust_checks(counts, [])
+    rust_checks(session, counts, [])
     kernel_tests(counts, [])
     python_tests(counts, session.posargs)
     if not session.posargs:
