@@ -221,3 +221,15 @@ def test_an_engine_of_another_host(
     remote.assert_nothing_left()
     # Requests go on with the engine that is left.
     assert complete(server).status_code == 200
+
+
+def test_public_metrics_and_request_ids(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    flags = ["--api-key", "k", "--public-metrics", "--enable-request-id-headers"]
+    server = start(tiny_model, "--port", 0, *flags, **frontend).wait_ready()
+    answer = httpx.get(f"{server.url}/metrics", headers={"X-Request-Id": "mine"})
+    assert answer.status_code == 200
+    assert answer.headers["x-request-id"] == "mine"
+    assert "vllm:num_requests_running" in answer.text
+    assert httpx.get(f"{server.url}/v1/models").status_code == 401

@@ -158,7 +158,7 @@ def test_a_rust_frontend_of_another_version(
 
 def test_a_bad_chat_template(start: Start, tiny_model: Path, frontend: dict[str, str]) -> None:
     server = start(tiny_model, "--port", 0, "--chat-template", "{% for %}", **frontend)
-    assert "does not compile" in refused(server, ExitCode.MODEL)
+    assert "does not compile" in refused(server, ExitCode.USAGE)
 
 
 def test_a_model_is_not_needed_to_be_named(start: Start, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vllm.errors import ModelError
+from vllm.errors import ModelError, UsageError
 from vllm.text.chat_template import ChatTemplate, ChatTemplateError
-from vllm.text.model_files import open_model_files
+from vllm.text.model_files import ModelFiles, open_model_files
 from vllm.text.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -51,7 +51,7 @@ def load_model(config: Mapping[str, Any]) -> Model:
         names=list(config.get("served_model_name") or [root]),
         root=root,
         tokenizer=tokenizer,
-        template=_template(config.get("chat_template") or files.chat_template, files, root),
+        template=_template(config.get("chat_template"), files, root),
         context=files.context_length or 2**32 - 1,
         vocab=max(tokenizer.vocab_size, files.vocab_size or 0),
         eos=eos,
@@ -60,10 +60,14 @@ def load_model(config: Mapping[str, Any]) -> Model:
     )
 
 
-def _template(source: str | None, files: Any, root: str) -> ChatTemplate | None:
+def _template(given: str | None, files: ModelFiles, root: str) -> ChatTemplate | None:
+    """The template of the flag, else the model's own; a base model has none."""
+    source = given or files.chat_template
     if source is None:
         return None
     try:
         return ChatTemplate(source, files.special_tokens)
     except ChatTemplateError as error:
+        if given:
+            raise UsageError(f"--chat-template: {error}") from None
         raise ModelError(f"{root}: {error}") from None
