@@ -63,12 +63,12 @@ def test_a_streamed_chat_is_the_whole_one(client: openai.OpenAI) -> None:
 
 def test_log_probabilities_name_each_token(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
-        model=MODEL, messages=QUESTION, temperature=0, max_tokens=8, logprobs=True, top_logprobs=3
+        model=MODEL, messages=QUESTION, temperature=0, max_tokens=6, logprobs=True, top_logprobs=3
     )
     choice = answer.choices[0]
     assert choice.logprobs is not None and choice.logprobs.content is not None
     tokens = choice.logprobs.content
-    assert len(tokens) == 8 and all(len(token.top_logprobs) == 3 for token in tokens)
+    assert len(tokens) == 6 and all(len(token.top_logprobs) == 3 for token in tokens)
     for token in tokens:  # greedy: the chosen token is the most likely one
         assert token.logprob == max(top.logprob for top in token.top_logprobs) <= 0
     raw = b"".join(bytes(token.bytes or []) for token in tokens)
