@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -121,8 +123,16 @@ def lint_checks(counts: Counts, arguments: list[str]) -> None:
     counts.check("lint", [*hooks, *arguments], PATH=environment.path())
 
 
-def finish(session: nox.Session, counts: Counts) -> None:
-    """The closing line; the session fails when anything did."""
+@contextmanager
+def checks(session: nox.Session) -> Iterator[Counts]:
+    """Everything built, then the checks of the body, then the closing line.
+
+    The session fails when any of them did.
+    """
+    prepare(session)
+    compile_in_place(session)
+    counts = Counts()
+    yield counts
     if counts.broken:
         print(f"\nfailed: {', '.join(counts.broken)}")
     print(f"\n{counts}", flush=True)
@@ -133,32 +143,23 @@ def finish(session: nox.Session, counts: Counts) -> None:
 @nox.session(name="test-rust-frontend")
 def test_rust_frontend(session: nox.Session) -> None:
     """Format, clippy, cargo tests, and the tests that drive the built binary."""
-    prepare(session)
-    compile_in_place(session)
-    counts = Counts()
-    rust_checks(session, counts, session.posargs)
-    counts.run("end to end", pytest("tests/e2e", "-m", "not slow"))
-    finish(session, counts)
+    with checks(session) as counts:
+        rust_checks(session, counts, session.posargs)
+        counts.run("end to end", pytest("tests/e2e", "-m", "not slow"))
 
 
 @nox.session(name="test-python")
 def test_python(session: nox.Session) -> None:
     """All Python tests but the kernels'; ARGS go to pytest."""
-    prepare(session)
-    compile_in_place(session)
-    counts = Counts()
-    python_tests(counts, session.posargs)
-    finish(session, counts)
+    with checks(session) as counts:
+        python_tests(counts, session.posargs)
 
 
 @nox.session(name="test-kernels")
 def test_kernels(session: nox.Session) -> None:
     """Every kernel against its float64 reference; CUDA where there is a GPU; ARGS go to pytest."""
-    prepare(session)
-    compile_in_place(session)
-    counts = Counts()
-    kernel_tests(counts, session.posargs)
-    finish(session, counts)
+    with checks(session) as counts:
+        kernel_tests(counts, session.posargs)
 
 
 @nox.session
@@ -167,34 +168,29 @@ def lint(session: nox.Session) -> None:
     prepare(session)
     counts = Counts()
     lint_checks(counts, session.posargs)
-    finish(session, counts)
+    if counts.failed:
+        session.error("see above")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Everything a contributor must see pass: lint, Rust, kernels, Python, end to end, wheel."""
-    prepare(session)
-    compile_in_place(session)
-    counts = Counts()
-    lint_checks(counts, [])
-    rust_checks(session, counts, [])
-    kernel_tests(counts, [])
-    python_tests(counts, session.posargs)
-    if not session.posargs:
-        counts.check("wheel", [sys.executable, "-m", "nox", "-s", "build"])
-    finish(session, counts)
+    with checks(session) as counts:
+        lint_checks(counts, [])
+        rust_checks(session, counts, [])
+        kernel_tests(counts, [])
+        python_tests(counts, session.posargs)
+        if not session.posargs:
+            counts.check("wheel", [sys.executable, "-m", "nox", "-s", "build"])
 
 
 @nox.session(name="tests-slow")
 def tests_slow(session: nox.Session) -> None:
     """The tests marked slow and the long fuzz runs; ARGS go to pytest."""
-    prepare(session)
-    compile_in_place(session)
-    counts = Counts()
-    cargo = build_rust.require_cargo()
-    counts.run("cargo test", [cargo, "test", *WORKSPACE, "--no-fail-fast", "--", "--ignored"])
-    counts.run("python", pytest("-m", "slow", *session.posargs))
-    finish(session, counts)
+    with checks(session) as counts:
+        cargo = build_rust.require_cargo()
+        counts.run("cargo test", [cargo, "test", *WORKSPACE, "--no-fail-fast", "--", "--ignored"])
+        counts.run("python", pytest("-m", "slow", *session.posargs))
 
 
 @nox.session
