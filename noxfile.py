@@ -110,12 +110,12 @@ def rust_checks(session: nox.Session, counts: Counts, arguments: list[str]) -> N
 
 
 def kernel_tests(counts: Counts, arguments: list[str]) -> None:
-    counts.run("kernels", pytest("tests/kernels", "-m", "not slow", *arguments))
+    counts.run("kernels", pytest("tests/kernels", *arguments))
 
 
 def python_tests(counts: Counts, arguments: list[str]) -> None:
     chosen = arguments or ["tests", "--ignore=tests/kernels"]
-    counts.run("python", pytest("-m", "not slow", *chosen))
+    counts.run("python", pytest(*chosen))
 
 
 def lint_checks(counts: Counts, arguments: list[str]) -> None:
@@ -145,7 +145,7 @@ def test_rust_frontend(session: nox.Session) -> None:
     """Format, clippy, cargo tests, and the tests that drive the built binary."""
     with checks(session) as counts:
         rust_checks(session, counts, session.posargs)
-        counts.run("end to end", pytest("tests/e2e", "-m", "not slow"))
+        counts.run("end to end", pytest("tests/e2e"))
 
 
 @nox.session(name="test-python")
@@ -184,13 +184,16 @@ def tests(session: nox.Session) -> None:
             counts.check("wheel", [sys.executable, "-m", "nox", "-s", "build"])
 
 
-@nox.session(name="tests-slow")
-def tests_slow(session: nox.Session) -> None:
-    """The tests marked slow and the long fuzz runs; ARGS go to pytest."""
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """The fuzz tests of both languages, fifty times as long; ARGS go to pytest."""
+    environ = {"VLLM_FUZZ_FACTOR": "50"}
     with checks(session) as counts:
         cargo = build_rust.require_cargo()
-        counts.run("cargo test", [cargo, "test", *WORKSPACE, "--no-fail-fast", "--", "--ignored"])
-        counts.run("python", pytest("-m", "slow", *session.posargs))
+        codec = ["-p", "vllm-engine-client", "--test", "codec"]
+        counts.run("wire in Rust", [cargo, "test", *WORKSPACE[:2], "--locked", *codec], **environ)
+        chosen = session.posargs or ["tests/wire/test_fuzz.py", "tests/unit/loader"]
+        counts.run("wire and GGUF in Python", pytest("--timeout=3000", *chosen), **environ)
 
 
 @nox.session

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import examples
 from tests.wire.golden_io import load
 from tests.wire.peers import EngineUnderTest, Frontend, engine
 from vllm.protocol.codec import (
@@ -73,7 +74,7 @@ def read_with_all(frames: list[bytes]) -> None:
         recover_call(frame)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.binary(max_size=64), max_size=4))
 @example([])
 @example([b""])
@@ -85,7 +86,7 @@ def test_bytes(frames: list[bytes]) -> None:
     read_with_all(frames)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(VALUES, st.sampled_from(list(RequestType)))
 def test_values_of_any_form(value: Any, kind: RequestType) -> None:
     payload = msgspec.msgpack.encode(value)
@@ -93,7 +94,7 @@ def test_values_of_any_form(value: Any, kind: RequestType) -> None:
     read_with_all([kind.frame, payload, b"\0" * 8])
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.sampled_from(CASES), st.integers(0, 1000), VALUES)
 def test_messages_with_one_slot_replaced(case: dict[str, Any], at: int, value: Any) -> None:
     index = 1 if case["kind"] == "request" and len(case["frames"]) > 1 else 0

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import examples
 from vllm.loader import gguf_file
 from vllm.loader.gguf_file import GGUFFile
 
@@ -117,7 +118,7 @@ edits = st.lists(
 
 
 @settings(
-    max_examples=400,
+    max_examples=examples(400),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

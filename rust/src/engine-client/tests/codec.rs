@@ -706,8 +706,14 @@ fn seeds() -> Vec<Vec<Bytes>> {
     ]
 }
 
+/// Longer runs by `nox -s fuzz`.
+fn fuzz_factor() -> u32 {
+    let word = std::env::var("VLLM_FUZZ_FACTOR").unwrap_or_default();
+    word.parse().unwrap_or(1)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(512 * fuzz_factor()))]
 
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
