@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long property tests run: short in every test run, longer by VLLM_FUZZ_FACTOR (`nox -s fuzz`)."""
+"""How long property tests run: short in every run, longer by VLLM_FUZZ_FACTOR (`nox -s fuzz`)."""
 
 from __future__ import annotations
 
