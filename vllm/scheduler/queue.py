@@ -20,22 +20,24 @@ class WaitingQueue:
 
     def __init__(self) -> None:
         self._heap: list[tuple[tuple[int, int], Request]] = []
-        self._live: set[str] = set()
+        # By id, and which object: an id that was discarded may be used again while its old entry
+        # is still in the heap.
+        self._live: dict[str, Request] = {}
 
     def __len__(self) -> int:
         return len(self._live)
 
     def __contains__(self, request: Request) -> bool:
-        return request.request_id in self._live
+        return self._live.get(request.request_id) is request
 
     def push(self, request: Request) -> None:
         assert request.request_id not in self._live, f"{request.request_id} is already waiting"
-        self._live.add(request.request_id)
+        self._live[request.request_id] = request
         heapq.heappush(self._heap, (request.key, request))
 
     def peek(self) -> Request | None:
         """The next request, left in the queue."""
-        while self._heap and self._heap[0][1].request_id not in self._live:
+        while self._heap and self._heap[0][1] not in self:
             heapq.heappop(self._heap)
         return self._heap[0][1] if self._heap else None
 
@@ -44,13 +46,15 @@ class WaitingQueue:
         request = self.peek()
         assert request is not None, "the waiting queue is empty"
         heapq.heappop(self._heap)
-        self._live.remove(request.request_id)
+        del self._live[request.request_id]
         return request
 
     def discard(self, request: Request) -> None:
         """Forget a request (an abort): its heap entry dies now and is dropped later."""
-        self._live.discard(request.request_id)
+        if request not in self:
+            return
+        del self._live[request.request_id]
         dead = len(self._heap) - len(self._live)
         if dead > _COMPACT_ABOVE and dead > len(self._live):
-            self._heap = [entry for entry in self._heap if entry[1].request_id in self._live]
+            self._heap = [entry for entry in self._heap if entry[1] in self]
             heapq.heapify(self._heap)

@@ -112,6 +112,21 @@ def test_aborted_entries_leave_the_queue() -> None:
     assert queue.peek() is None
 
 
+def test_id_of_an_aborted_request_may_come_back_at_once() -> None:
+    engine = scheduler(seqs=1)
+    running, aborted, again = make("r", 8, 0), make("x", 8, 1), make("x", 5, 2)
+    for request in (running, aborted):
+        engine.add(request)
+    run_step(engine)
+    engine.remove(aborted)
+    engine.add(again)
+    engine.remove(aborted)  # nothing to take back: the waiting request is another one
+    engine.remove(running)
+    assert engine.schedule().requests == [again]
+    assert aborted.status is Status.FINISHED
+    assert not engine.waiting
+
+
 def _calls_of_one_step(waiting: int) -> int:
     """Python and C calls made by a step that decodes while `waiting` requests queue."""
     engine = scheduler(seqs=2, blocks=64)
