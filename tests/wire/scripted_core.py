@@ -129,6 +129,12 @@ class ScriptedCore:
     ) -> bool:
         return True
 
+    def get_weight_version(self) -> str:
+        return self.weight_version
+
+    def set_weight_version(self, version: str) -> None:
+        self.weight_version = version
+
     def echo(self, first: Any, second: Any = None) -> list[Any]:
         return [first, second]
 

@@ -275,6 +275,9 @@ def test_utility_calls(frontend: Frontend) -> None:
         (["echo"], "missing a required argument: 'first'"),
         (["echo", 1, 2, 3], "too many positional arguments"),
         (["add_lora", ["a", 0, "/p"]], "request is not valid: lora_int_id must be at least 1"),
+        (["set_weight_version", None], "argument version is not valid: Expected `str`, got `null`"),
+        (["set_weight_version", ["v2"]], "argument version is not valid: Expected `str`"),
+        (["reset_prefix_cache", "yes"], "argument reset_running is not valid: Expected `bool`"),
         (["fail"], "failed as scripted"),
         (["thing_without_a_form"], "no form on the wire"),
     ],
@@ -283,6 +286,7 @@ def test_utility_failures_are_answers(frontend: Frontend, call: list[Any], text:
     answer = frontend.call(*call)
     assert text in answer.failure_message
     assert answer.result is None
+    assert frontend.call("get_weight_version").result.value == "default"
 
 
 # -------------------------------------------------------------------------------------------- ends

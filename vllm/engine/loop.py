@@ -18,6 +18,7 @@ from typing import Any, Protocol, get_type_hints
 import msgspec
 
 from vllm.engine.sockets import Incoming, Outgoing, request_failure
+from vllm.engine.utilities import DEFAULT_WEIGHT_VERSION
 from vllm.errors import RequestError
 from vllm.logging import init_logger
 from vllm.protocol.errors import VALIDATION_ERROR
@@ -36,7 +37,6 @@ from vllm.protocol.messages import (
 logger = init_logger(__name__)
 
 SHUTTING_DOWN = "the engine is shutting down"
-DEFAULT_WEIGHT_VERSION = "default"
 
 
 class Core(Protocol):
@@ -252,7 +252,7 @@ class EngineLoop:
 
 
 def _fit_arguments(method: Any, call: UtilityRequest) -> list[Any]:
-    """The call's arguments, checked for their number and converted where the method wants a struct.
+    """The call's arguments, checked for their number and converted to what the method declares.
 
     Raises:
         RequestError: too many or too few arguments, or one that cannot be converted.
@@ -264,17 +264,13 @@ def _fit_arguments(method: Any, call: UtilityRequest) -> list[Any]:
             VALIDATION_ERROR, f"{call.method[:64]} got {len(call.args)} arguments: {error}"
         ) from error
     hints = get_type_hints(method)
-    arguments = []
-    for name, value in zip(bound.signature.parameters, call.args, strict=False):
-        hint = hints.get(name)
-        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-            arguments.append(_convert(call.method, name, value, hint))
-        else:
-            arguments.append(value)
-    return arguments
+    return [
+        _convert(call.method, name, value, hints.get(name, Any))
+        for name, value in zip(bound.signature.parameters, call.args, strict=False)
+    ]
 
 
-def _convert(method: str, name: str, value: Any, kind: type) -> Any:
+def _convert(method: str, name: str, value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError) as error:
