@@ -103,8 +103,12 @@ def _llama_config(file: GGUFFile) -> ModelConfig:
     if heads < 1:
         raise ModelConfigError(f"{file.path}: head_count is {heads}, at least 1 is needed")
     head_dim = file.get("llama.attention.key_length", int, hidden // heads)
-    vocab = file.info("token_embd.weight").shape[0]
-    eos = file.get("tokenizer.ggml.eos_token_id", int)
+    embedding = file.info("token_embd.weight")
+    if len(embedding.shape) != 2:
+        raise ModelConfigError(
+            f"{file.path}: token_embd.weight has shape {list(embedding.shape)}, two dimensions "
+            "(vocabulary, embedding) are expected"
+        )
     return ModelConfig(
         architecture=architecture,
         hidden_size=hidden,
@@ -113,14 +117,13 @@ def _llama_config(file: GGUFFile) -> ModelConfig:
         num_heads=heads,
         num_kv_heads=file.get("llama.attention.head_count_kv", int, heads),
         head_dim=head_dim,
-        vocab_size=vocab,
+        vocab_size=embedding.shape[0],
         max_position=file.require("llama.context_length", int),
         rms_norm_eps=file.require("llama.attention.layer_norm_rms_epsilon", float),
         rope=_rope(file, head_dim),
         tie_word_embeddings="output.weight" not in file.tensors,
         attention_bias="blk.0.attn_q.bias" in file.tensors,
         mlp_bias="blk.0.ffn_gate.bias" in file.tensors,
-        eos_token_ids=() if eos is None else (eos,),
     )
 
 
@@ -135,7 +138,10 @@ def _refuse_unsupported(file: GGUFFile) -> None:
 
 
 def _rope(file: GGUFFile, head_dim: int) -> RopeConfig:
-    kind = file.get("llama.rope.scaling.type", str, "none")
+    # A factor without a type is linear; files of before the type have their factor in scale_linear.
+    old = file.get("llama.rope.scale_linear", float, 1.0)
+    factor = file.get("llama.rope.scaling.factor", float, old)
+    kind = file.get("llama.rope.scaling.type", str, "none" if factor == 1.0 else "linear")
     if kind not in ("none", "linear"):
         raise ModelConfigError(
             f"{file.path}: rope scaling {kind!r} is not supported; none and linear are"
@@ -145,5 +151,5 @@ def _rope(file: GGUFFile, head_dim: int) -> RopeConfig:
         dim=file.get("llama.rope.dimension_count", int, head_dim),
         interleaved=True,
         scaling=None if kind == "none" else kind,
-        factor=file.get("llama.rope.scaling.factor", float, 1.0),
+        factor=factor,
     )

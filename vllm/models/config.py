@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a decoder of the Llama family looks like: sizes, rotary embedding, stop tokens.
+"""What a decoder of the Llama family looks like: sizes and rotary embedding.
 
 Owns the meaning of the numbers and their checks, from either kind of file. Must not know tensors:
 importing torch here is a bug.
@@ -7,6 +7,7 @@ importing torch here is a bug.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,17 @@ class RopeConfig:
     high_freq_factor: float = 4.0
     original_max_position: int = 8192
 
+    def __post_init__(self) -> None:
+        for name in ("theta", "factor"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ModelConfigError(f"rope {name} is {value}, a number above 0 is needed")
+        if not 0 < self.low_freq_factor < self.high_freq_factor:
+            raise ModelConfigError(
+                f"rope low_freq_factor is {self.low_freq_factor} and high_freq_factor "
+                f"{self.high_freq_factor}; the first must be above 0 and below the second"
+            )
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -56,7 +68,6 @@ class ModelConfig:
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
-    eos_token_ids: tuple[int, ...] = ()
     dtype: str | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +84,8 @@ class ModelConfig:
             value = getattr(self, name)
             if value < 1:
                 raise ModelConfigError(f"{name} is {value}, at least 1 is needed")
+        if not (math.isfinite(self.rms_norm_eps) and self.rms_norm_eps >= 0):
+            raise ModelConfigError(f"rms_norm_eps is {self.rms_norm_eps}, at least 0 is needed")
         if self.num_heads % self.num_kv_heads:
             raise ModelConfigError(
                 f"num_heads ({self.num_heads}) is not a multiple of num_kv_heads "
@@ -87,7 +100,7 @@ class ModelConfig:
 
 def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
     """The configuration in a Hugging Face `config.json`. `source` names it in errors."""
-    architecture = (config.get("architectures") or ["(none)"])[0]
+    architecture = _architecture(config.get("architectures"))
     if architecture not in LLAMA_ARCHITECTURES:
         raise ModelConfigError(
             f"{source}: architecture {architecture!r} is not supported; supported are "
@@ -115,9 +128,12 @@ def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
         attention_bias=bool(config.get("attention_bias", False)),
         mlp_bias=bool(config.get("mlp_bias", False)),
-        eos_token_ids=_token_ids(config.get("eos_token_id")),
         dtype=config.get("dtype") or config.get("torch_dtype"),
     )
+
+
+def _architecture(names: Any) -> Any:
+    return names[0] if isinstance(names, list) and names else names
 
 
 def _refuse_unsupported(config: Mapping[str, Any], source: str) -> None:
@@ -136,21 +152,23 @@ def _refuse_unsupported(config: Mapping[str, Any], source: str) -> None:
 
 
 def _hf_rope(config: Mapping[str, Any], head_dim: int, length: int, source: str) -> RopeConfig:
-    scaling = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(scaling, Mapping):
+        raise ModelConfigError(f"{source}: rope_scaling is {scaling!r}, an object is expected")
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in ("default", "linear", "llama3"):
         raise ModelConfigError(
             f"{source}: rope type {kind!r} is not supported; default, linear and llama3 are"
         )
-    fields = _Fields(scaling, f"{source}: rope parameters")
-    theta = scaling.get("rope_theta", config.get("rope_theta", 10000.0))
+    fields, top = _Fields(scaling, f"{source}: rope parameters"), _Fields(config, source)
+    rotated = fields.number("partial_rotary_factor", top.number("partial_rotary_factor", 1.0))
     return RopeConfig(
-        theta=float(theta),
-        dim=int(head_dim * float(scaling.get("partial_rotary_factor", 1.0))),
+        theta=fields.number("rope_theta", top.number("rope_theta", 10000.0)),
+        dim=int(head_dim * rotated),
         scaling=None if kind == "default" else kind,
         factor=fields.number("factor", 1.0) if kind == "default" else fields.number("factor"),
-        low_freq_factor=fields.number("low_freq_factor", 1.0),
-        high_freq_factor=fields.number("high_freq_factor", 4.0),
+        low_freq_factor=fields.number("low_freq_factor", RopeConfig.low_freq_factor),
+        high_freq_factor=fields.number("high_freq_factor", RopeConfig.high_freq_factor),
         original_max_position=fields.integer("original_max_position_embeddings", length),
     )
 
@@ -173,9 +191,3 @@ class _Fields:
         if not value.is_integer():
             raise ModelConfigError(f"{self.source}: {key} is {value!r}, an integer is expected")
         return int(value)
-
-
-def _token_ids(value: Any) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    return tuple(int(item) for item in (value if isinstance(value, list | tuple) else [value]))

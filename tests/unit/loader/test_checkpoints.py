@@ -35,8 +35,13 @@ def tokens(path: Path, **config: Any) -> list[int]:
     return finish(start(path, **config), [request("r", PROMPT, max_tokens=12)])["r"].tokens
 
 
-def write_gguf(path: Path, folder: Path, quantization: gguf.GGMLQuantizationType) -> Path:
-    """The directory's weights as llama.cpp's converter would write them, matrices quantized."""
+def write_gguf(
+    path: Path, folder: Path, quantization: gguf.GGMLQuantizationType, **metadata: float | str
+) -> Path:
+    """The directory's weights as llama.cpp's converter would write them, matrices quantized.
+
+    `metadata`: further keys below "llama.", with two underscores for a dot.
+    """
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(config["max_position_embeddings"])
@@ -47,6 +52,9 @@ def write_gguf(path: Path, folder: Path, quantization: gguf.GGMLQuantizationType
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_theta"])
+    for key, value in metadata.items():
+        add = writer.add_string if isinstance(value, str) else writer.add_float32
+        add("llama." + key.replace("__", "."), value)
     for name, tensor in random_tensors(config, 0).items():
         values = tensor.float()
         if "q_proj" in name or "k_proj" in name:
@@ -100,6 +108,48 @@ def test_gguf_and_directory_are_the_same_model(tmp_path: Path) -> None:
     assert tokens(path, dequantize=True) == tokens(folder, dequantize=True)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "scaling", "factor"),
+    [
+        ({}, None, 1.0),
+        ({"rope__scaling__type": "none", "rope__scaling__factor": 4.0}, None, 4.0),
+        ({"rope__scaling__type": "linear", "rope__scaling__factor": 4.0}, "linear", 4.0),
+        ({"rope__scaling__factor": 4.0}, "linear", 4.0),
+        ({"rope__scale_linear": 4.0}, "linear", 4.0),
+    ],
+)
+def test_gguf_rope_scaling(
+    tmp_path: Path, metadata: dict[str, Any], scaling: str | None, factor: float
+) -> None:
+    """A factor is never dropped because its type is not stated, as in older files."""
+    folder = make_llama(tmp_path / "hf")
+    path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType.F32, **metadata)
+    rope = open_checkpoint(path).config.rope
+    assert (rope.scaling, rope.factor) == (scaling, factor)
+
+
+@pytest.mark.parametrize("kind", ["linear", "llama3"])
+def test_scaled_rope_gives_other_tokens(tmp_path: Path, kind: str) -> None:
+    scaling = {"rope_type": kind, "factor": 8.0, "original_max_position_embeddings": 32}
+    plain = make_llama(tmp_path / "plain")
+    scaled = make_llama(tmp_path / "scaled", rope_scaling=scaling)
+    assert tokens(plain, dequantize=True) != tokens(scaled, dequantize=True)
+
+
+def test_gguf_embedding_must_be_a_matrix(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_embedding_length(64)
+    writer.add_head_count(4)
+    writer.add_tensor("token_embd.weight", np.ones(64, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match=r"token_embd.weight has shape \[64\]"):
+        open_checkpoint(path)
+
+
 def test_unsupported_gguf_type_is_named(tmp_path: Path) -> None:
     folder = make_llama(tmp_path / "hf")
     path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType.Q5_0)
@@ -119,6 +169,17 @@ def test_cut_gguf_is_one_line(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
+        ({"architectures": 1}, "architecture 1 is not supported"),
+        ({"rope_theta": "x"}, "rope_theta is 'x'"),
+        ({"rope_theta": 0.0}, "rope theta is 0.0"),
+        ({"rope_scaling": 5}, "rope_scaling is 5, an object"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope factor is 0.0"),
+        (
+            {"rope_scaling": {"type": "llama3", "factor": 2, "low_freq_factor": 4}},
+            "low_freq_factor",
+        ),
+        ({"partial_rotary_factor": 3}, "rotary dimension is 48"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"quantization_config": {"quant_method": "awq"}}, "quant_method 'awq'"),
         ({"sliding_window": 64}, "sliding_window 64"),
