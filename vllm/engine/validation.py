@@ -8,7 +8,6 @@ names field, value and limit, or is safe for the rest of the engine. Must not kn
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,9 @@ class RequestLimits:
     max_model_len: int
     max_logprobs: int
 
+
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+_IN_FLOAT32 = "a finite number of 32 bits is needed"
 
 # Fields that ask for something that is not built: (name, what it would need to be).
 _REQUEST_FIELDS = (
@@ -94,6 +96,8 @@ def _check_sampling(params: SamplingParams, limits: RequestLimits) -> None:
     _check_logprobs("prompt_logprobs", params.prompt_logprobs, limits)
     _check_ids("logprob_token_ids", params.logprob_token_ids or (), limits)
     _check_logprobs("logprob_token_ids", len(params.logprob_token_ids or ()), limits)
+    if params.repetition_penalty > FLOAT32_MAX:
+        raise refuse("repetition_penalty", params.repetition_penalty, _IN_FLOAT32)
     _check_bias(params, limits)
     if params.allowed_token_ids is not None:
         if not params.allowed_token_ids:
@@ -129,8 +133,8 @@ def _check_bias(params: SamplingParams, limits: RequestLimits) -> None:
         return
     _check_ids("logit_bias", list(bias), limits)
     for token, value in bias.items():
-        if not math.isfinite(value):
-            raise refuse(f"logit_bias[{token}]", value, "a finite number is needed")
+        if not abs(value) <= FLOAT32_MAX:  # false for NaN, too
+            raise refuse(f"logit_bias[{token}]", value, _IN_FLOAT32)
 
 
 def _check_bad_words(params: SamplingParams, limits: RequestLimits) -> None:

@@ -333,6 +333,8 @@ def test_utilities_answer_or_name_themselves(engine: EngineCore) -> None:
         ([1], {"logprob_token_ids": [260]}, "logprob_token_ids contains token 260"),
         ([1], {"logit_bias": {999: 1.0}}, "logit_bias contains token 999"),
         ([1], {"logit_bias": {9: float("nan")}}, r"logit_bias\[9\] is nan"),
+        ([1], {"logit_bias": {9: -1e300}}, r"logit_bias\[9\] is -1e\+300; .* 32 bits"),
+        ([1], {"repetition_penalty": 1e300}, r"repetition_penalty is 1e\+300; .* 32 bits"),
         ([1], {"allowed_token_ids": []}, "allowed_token_ids is \\[\\]"),
         ([1], {"allowed_token_ids": [-5]}, "allowed_token_ids contains token -5"),
         ([1], {"_bad_words_token_ids": [[]]}, "bad_words"),
