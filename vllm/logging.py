@@ -12,14 +12,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from vllm import envs
 
 ROOT = "vllm"
-FORMATS = ("text", "json")
 _BAR_WIDTH = 30
 _BAR_INTERVAL_S = 0.1
 
@@ -69,6 +68,10 @@ def phase(logger: logging.Logger, name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     logger.info("%s: %.1f s", name, time.monotonic() - started)
+
+
+OnProgress = Callable[[str, float], None]
+"""Told of a phase's name and how much of it is done, 0.0 to 1.0."""
 
 
 class Progress:

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vllm import logging
-from vllm.engine.process import EngineArgs, Progress, read_args, run
+from vllm.engine.process import EngineArgs, read_args, run
 from vllm.errors import UsageError
+from vllm.logging import OnProgress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(run(args, build_core))
 
 
-def build_core(engine: dict[str, Any], progress: Progress) -> Any:
+def build_core(engine: dict[str, Any], progress: OnProgress) -> Any:
     """Load the model; the first thing here that needs torch."""
     from vllm.config.engine import EngineConfig  # noqa: PLC0415
     from vllm.engine.core import EngineCore  # noqa: PLC0415

@@ -10,15 +10,15 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from vllm.config.engine import EngineConfig
 from vllm.engine.outputs import check_stop, make_output
 from vllm.engine.request import EventType, Request, Status
 from vllm.engine.utilities import Utilities
 from vllm.engine.validation import RequestLimits, check_request, refuse
-from vllm.errors import RequestError
 from vllm.kvcache.manager import KVCacheManager
+from vllm.logging import OnProgress
 from vllm.protocol.messages import (
     EngineCoreOutput,
     EngineCoreReadyResponse,
@@ -28,8 +28,6 @@ from vllm.protocol.messages import (
 from vllm.scheduler.batch import Batch
 from vllm.scheduler.scheduler import Limits, Scheduler
 
-Progress = Callable[[str, float], None]
-
 
 class EngineCore(Utilities):
     """One model with its scheduler and KV cache.
@@ -38,7 +36,7 @@ class EngineCore(Utilities):
     Raises `vllm.errors.ModelError` and `EngineStartError` with one line each.
     """
 
-    def __init__(self, config: EngineConfig, progress: Progress | None = None) -> None:
+    def __init__(self, config: EngineConfig, progress: OnProgress | None = None) -> None:
         super().__init__()
         progress = progress or (lambda _phase, _done: None)
         self.config = config
@@ -192,6 +190,3 @@ class EngineCore(Utilities):
             self.runner.remove(request)
         self.scheduler.remove(request)
         del self.requests[request.request_id]
-
-
-__all__ = ["EngineCore", "RequestError"]

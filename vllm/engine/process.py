@@ -26,8 +26,7 @@ from vllm.engine.lifeline import watch_parent
 from vllm.engine.loop import Core, EngineLoop
 from vllm.engine.sockets import Incoming, InputReader, Outgoing, OutputWriter
 from vllm.errors import ExitCode, UsageError, VLLMError
-from vllm.logging import Progress as ProgressBar
-from vllm.logging import init_logger
+from vllm.logging import OnProgress, Progress, init_logger
 from vllm.protocol.errors import HandshakeError
 from vllm.protocol.handshake import INIT_TIMEOUT_S, EngineHandshake
 from vllm.protocol.messages import EngineInit
@@ -37,9 +36,7 @@ logger = init_logger(__name__)
 FAREWELL_S = 5.0
 """How long the last outputs may take to leave."""
 
-Progress = Callable[[str, float], None]
-"""Told of a phase's name and how much of it is done, 0.0 to 1.0."""
-CoreFactory = Callable[[dict[str, Any], Progress], Core]
+CoreFactory = Callable[[dict[str, Any], OnProgress], Core]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +200,11 @@ class PhaseLog:
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
-        self._bars: dict[str, ProgressBar] = {}
+        self._bars: dict[str, Progress] = {}
 
     def __call__(self, phase: str, done: float) -> None:
         began = self._began.setdefault(phase, time.monotonic())
-        bar = self._bars.setdefault(phase, ProgressBar(phase))
+        bar = self._bars.setdefault(phase, Progress(phase))
         bar.update(done)
         if done >= 1.0:
             bar.close()

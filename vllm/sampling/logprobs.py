@@ -25,10 +25,6 @@ class Wish:
     top: int
     ids: tuple[int, ...] = ()
 
-    @property
-    def width(self) -> int:
-        return len(self.ids) or self.top
-
 
 @dataclass(frozen=True)
 class TokenLogprobs:

@@ -70,6 +70,7 @@ class InputBatch:
 
     def add_blocks(self, request: Request, position: int, blocks: list[int]) -> None:
         """Blocks `blocks` follow the first `position` ones of the request's table."""
+        assert request.row >= 0, f"{request.request_id} got blocks and has no row"
         self.block_tables[request.row, position : position + len(blocks)] = blocks
 
     def append_tokens(self, rows: np.ndarray, positions: np.ndarray, ids: np.ndarray) -> None:

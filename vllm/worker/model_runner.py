@@ -7,8 +7,6 @@ or text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +17,7 @@ from vllm.errors import EngineStartError
 from vllm.kernels import ops
 from vllm.layers.linear import Target
 from vllm.loader.checkpoint import Checkpoint, open_checkpoint
+from vllm.logging import OnProgress
 from vllm.models.config import ModelConfig
 from vllm.models.llama import LlamaModel
 from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
@@ -29,13 +28,11 @@ from vllm.worker.input_batch import InputBatch, StepInputs
 
 LOGIT_ROWS = 64  # rows of logits computed at a time where all of a prompt's are wanted
 
-Progress = Callable[[str, float], None]
-
 
 class ModelRunner:
     """One model on one device."""
 
-    def __init__(self, config: EngineConfig, progress: Progress) -> None:
+    def __init__(self, config: EngineConfig, progress: OnProgress) -> None:
         self.device = _device(config.device)
         self.num_threads = config.num_threads or resources.cpu_count()
         torch.set_num_threads(self.num_threads)
@@ -72,9 +69,11 @@ class ModelRunner:
 
     @property
     def activation_dtype(self) -> torch.dtype:
-        return self.target.dtype if self.device.type == "cuda" else torch.float32
+        return (self.target.dtype if self.device.type == "cuda" else None) or torch.float32
 
-    def _load(self, checkpoint: Checkpoint, config: EngineConfig, progress: Progress) -> LlamaModel:
+    def _load(
+        self, checkpoint: Checkpoint, config: EngineConfig, progress: OnProgress
+    ) -> LlamaModel:
         progress("weights", 0.0)
         return LlamaModel(
             checkpoint,
@@ -84,7 +83,7 @@ class ModelRunner:
             lambda done: progress("weights", done),
         )
 
-    def _allocate(self, progress: Progress) -> list[kv_tensors.LayerCache]:
+    def _allocate(self, progress: OnProgress) -> list[kv_tensors.LayerCache]:
         progress("KV cache", 0.0)
         caches = kv_tensors.allocate(self.config, self.layout, self.kv_dtype, self.device)
         progress("KV cache", 1.0)
@@ -97,8 +96,7 @@ class ModelRunner:
         for request in batch.admitted:
             self._add(request)
         for request, position, blocks in batch.new_blocks:
-            if request.row >= 0:  # else it was preempted after it had got them
-                self.inputs.add_blocks(request, position, blocks)
+            self.inputs.add_blocks(request, position, blocks)
 
     def _add(self, request: Request) -> None:
         self.inputs.add(request)
