@@ -72,6 +72,7 @@ def sources_module():
     """`vllm/cli/rust_sources.py` by path: this build and the check at start share it."""
     path = ROOT / "vllm" / "cli" / "rust_sources.py"
     spec = importlib.util.spec_from_file_location("rust_sources", path)
+    assert spec is not None and spec.loader is not None, f"{path} is no Python file"
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

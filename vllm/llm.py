@@ -188,8 +188,8 @@ class LLM:
         eos = self.files.eos_token_ids
         if eos and not own.ignore_eos:
             own._eos_token_id = eos[0]
-            own.stop_token_ids = [*own.stop_token_ids, *eos[1:]]
-        own._all_stop_token_ids = {*own.stop_token_ids, *eos}
+            own.stop_token_ids = [*(own.stop_token_ids or ()), *eos[1:]]
+        own._all_stop_token_ids = {*(own.stop_token_ids or ()), *eos}
         if own.bad_words:
             own._bad_words_token_ids = self._bad_words(own.bad_words)
         if own.seed is not None:
