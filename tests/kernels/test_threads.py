@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.kernels import reference
 from vllm.kernels import ops
+
+CSRC = Path(__file__).resolve().parents[2] / "csrc"
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +98,27 @@ def test_a_forked_child_still_computes():
     if child == 0:
         os._exit(0 if torch.equal(layer(x, packed), wanted) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_sanitizers_find_no_fault_in_the_pool(tmp_path, sanitizer):
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler on PATH")
+    sources = [Path(__file__).with_name("thread_pool_races.cpp"), CSRC / "cpu" / "thread_pool.cpp"]
+    program = tmp_path / "races"
+    flags = ["-std=c++20", "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
+    built = subprocess.run(
+        [compiler, *flags, f"-I{CSRC}", *map(str, sources), "-pthread", "-o", str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "cannot find" in built.stderr:  # the linker's word for a missing libtsan or libasan
+        pytest.skip(f"{compiler} has no runtime for -fsanitize={sanitizer}")
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([program], capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("n", [0, -1, 1025])
