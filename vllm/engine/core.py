@@ -11,6 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vllm.config.engine import EngineConfig
 from vllm.engine.outputs import check_stop, make_output
@@ -27,6 +28,10 @@ from vllm.protocol.messages import (
 )
 from vllm.scheduler.batch import Batch
 from vllm.scheduler.scheduler import Limits, Scheduler
+
+if TYPE_CHECKING:  # their modules load torch
+    from vllm.sampling.sampler import Sampled
+    from vllm.worker.input_batch import StepInputs
 
 
 class EngineCore(Utilities):
@@ -126,10 +131,11 @@ class EngineCore(Utilities):
     def step(self) -> list[EngineCoreOutput]:
         """Compute one batch; what every request in it gained."""
         batch = self.schedule()
-        if batch.requests:
-            self.execute(batch)
-            self.sample(batch)
-        return self.output(batch)
+        if not batch.requests:
+            return self._take_ended()
+        inputs = self.execute(batch)
+        due, sampled = self.sample(batch, inputs)
+        return self.output(due, sampled)
 
     def schedule(self) -> Batch:
         """Plan the step and note who begins and who is put back."""
@@ -142,24 +148,22 @@ class EngineCore(Utilities):
                 request.events.append((EventType.PREEMPTED, now))
         return batch
 
-    def execute(self, batch: Batch) -> None:
+    def execute(self, batch: Batch) -> StepInputs:
         """Run the model; hidden states stay with the runner."""
-        self._inputs = self.runner.execute(batch)
         self.num_steps += 1
+        return self.runner.execute(batch)
 
-    def sample(self, batch: Batch) -> None:
+    def sample(self, batch: Batch, inputs: StepInputs) -> tuple[list[Request], Sampled]:
         """Choose the next token of the requests that are due."""
-        self._due, self._sampled = self.runner.sample(batch, self._inputs)
+        chosen = self.runner.sample(batch, inputs)
         self.scheduler.complete(batch)
+        return chosen
 
-    def output(self, batch: Batch) -> list[EngineCoreOutput]:
+    def output(self, due: list[Request], sampled: Sampled) -> list[EngineCoreOutput]:
         """Append the tokens, end who is done, and say so."""
-        outputs, self.ended = self.ended, []
-        if not batch.requests:
-            return outputs
-        logprobs = self._sampled.logprobs
-        tokens = self._sampled.token_ids.tolist()
-        for index, (request, token) in enumerate(zip(self._due, tokens, strict=True)):
+        outputs = self._take_ended()
+        tokens = sampled.token_ids.tolist()
+        for index, (request, token) in enumerate(zip(due, tokens, strict=True)):
             request.output_token_ids.append(token)
             finish = check_stop(request)
             prompt = self.runner.prompt_logprobs.pop(request.request_id, None)
@@ -168,7 +172,7 @@ class EngineCore(Utilities):
                     request,
                     token,
                     finish,
-                    logprobs.get(index),
+                    sampled.logprobs.get(index),
                     None if prompt is None else prompt.result,
                 )
             )
@@ -184,6 +188,11 @@ class EngineCore(Utilities):
             step_counter=self.num_steps,
             kv_cache_usage=self.scheduler.kv_cache.usage,
         )
+
+    def _take_ended(self) -> list[EngineCoreOutput]:
+        """What ended outside of a step since the last one."""
+        ended, self.ended = self.ended, []
+        return ended
 
     def _end(self, request: Request) -> None:
         if request.status is Status.RUNNING and request.row >= 0:
