@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from vllm import envs
 from vllm.errors import RequestError
@@ -41,7 +42,7 @@ from vllm.protocol.messages import (
 logger = init_logger(__name__)
 
 OUTPUT_LINGER_MS = 4000
-"""How long the last outputs may take to leave when the process ends."""
+"""How long the last outputs may take to leave at the end, to frontends that are there."""
 
 RECONNECT_MAX_MS = 5000
 """Longest pause between attempts to reach a frontend that went away."""
@@ -171,7 +172,10 @@ class OutputWriter(threading.Thread):
         super().__init__(name="output", daemon=True)
         self._outbox = outbox
         self._encoder = Encoder(envs.VLLM_MSGPACK_ZERO_COPY_THRESHOLD)
-        self._sockets = [_output_socket(context, address) for address in addresses]
+        self._sockets = [context.socket(zmq.PUSH) for _ in addresses]
+        self._links = [_Link(socket) for socket in self._sockets]
+        for socket, address in zip(self._sockets, addresses, strict=True):
+            _connect(socket, address)
 
     @property
     def client_count(self) -> int:
@@ -183,14 +187,19 @@ class OutputWriter(threading.Thread):
                 self._send(item)
             except Exception:
                 logger.exception("an output for frontend %d was lost", item.client)
-        for socket in self._sockets:
-            socket.close(OUTPUT_LINGER_MS)
+        self._close(OUTPUT_LINGER_MS)
+
+    def _close(self, linger_ms: int) -> None:
+        """Nothing lingers for a frontend that is gone: nobody would take it."""
+        for socket, link in zip(self._sockets, self._links, strict=True):
+            gone = link.is_lost()
+            link.close()
+            socket.close(0 if gone else linger_ms)
 
     def close(self, timeout_s: float) -> None:
         """Send what is queued, then end."""
         if not self.is_alive():
-            for socket in self._sockets:
-                socket.close(0)
+            self._close(0)
             return
         self._outbox.put(None)
         self.join(timeout_s)
@@ -225,6 +234,25 @@ class OutputWriter(threading.Thread):
         return output
 
 
+class _Link:
+    """Whether a socket's one peer has gone away; to be made before the socket connects."""
+
+    def __init__(self, socket: zmq.Socket[Any]) -> None:
+        self._socket = socket
+        self._events = socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
+        self._lost = False
+
+    def is_lost(self) -> bool:
+        """True from the end of a connection until the next one; not before the first."""
+        while self._events.poll(0):
+            self._lost = recv_monitor_message(self._events)["event"] == zmq.EVENT_DISCONNECTED
+        return self._lost
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._events.close(0)
+
+
 def request_failure(request_id: str, error: Exception) -> EngineCoreOutput:
     """The output that ends a request because of ``error``; details stay in the log."""
     if isinstance(error, RequestError):
@@ -239,10 +267,6 @@ def _input_socket(context: zmq.Context[Any], address: str, identity: bytes) -> z
     socket.setsockopt(zmq.IDENTITY, identity)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     return _connect(socket, address)
-
-
-def _output_socket(context: zmq.Context[Any], address: str) -> zmq.Socket[Any]:
-    return _connect(context.socket(zmq.PUSH), address)
 
 
 def _connect(socket: zmq.Socket[Any], address: str) -> zmq.Socket[Any]:
