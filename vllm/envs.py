@@ -57,7 +57,7 @@ def _at_least(kind: Callable[[str], Any], least: float, words: str) -> Callable[
             value = kind(text)
         except ValueError:
             raise ValueError(words) from None
-        if not value >= least:
+        if not least <= value < float("inf"):
             raise ValueError(words)
         return value
 

@@ -122,6 +122,8 @@ def test_bad_environment(
         (["--tensor-parallel-size", "2"], "--tensor-parallel-size 2 is not served"),
         (["--port", "70000"], "from 0 (any free one) to 65535"),
         (["--max-num-seqs", "0"], "at least 1"),
+        (["--num-threads", "1000000"], "num_threads is 1000000; at most 1024"),
+        (["--kv-cache-dtype", "float16"], "--kv-cache-dtype float16 is not served on a CPU"),
         (["--data-parallel-start-rank", "1"], "needs --headless"),
         (["--data-parallel-size-local", "2"], "beyond --data-parallel-size 1"),
         (["--headless", "--data-parallel-size-local", "0"], "--data-parallel-size-local is 0"),

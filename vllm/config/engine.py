@@ -12,6 +12,7 @@ from typing import Any
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
 LOAD_FORMATS = ("auto", "dummy")
+MAX_THREADS = 1024  # of the CPU kernels; more only crash the process
 KV_CACHE_DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
@@ -63,6 +64,8 @@ class EngineConfig:
         for name in ("max_model_len", "kv_cache_memory", "num_threads"):
             if (value := getattr(self, name)) is not None:
                 _check_positive(name, value)
+        if (self.num_threads or 1) > MAX_THREADS:
+            raise ValueError(f"num_threads is {self.num_threads}; at most {MAX_THREADS} are served")
         if self.max_logprobs < -1:
             raise ValueError(
                 f"max_logprobs is {self.max_logprobs}; -1 (no limit) or more is needed"

@@ -47,6 +47,8 @@ def resolve(model: str, *, revision: str | None = None, load_format: str = "auto
 
     `load_format` "dummy" needs no weights. Raises ModelError with one line that names the cause.
     """
+    if not model:
+        raise ModelError("MODEL is empty; leave it out to serve the default model")
     path = Path(model).expanduser()
     if path.exists():
         return _local(model, path, load_format)
@@ -85,6 +87,8 @@ def _only_gguf(folder: Path) -> Path:
 
 def check_gguf(path: Path) -> None:
     """The whole header and tensor table of a GGUF file. Raises ModelError."""
+    if not path.is_file():  # opening a pipe or a device might never end
+        raise ModelError(f"{path} is not a model: it is neither a file nor a directory")
     try:
         GGUFFile(path)
     except GGUFError as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vllm.config.engine import EngineConfig
 from vllm.engine.request import Request
-from vllm.errors import EngineStartError
+from vllm.errors import EngineStartError, UsageError
 from vllm.kernels import ops
 from vllm.layers.linear import Target
 from vllm.loader.checkpoint import Checkpoint, open_checkpoint
@@ -178,6 +178,10 @@ def _target(config: EngineConfig, model: ModelConfig, device: torch.device) -> T
 
 def _kv_dtype(config: EngineConfig, target: Target, device: torch.device) -> torch.dtype:
     if config.kv_cache_dtype != "auto":
+        if (config.kv_cache_dtype, device.type) == ("float16", "cpu"):
+            raise UsageError(
+                "--kv-cache-dtype float16 is not served on a CPU; use auto, bfloat16 or float32"
+            )
         return getattr(torch, config.kv_cache_dtype)
     if target.dequantize:
         return torch.float32

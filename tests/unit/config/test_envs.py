@@ -72,3 +72,10 @@ def test_no_other_module_reads_a_variable_that_is_not_declared() -> None:
 def test_an_undeclared_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="VLLM_NO_SUCH"):
         _ = envs.VLLM_NO_SUCH
+
+
+@pytest.mark.parametrize("text", ["0.5", "nan", "inf", "-inf", "1e999"])
+def test_seconds_are_finite(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("VLLM_ENGINE_READY_TIMEOUT_S", text)
+    with pytest.raises(UsageError, match="seconds, at least 1"):
+        envs.check()

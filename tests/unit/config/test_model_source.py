@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
 from dataclasses import replace
@@ -54,6 +55,15 @@ def test_a_directory_with_a_file_missing(folder: Path, missing: str) -> None:
 def test_dummy_weights_need_no_files(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     assert resolve(str(folder), load_format="dummy").kind == "directory"
+
+
+def test_an_empty_name_is_not_the_default_model() -> None:
+    assert "MODEL is empty" in refusal("")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.gguf")
+    assert "neither a file nor a directory" in refusal(tmp_path / "model.gguf")
 
 
 def test_no_model_at_all(tmp_path: Path) -> None:
