@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Start
-from tests.e2e.server import Server, wait_for
+from tests.e2e.server import PATIENCE_S, Server, wait_for
 from vllm.errors import ExitCode
 
 LONG = {"prompt": "x", "max_tokens": 8000, "ignore_eos": True, "stream": True}
@@ -42,6 +43,32 @@ def test_start_up_says_each_phase_and_a_command_to_try(start: Start, tiny_model:
     for phase in ("torch: ", "weights: ", "KV cache: ", "ready: "):
         assert phase in log
     assert "try: curl -N http://127.0.0.1:" in log
+
+
+def test_every_line_of_a_json_log_is_an_object(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    server = start(tiny_model, "--port", 0, "--log-format", "json", **frontend)
+    wait_for(lambda: server.ended or '"ready: ' in server.log, "the server to be ready")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == ExitCode.OK
+    lines = [line for line in server.log.splitlines() if not line.startswith("try: ")]
+    assert {json.loads(line)["process"] for line in lines} >= {"supervisor", "engine 0"}
+
+
+def test_a_download_ends_on_a_signal(start: Start, tmp_path: Path) -> None:
+    """The hub here accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.settimeout(PATIENCE_S)
+        url = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        server = start(
+            "org/model", HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hub"), HF_HUB_OFFLINE="0"
+        )
+        connection, _ = hub.accept()
+        server.process.send_signal(signal.SIGINT)
+        assert server.wait_exit() == ExitCode.OK
+        connection.close()
+    assert server.errors == []
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "engine", "frontend"])

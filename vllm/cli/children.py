@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vllm.errors import ExitCode
+from vllm.errors import ExitCode, VLLMError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SECRETS = frozenset({"VLLM_API_KEY"})  # the configuration carries it
@@ -73,8 +73,23 @@ def start(
     command: Sequence[str],
     arguments: Mapping[str, Any],
     passed: Sequence[int] = (),
+    failure: type[VLLMError] = VLLMError,
 ) -> Child:
-    """Start `command --args-fd N`, where descriptor N holds `arguments` as JSON."""
+    """Start `command --args-fd N`, where descriptor N holds `arguments` as JSON.
+
+    Raises `failure` where the system has no process, memory or descriptor left for it.
+    """
+    try:
+        return _start(name, command, arguments, passed)
+    except OSError as error:
+        raise failure(
+            f"{name} ({command[0]}) could not be started: {error.strerror}; see `ulimit -a`"
+        ) from None
+
+
+def _start(
+    name: str, command: Sequence[str], arguments: Mapping[str, Any], passed: Sequence[int]
+) -> Child:
     descriptor = _arguments_descriptor(arguments)
     parent = os.getpid()
     try:

@@ -11,7 +11,6 @@ from vllm.cli.signals import StopSignals
 from vllm.cli.supervisor import HeadlessSupervisor, Supervisor
 from vllm.config.model_source import DEFAULT_MODEL, resolve
 from vllm.config.serve import api_keys, parallel_config, serve_config
-from vllm.errors import ExitCode
 from vllm.logging import init_logger
 
 logger = init_logger(__name__)
@@ -27,13 +26,16 @@ def serve(arguments: argparse.Namespace) -> int:
     binary: Path | None = None if headless else frontend_binary.choose()
     if arguments.model is None:
         logger.info("no MODEL given: serving %s", DEFAULT_MODEL)
-    source = resolve(
-        arguments.model or DEFAULT_MODEL,
-        revision=arguments.revision,
-        load_format=arguments.load_format,
-    )
+    try:
+        with signals.interrupting():  # a download may take minutes
+            source = resolve(
+                DEFAULT_MODEL if arguments.model is None else arguments.model,
+                revision=arguments.revision,
+                load_format=arguments.load_format,
+            )
+    except KeyboardInterrupt:
+        logger.info("stopping on %s before the model was there", signals.first_name)
+        return signals.exit_code
     config = serve_config(arguments, source)
-    if signals.count:
-        return int(ExitCode.OK)
     kind = HeadlessSupervisor if headless else Supervisor
     return kind(config, binary, signals).run()

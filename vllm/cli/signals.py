@@ -24,6 +24,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: list[signal.Signals] = []
         self._on_second: Callable[[], None] | None = None
+        self._interrupting = False
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -62,8 +63,25 @@ class StopSignals:
         finally:
             self._on_second = None
 
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Within the block, which may take long and owns no process, the first signal raises
+        KeyboardInterrupt and the second one ends this process.
+        """
+        self._interrupting = True
+        try:
+            if self.count:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interrupting = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received.append(signal.Signals(number))
+        if self._interrupting:
+            if self.count > 1:
+                os._exit(128 + number)
+            raise KeyboardInterrupt
         if self.count > 1:
             if self._on_second is None and self.count > 2:
                 os._exit(128 + number)  # something is stuck; the kernel ends the children

@@ -31,6 +31,7 @@ class HTTPSocket:
 
     sock: socket.socket
     config: HTTPConfig
+    file: tuple[int, int] | None = None  # device and inode of a Unix socket's file
 
     @property
     def url(self) -> str:
@@ -57,13 +58,19 @@ class HTTPSocket:
         """Remove the file of a Unix socket, unless somebody replaced it."""
         if self.config.uds is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self.config.uds)
+                if _identity(self.config.uds) == self.file:
+                    os.unlink(self.config.uds)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
 
 
 def open_http(config: HTTPConfig) -> HTTPSocket:
     """Open the HTTP socket. Raises AddressError that names the address and what to do."""
     if config.uds is not None:
-        return HTTPSocket(_listen_uds(config.uds), config)
+        return HTTPSocket(_listen_uds(config.uds), config, _identity(config.uds))
     return HTTPSocket(_listen_http(config.host, config.port), config)
 
 

@@ -121,6 +121,7 @@ class Supervisor:
             [*program, *flags, *count],
             self.config.frontend.to_json(),
             tuple(listeners.values()),
+            FrontendStartError,
         )
 
     def _await_engines(self, router: zmq.Socket[Any], sockets: EngineSockets) -> None:
@@ -260,10 +261,10 @@ def start_engine(config: ServeConfig, rank: int, handshake: str, passed: tuple[i
         "engine_index": rank,
         "local": not config.parallel.headless,
         "headless": config.parallel.headless,
+        "log_format": config.frontend.log_format,
     }
-    return children.start(
-        f"engine {rank}", [sys.executable, "-m", "vllm.engine"], arguments, passed
-    )
+    command = [sys.executable, "-m", "vllm.engine"]
+    return children.start(f"engine {rank}", command, arguments, passed, EngineStartError)
 
 
 @contextmanager

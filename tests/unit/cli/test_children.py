@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from vllm.cli import children
-from vllm.errors import ExitCode
+from vllm.errors import EngineStartError, ExitCode
 
 ECHO = """
 import json, os, sys
@@ -55,3 +56,13 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
     assert child.process.returncode == -signal.SIGKILL
     assert "SIGKILL" in child.describe_end()
     os.close(reader)
+
+
+def test_a_child_that_the_system_has_no_room_for() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(EngineStartError, match=r"engine 0 .*Too many open files; see `ulimit"):
+            children.start("engine 0", [sys.executable], {}, failure=EngineStartError)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

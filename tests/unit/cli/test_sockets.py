@@ -69,3 +69,16 @@ def test_another_file_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(AddressError):
         open_http(HTTPConfig(uds=str(path)))
     assert path.read_text() == "mine"
+
+
+def test_the_file_of_a_server_that_took_over_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    first = open_http(HTTPConfig(uds=str(path)))
+    path.unlink()
+    second = open_http(HTTPConfig(uds=str(path)))
+    first.remove_file()
+    assert path.exists()
+    second.remove_file()
+    assert not path.exists()
+    first.sock.close()
+    second.sock.close()
