@@ -151,6 +151,18 @@ class Reader(threading.Thread):
                     self.lines.append(line)
 
 
+def test_streams_of_a_dead_engine_end_with_an_error(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    server = start(tiny_model, "--port", 0, **frontend).wait_ready()
+    readers = [Reader(server) for _ in range(20)]
+    server.kill("engine")
+    assert server.wait_exit() == ExitCode.ENGINE_DIED
+    for reader in readers:
+        reader.join(60)
+        assert any(line.startswith('data: {"error":') for line in reader.lines[-2:]), reader.lines
+
+
 def test_running_requests_finish_within_the_shutdown_timeout(
     start: Start, tiny_model: Path, frontend: dict[str, str]
 ) -> None:

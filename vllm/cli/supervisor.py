@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,6 +207,9 @@ class Supervisor:
         except Stopped:
             self._end_gracefully()
             raise
+        except EngineDiedError:
+            self._end_frontend(STOP_GRACE_S)  # it tells its clients why their streams end
+            raise
         finally:
             children.kill(self._all)
 
@@ -214,10 +217,18 @@ class Supervisor:
         """First the frontend, which lets its requests finish, then the engines."""
         logger.info("stopping on %s", self.signals.first_name)
         seconds = self.config.frontend.shutdown_timeout + STOP_GRACE_S
-        with self.signals.forced(lambda: children.kill(self._all)):
-            if self.frontend is not None:
-                children.stop([self.frontend], seconds)
+        self._end_frontend(seconds)
+        with self._forced():
             children.stop(self.engines, STOP_GRACE_S)
+
+    def _end_frontend(self, seconds: float) -> None:
+        if self.frontend is not None:
+            with self._forced():
+                children.stop([self.frontend], seconds)
+
+    def _forced(self) -> AbstractContextManager[None]:
+        """Within it a second signal ends everything now."""
+        return self.signals.forced(lambda: children.kill(self._all))
 
     def _stopped_code(self) -> int:
         return self.signals.exit_code
