@@ -54,7 +54,7 @@ def resolve(model: str, *, revision: str | None = None, load_format: str = "auto
         return _local(model, path, load_format)
     if model in EMBEDDED:
         return _local(model, fetch(EMBEDDED[model]), load_format)
-    if _HUB_NAME.fullmatch(model):
+    if _HUB_NAME.fullmatch(model) and not model.endswith(".gguf"):
         return _local(model, _from_hub(model, revision, load_format), load_format)
     raise ModelError(
         f"model {model!r}: there is no such file or directory, and it is neither an embedded model "

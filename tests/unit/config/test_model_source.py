@@ -66,6 +66,10 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert "neither a file nor a directory" in refusal(tmp_path / "model.gguf")
 
 
+def test_a_misspelt_file_is_not_looked_for_on_the_hub() -> None:
+    assert "there is no such file" in refusal("models/typo.gguf")
+
+
 def test_no_model_at_all(tmp_path: Path) -> None:
     assert "neither config.json nor a GGUF file" in refusal(tmp_path)
     (tmp_path / "a.gguf").touch()

@@ -284,6 +284,9 @@ fn launch_engines(flags: &ServeFlags, local: u32, handshake: &str) -> Result<Chi
         &flags.data_parallel_size.to_string(),
     ]);
     command.args(["--data-parallel-size-local", &local.to_string()]);
+    if flags.log_format == LogFormat::Json {
+        command.args(["--log-format", "json"]);
+    }
     if let Some(most) = flags.max_logprobs {
         command.args(["--max-logprobs", &most.to_string()]);
     }
