@@ -34,7 +34,7 @@ pub struct TransportConfig {
     pub client_index: u32,
     /// Wait for a registration at most; restarted by each one.
     pub ready_timeout: Duration,
-    /// Outputs of one stream that may wait for its reader; beyond it the stream is stopped.
+    /// Bytes of outputs that may wait for one reader; beyond it the stream is stopped.
     pub stream_limit: usize,
 }
 
@@ -48,7 +48,7 @@ impl TransportConfig {
             engine_count: 1,
             client_index: 0,
             ready_timeout: Duration::from_secs(600),
-            stream_limit: 1 << 16,
+            stream_limit: 8 << 20,
         }
     }
 }

@@ -125,10 +125,10 @@ pub enum StreamError {
     /// The engine's answer to this request broke the wire format. The cause names fields only.
     #[error("the engine's answer could not be decoded: {0}")]
     Undecodable(DecodeError),
-    /// The consumer left too many outputs unread.
-    #[error("the stream was not read: {limit} engine outputs were waiting")]
+    /// The consumer left too much unread.
+    #[error("the stream was not read: more was waiting than may ({limit})")]
     SlowReader {
-        /// The limit.
+        /// The limit: bytes of a stream, outputs of a shard.
         limit: usize,
     },
     /// The client is closing.

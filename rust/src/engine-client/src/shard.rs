@@ -20,6 +20,9 @@ use crate::protocol::{EngineCoreRequest, EngineOutput, RequestType};
 use crate::request_id::{MAX_SLOTS, RequestKey};
 use crate::state::Shared;
 
+/// Bytes that may wait in one stream, however many others its reader has.
+const LEAST_SHARE: usize = 64 << 10;
+
 /// Submits requests from one shard. Cheap to clone; stays on its thread.
 #[derive(Clone)]
 pub struct ShardClient(Rc<Shard>);
@@ -44,6 +47,9 @@ struct Entry {
     engine: usize,
     epoch: u32,
     pending: Vec<EngineOutput>,
+    /// Bytes of `pending`, and how many there may be.
+    waiting: usize,
+    limit: usize,
     error: Option<StreamError>,
     /// The engine has ended it: nothing to abort.
     finished: bool,
@@ -83,13 +89,23 @@ impl ShardClient {
     ///
     /// Fills `request_id` and `client_index`. Parameters that an engine would refuse are refused
     /// here, because some engines don't survive them.
-    pub fn submit(&self, mut request: EngineCoreRequest) -> Result<OutputStream, SubmitError> {
+    pub fn submit(&self, request: EngineCoreRequest) -> Result<OutputStream, SubmitError> {
+        self.submit_one_of(1, request)
+    }
+
+    /// As `submit`, one of several streams with the same reader, which share what may wait for it.
+    pub fn submit_one_of(
+        &self,
+        streams: usize,
+        mut request: EngineCoreRequest,
+    ) -> Result<OutputStream, SubmitError> {
         if let Some(params) = &request.sampling_params {
             params.validate()?;
         }
         let shared = self.0.client.shared();
         let engine = shared.route(request.data_parallel_rank)?;
-        let stream = self.0.open(engine)?;
+        let limit = share(shared.stream_limit, streams);
+        let stream = self.0.open(engine, limit)?;
         request.request_id = stream.request_id();
         request.client_index = shared.client_index;
         if self.0.send(engine, RequestType::Add, request.encode()) {
@@ -113,7 +129,7 @@ impl Shard {
         self.client.shared()
     }
 
-    fn open(self: &Rc<Self>, engine: usize) -> Result<OutputStream, SubmitError> {
+    fn open(self: &Rc<Self>, engine: usize, limit: usize) -> Result<OutputStream, SubmitError> {
         let mut table = self.table.borrow_mut();
         if table.entries.len() >= MAX_SLOTS {
             return Err(SubmitError::TooManyRequests { limit: MAX_SLOTS });
@@ -125,6 +141,8 @@ impl Shard {
             engine,
             epoch: self.shared().engines[engine].epoch(),
             pending: Vec::new(),
+            waiting: 0,
+            limit,
             error: None,
             finished: false,
             waker: None,
@@ -162,16 +180,18 @@ impl Shard {
     }
 
     fn deliver_one(&self, entry: &mut Entry, routed: Routed) {
-        let limit = self.shared().stream_limit;
         match routed.item {
+            // One output may be larger than the limit: it counts once others come after it.
+            Ok(_) if entry.waiting > entry.limit => {
+                let limit = entry.limit;
+                self.fail(entry, routed.slot, StreamError::SlowReader { limit });
+            }
             Ok(output) => {
                 if output.finish.is_some() {
                     self.finish(entry);
                 }
+                entry.waiting += output.bytes();
                 entry.pending.push(output);
-                if entry.pending.len() > limit {
-                    self.fail(entry, routed.slot, StreamError::SlowReader { limit });
-                }
             }
             Err(error) => self.fail(entry, routed.slot, error),
         }
@@ -300,6 +320,7 @@ impl OutputStream {
         let entry = &mut table.entries[self.slot];
         if !entry.pending.is_empty() {
             take_pending(&mut entry.pending, out);
+            entry.waiting = 0;
             return Poll::Ready(Ok(()));
         }
         if let Some(error) = &entry.error {
@@ -323,6 +344,11 @@ impl OutputStream {
     }
 }
 
+/// What one of several streams may hold; enough for the steps that a busy thread misses.
+fn share(limit: usize, streams: usize) -> usize {
+    (limit / streams.max(1)).max(limit.min(LEAST_SHARE))
+}
+
 /// Moves outputs over; an empty target swaps vectors, which copies nothing and keeps capacity.
 fn take_pending(pending: &mut Vec<EngineOutput>, out: &mut Vec<EngineOutput>) {
     if out.is_empty() {
@@ -341,5 +367,37 @@ impl Drop for OutputStream {
             self.shard
                 .abort(entry.engine, self.shard.shared().nonce.id(key));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_one_reader_share_what_may_wait() {
+        assert_eq!(share(8 << 20, 1), 8 << 20);
+        assert_eq!(share(8 << 20, 128), 64 << 10);
+        assert_eq!(share(8 << 20, 1024), LEAST_SHARE);
+        assert_eq!(share(1000, 3), 1000);
+    }
+
+    #[test]
+    fn what_waits_is_counted_with_its_log_probabilities() {
+        let plain = EngineOutput::default();
+        let entry = crate::protocol::TokenLogprob {
+            token_id: 1,
+            logprob: -1.0,
+        };
+        let logprobs = crate::protocol::Logprobs {
+            width: 21,
+            entries: vec![entry; 21],
+            ranks: [1].into_iter().collect(),
+        };
+        let with = EngineOutput {
+            logprobs: Some(Box::new(logprobs)),
+            ..EngineOutput::default()
+        };
+        assert_eq!(with.bytes(), plain.bytes() + 21 * 8);
     }
 }

@@ -22,6 +22,8 @@ use crate::generation::timing::Timing;
 /// What all choices of a request have in common.
 #[derive(Debug)]
 pub struct Plan {
+    /// How many they are.
+    pub choices: usize,
     /// Stop strings as given.
     pub stop: Vec<String>,
     /// The same, prepared for matching.

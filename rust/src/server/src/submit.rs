@@ -68,8 +68,9 @@ pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
 /// Sends every choice to an engine. If one cannot be sent, dropping the others aborts them.
 pub fn submit(app: &Rc<App>, order: &Order<'_>, prompts: Vec<Ids>) -> Result<Generation, ApiError> {
     let options = order.options;
-    let plan = Rc::new(plan(options));
-    let mut choices = Vec::with_capacity(prompts.len() * options.choices() as usize);
+    let width = prompts.len() * options.choices() as usize;
+    let plan = Rc::new(plan(options, width));
+    let mut choices = Vec::with_capacity(width);
     for (prompt, ids) in prompts.iter().enumerate() {
         let params = sampling::params(&app.model, options, ids.len())?;
         for n in 0..options.choices() {
@@ -101,9 +102,10 @@ pub fn submit(app: &Rc<App>, order: &Order<'_>, prompts: Vec<Ids>) -> Result<Gen
     Ok(Generation::new(facts, choices))
 }
 
-fn plan(options: &Options) -> Plan {
+fn plan(options: &Options, choices: usize) -> Plan {
     let sampling = &options.sampling;
     Plan {
+        choices,
         matcher: StopStrings::new(sampling.stop.iter().map(String::as_str)),
         stop: sampling.stop.clone(),
         min_tokens: sampling.min_tokens.unwrap_or(0),
@@ -143,7 +145,7 @@ fn choice(
     };
     let stream = app
         .engine
-        .submit(request)
+        .submit_one_of(plan.choices, request)
         .map_err(|error| errors::submit_error(error, &order.id))?;
     let skip_special = options.sampling.skip_special_tokens.unwrap_or(true);
     let detokenizer = app.model.tokenizer.detokenizer(ids, skip_special);

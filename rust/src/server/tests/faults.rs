@@ -58,7 +58,7 @@ fn a_client_that_leaves_ends_its_requests_streamed_or_not() {
 fn a_client_that_does_not_read_is_ended() {
     let mut setup = Setup::saying("ab");
     setup.engine.max_model_len = 100_000_000;
-    setup.stream_limit = 1000;
+    setup.stream_limit = 200_000;
     let server = setup.start();
     let mut connection = open(
         &server,

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::array::Tensor;
 use super::error::DecodeError;
 use super::frames::Frames;
-use super::logprobs::{Logprobs, SamplingMask};
+use super::logprobs::{Logprobs, SamplingMask, TokenLogprob};
 use super::read::{Reader, Slots};
 use super::request::{decode_headers, encode_headers};
 use super::stats::{PrefillStats, SchedulerStats, SpecDecodeMetrics};
@@ -81,6 +81,20 @@ pub struct EngineEvent {
     pub kind: i64,
     /// Seconds of the engine's monotonic clock.
     pub timestamp: f64,
+}
+
+impl EngineOutput {
+    /// Memory that it takes while it waits, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let logprobs = [&self.logprobs, &self.prompt_logprobs];
+        let candidates: usize = logprobs
+            .into_iter()
+            .flatten()
+            .map(|logprobs| logprobs.entries.len())
+            .sum();
+        let ids = self.new_token_ids.len() * size_of::<u32>();
+        size_of::<Self>() + ids + candidates * size_of::<TokenLogprob>()
+    }
 }
 
 /// Fields that ordinary text requests don't have.

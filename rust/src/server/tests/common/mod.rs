@@ -26,7 +26,7 @@ pub struct Setup {
     pub engine: MockOptions,
     /// The server.
     pub config: ServerConfig,
-    /// Outputs that may wait for a stream's reader.
+    /// Bytes of outputs that may wait for a reader.
     pub stream_limit: usize,
 }
 
@@ -40,7 +40,7 @@ impl Setup {
         Self {
             engine,
             config: ServerConfig::default(),
-            stream_limit: 1 << 16,
+            stream_limit: 8 << 20,
         }
     }
 
