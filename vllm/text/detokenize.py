@@ -8,11 +8,14 @@ string), and give the same text however the ids are divided into pushes. Must no
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Iterable, Sequence
 
 from tokenizers.decoders import DecodeStream
 
 from vllm.text.tokenizer import Tokenizer
+
+_MOST_BYTES_OF_ONE_CHARACTER = 4
 
 
 class Detokenizer:
@@ -24,16 +27,34 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._skip = skip_special_tokens
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._from_prompt = b""
         self._stream: DecodeStream | None = None
         if tokenizer.form is None:
             self._stream = DecodeStream(ids=list(prompt), skip_special_tokens=skip_special_tokens)
+        else:
+            self._follow(prompt)
+
+    def _follow(self, prompt: Sequence[int]) -> None:
+        """Take up the beginning of a character that `prompt` ends with, without the text before."""
+        shown = (data for number in reversed(prompt) if (data := self._bytes(number)))
+        last = list(itertools.islice(shown, _MOST_BYTES_OF_ONE_CHARACTER))
+        self._utf8.decode(b"".join(reversed(last)))
+        self._from_prompt = self._utf8.getstate()[0]
 
     def push(self, ids: Iterable[int]) -> str:
         """The text that is certain after `ids`."""
         if self._stream is not None:
             core = self._tokenizer.core
             return "".join(self._stream.step(core, number) or "" for number in ids)
-        return "".join(self._utf8.decode(self._bytes(number)) for number in ids)
+        return "".join(self._decode(self._bytes(number)) for number in ids)
+
+    def _decode(self, data: bytes) -> str:
+        if self._from_prompt and data:
+            # What does not become a character is the prompt's fault and no part of this text.
+            if not _may_go_on(self._from_prompt + data[:1]):
+                self._utf8.reset()
+            self._from_prompt = b""
+        return self._utf8.decode(data)
 
     def _bytes(self, number: int) -> bytes:
         if self._skip and self._tokenizer.is_special(number):
@@ -42,7 +63,18 @@ class Detokenizer:
 
     def finish(self) -> str:
         """What is still held back, as U+FFFD."""
+        if self._from_prompt:
+            return ""
         return self._utf8.decode(b"", final=True)
+
+
+def _may_go_on(data: bytes) -> bool:
+    """Whether `data` is, or begins, UTF-8."""
+    try:
+        codecs.utf_8_decode(data, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class StopMatcher:

@@ -50,6 +50,15 @@ def test_half_a_character_is_held_back() -> None:
     assert detokenizer.finish() == "\ufffd"
 
 
+def test_half_a_character_of_the_prompt_is_no_text_unless_it_is_completed() -> None:
+    first, *rest = tokenizer().encode("😀")
+    assert rest
+    letter = tokenizer().encode("a")
+    for ids, text in ((rest, "😀"), (letter, "a"), ([], "")):
+        detokenizer = Detokenizer(tokenizer(), [*letter, first])
+        assert detokenizer.push(ids) + detokenizer.finish() == text
+
+
 def test_special_tokens_are_left_out_unless_wanted() -> None:
     assert streamed([2], []) == ""
     assert streamed([2], [], skip_special_tokens=False) == "<|im_end|>"

@@ -32,6 +32,7 @@ impl Detokenizer {
             strip: table.strip,
             table,
             pending: Pending::default(),
+            from_prompt: 0,
             skip_special,
         };
         machine.follow(prompt);
@@ -70,6 +71,7 @@ pub(crate) fn decode(table: &Arc<TokenTable>, ids: &[u32], skip_special: bool) -
         strip: table.strip,
         table: table.clone(),
         pending: Pending::default(),
+        from_prompt: 0,
         skip_special,
     };
     let mut rest = ids;
@@ -125,6 +127,8 @@ impl Pending {
 struct TableMachine {
     table: Arc<TokenTable>,
     pending: Pending,
+    /// How many of the pending bytes are the prompt's: what does not become a character is not this text's fault.
+    from_prompt: u8,
     /// What is still to be taken off the start of the sequence.
     strip: Strip,
     skip_special: bool,
@@ -145,6 +149,7 @@ impl TableMachine {
         last.reverse();
         let mut text = String::new();
         last.iter().for_each(|id| self.push(*id, &mut text));
+        self.from_prompt = self.pending.length;
     }
 
     /// The token, unless it is unknown or left out.
@@ -230,12 +235,13 @@ impl TableMachine {
             Ok(text) => out.push_str(text),
             Err(error) if error.error_len().is_none() => return true,
             Err(_) => {
-                self.pending.length = 0;
-                self.replace(before.as_slice().len(), out);
+                self.pending = before;
+                self.flush(out);
                 return false;
             }
         }
         self.pending.length = 0;
+        self.from_prompt = 0;
         true
     }
 
@@ -250,7 +256,8 @@ impl TableMachine {
     }
 
     fn flush(&mut self, out: &mut String) {
-        let count = usize::from(std::mem::take(&mut self.pending.length));
+        let pending = std::mem::take(&mut self.pending.length);
+        let count = usize::from(pending - std::mem::take(&mut self.from_prompt));
         if count > 0 {
             self.replace(count, out);
         }

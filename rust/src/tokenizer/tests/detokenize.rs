@@ -115,6 +115,25 @@ proptest! {
 }
 
 #[test]
+fn half_a_character_at_the_end_of_a_prompt_is_no_text_unless_it_is_completed() {
+    let bytes =
+        |text: &[u8]| -> Vec<u32> { text.iter().map(|byte| u32::from(*byte) + 3).collect() };
+    let (ours, _) = common::both(&byte_fallback(true));
+    let prompt = bytes(b"a\xf0\x9f");
+    for (rest, text) in [
+        (&b"\x99\x82!"[..], "🙂!"),
+        (b"!", "!"),
+        (b"\x99!", "\u{FFFD}!"),
+        (b"\xc3\xa9", "é"),
+        (b"", ""),
+        (b"\x99", "\u{FFFD}"),
+    ] {
+        let got = streamed(&ours, &prompt, &bytes(rest), &[1], true);
+        assert_eq!(got, text, "{rest:?}");
+    }
+}
+
+#[test]
 fn a_character_waits_for_its_last_byte_and_no_longer() {
     let (ours, _) = common::both(&byte_fallback(true));
     let ids: Vec<u32> = "🙂".bytes().map(|byte| u32::from(byte) + 3).collect();
