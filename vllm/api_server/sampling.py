@@ -107,13 +107,19 @@ def check_vocabulary(model: Model, name: str, ids: Iterable[int]) -> None:
 
 
 def _bad_words(model: Model, words: list[str] | None) -> list[list[int]] | None:
-    """A word is forbidden at the start of a text and, with a space before it, inside."""
+    """A word is forbidden at the start of a text and, with a space before it, inside; one that is
+    nothing but space, as a line feed, as it is.
+    """
     if not words:
         return None
     found: list[list[int]] = []
     for word in words:
-        alone = model.tokenizer.encode(word.lstrip(), add_special_tokens=False)
-        spaced = model.tokenizer.encode(" " + word.lstrip(), add_special_tokens=False)
+        bare = word.lstrip()
+        if not bare:
+            found.append(model.tokenizer.encode(word, add_special_tokens=False))
+            continue
+        alone = model.tokenizer.encode(bare, add_special_tokens=False)
+        spaced = model.tokenizer.encode(" " + bare, add_special_tokens=False)
         if alone:
             found.append(alone)
         # A tokenizer that adds the space by itself gives the same ids twice; one that makes the

@@ -117,15 +117,21 @@ pub fn check(
     }
 }
 
-/// A bad word is forbidden at the start of a text and, with a space before it, inside; as token ids.
+/// A bad word is forbidden at the start of a text and, with a space before it, inside; as token ids. One that is
+/// nothing but space, as a line feed, is forbidden as it is.
 fn bad_words(model: &Model, words: &[String]) -> Result<Option<Vec<Vec<u32>>>, ApiError> {
     if words.is_empty() {
         return Ok(None);
     }
     let mut out: Vec<Vec<u32>> = Vec::with_capacity(2 * words.len());
     for word in words {
-        let alone = encode(model, word.trim_start())?;
-        let spaced = encode(model, &format!(" {}", word.trim_start()))?;
+        let bare = word.trim_start();
+        if bare.is_empty() {
+            out.push(encode(model, word)?);
+            continue;
+        }
+        let alone = encode(model, bare)?;
+        let spaced = encode(model, &format!(" {bare}"))?;
         // A tokenizer that adds the space by itself gives the same ids twice; one that makes the space a
         // token of its own gives ids that would forbid the space.
         let useful = spaced.len() == alone.len() && spaced.first() != alone.first();
