@@ -119,7 +119,8 @@ fn percent_decode(text: &str) -> String {
     while at < bytes.len() {
         let escaped = (bytes[at] == b'%')
             .then(|| text.get(at + 1..at + 3))
-            .flatten();
+            .flatten()
+            .filter(|digits| !digits.starts_with('+'));
         match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 out.push(byte);
@@ -142,6 +143,7 @@ mod tests {
     fn escapes_are_decoded_and_the_rest_stays() {
         assert_eq!(percent_decode("a%2Fb"), "a/b");
         assert_eq!(percent_decode("100%"), "100%");
+        assert_eq!(percent_decode("%+5"), "%+5");
         assert_eq!(percent_decode("%zz%c3%a9"), "%zzé");
     }
 }
