@@ -68,6 +68,9 @@ class Call:
 
     async def body(self) -> bytes:
         """The whole body within the limit. Raises ApiError."""
+        announced = self.http.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self.state.max_body:
+            raise too_large(self.state.max_body)
         parts, size = [], 0
         try:
             async for part in self.http.stream():

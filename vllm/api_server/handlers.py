@@ -6,6 +6,7 @@ validate > render > encode > submit > detokenize > emit.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 import uuid
@@ -47,7 +48,9 @@ async def chat(call: Call) -> Response:
     """`POST /v1/chat/completions`."""
     request = read_chat(await call.body())
     call.state.check(request)
-    ids = _fit(call.state.model, request, encode_chat(call.state.model, request), "messages")
+    model = call.state.model
+    # In a thread: a long text must not hold up the streams of others.
+    ids = _fit(model, request, await asyncio.to_thread(encode_chat, model, request), "messages")
     return await _answer(call, request, "chatcmpl-", [ids])
 
 
@@ -56,7 +59,8 @@ async def completions(call: Call) -> Response:
     request = read_completion(await call.body())
     call.state.check(request)
     model = call.state.model
-    prompts = [_fit(model, request, ids, "prompt") for ids in _encode_prompts(model, request)]
+    encoded = await asyncio.to_thread(_encode_prompts, model, request)
+    prompts = [_fit(model, request, ids, "prompt") for ids in encoded]
     return await _answer(call, request, "cmpl-", prompts)
 
 
@@ -212,10 +216,10 @@ async def tokenize(call: Call) -> Response:
     call.state.check_model(request.model)
     model = call.state.model
     if request.chat is not None:
-        tokens = encode_chat(model, request.chat)
+        tokens = await asyncio.to_thread(encode_chat, model, request.chat)
     else:
         special = True if request.add_special_tokens is None else request.add_special_tokens
-        tokens = model.tokenizer.encode(request.text or "", special)
+        tokens = await asyncio.to_thread(model.tokenizer.encode, request.text or "", special)
     shown = [model.tokenizer.token_text(n) for n in tokens] if request.return_token_strs else None
     return json_response(
         {
