@@ -146,6 +146,7 @@ COMMON: dict[str, dict[str, Any]] = {
     "allowed": {"allowed_token_ids": [65, 66, 67]},
     "allowed-one": {"allowed_token_ids": [0]},
     "bad-words": {"allowed_token_ids": [65, 66, 67], "bad_words": ["b", "c"]},
+    "bad-space": {"bad_words": [" ", "\n", "x"]},
     "priority": {"priority": -3},
     "salt": {"cache_salt": "s", "session_id": "t", "user": "u", "metadata": {"k": "v"}},
     "truncated": {"truncate_prompt_tokens": 3},
@@ -186,6 +187,16 @@ VALID = [
     completion("emoji", prompt="😀😀"),
     completion("token-ids", prompt=[72, 101, 108, 108, 111]),
     completion("one-token-id", prompt=[0]),
+    *(
+        # Bytes that begin a character: the tokens are the sorted alphabet of byte-level BPE.
+        completion(f"half-a-character-{name}", prompt=prompt, **fields)
+        for name, prompt, fields in (
+            ("left", [65, 172, 253], {}),
+            ("stop", [65, 172, 253], {"stop": ["\ufffd"]}),
+            ("completed", [65, 172, 253], {"allowed_token_ids": [246]}),
+            ("begun", [172], {"logit_bias": {"253": 100}, "max_tokens": 1}),
+        )
+    ),
     completion("texts", prompt=["one", "two", "three"]),
     completion("lists", prompt=[[1, 2], [3], [4, 5, 6]]),
     completion("one-list", prompt=[[1, 2]]),
@@ -231,7 +242,17 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "seed": ["x", 1.5, 2**63],
     "stop": [5, [1], [""], ["a"] * 5, "y" * 1025, {}],
     "stop_token_ids": [5, ["a"], [-1], [2**31], [260], [1.5]],
-    "logit_bias": [5, {"x": 1}, {"1": "y"}, {"260": 1}, {"-1": 1}, []],
+    "logit_bias": [
+        5,
+        {"x": 1},
+        {"+1": 1},
+        {"1": None},
+        {"9" * 5000: 1},
+        {"1": "y"},
+        {"260": 1},
+        {"-1": 1},
+        [],
+    ],
     "allowed_token_ids": [[260], "x", [-1]],
     "bad_words": ["word", [""], [1]],
     "ignore_eos": ["yes", 1],
@@ -332,6 +353,9 @@ MALFORMED = [
             b"null",
             b'{"prompt": "\xff"}',
             b'{"prompt": NaN}',
+            b'{"prompt": "\\ud83d"}',
+            b'{"messages": [{"role": "user", "content": "\\ud83d"}]}',
+            b'{"prompt": 5, "prompt": null, "n": "x", "n": 1}',
         )
     )
 ]

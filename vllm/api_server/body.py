@@ -128,6 +128,24 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def parse_text(text: str) -> Any:
+    """The value of JSON text that a client put into a string. Raises ValueError."""
+    try:
+        value, end = _decoder.raw_decode(text, _skip(text, 0))
+        _expect_end(text, end)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def check_characters(path: str, member: Member) -> None:
+    """Raise ApiError when some string within holds half of a character (a lone surrogate)."""
+    if "\\u" in member.raw and not is_text(json.dumps(member.value, ensure_ascii=False)):
+        raise bad_field(
+            path, f'`{path}` holds half of a surrogate pair, as "\\ud83d", which is no text.'
+        )
+
+
 def is_text(value: Any) -> bool:
     """A string that can be encoded: JSON may hold halves of characters (lone surrogates)."""
     if not isinstance(value, str):
@@ -213,7 +231,8 @@ def number(path: str, member: Member, bounds: Bounds) -> float:
 
 def text(path: str, member: Member, most: int | None = None) -> str:
     """A string of at most `most` bytes."""
-    if not is_text(member.value):
+    check_characters(path, member)
+    if not isinstance(member.value, str):
         raise mismatch(path, member.raw, "a string")
     check_length(path, member.value, most)
     return member.value

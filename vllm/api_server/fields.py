@@ -78,21 +78,31 @@ def _ids(most: int) -> Read:
 def read_logit_bias(path: str, member: Member) -> dict[int, float]:
     """`{"50256": -100}`: keys are token ids, values are clamped."""
     pairs = member.value
-    if not isinstance(pairs, dict) or not all(_is_number(value) for value in pairs.values()):
+    if not isinstance(pairs, dict):
         raise mismatch(path, member.raw, "an object of token id to number")
     body.check_count(path, len(pairs), MAX_LOGIT_BIAS)
     least, most = LOGIT_BIAS
-    return {_token_id(path, key): min(max(float(v), least), most) for key, v in pairs.items()}
+    ids = [(_token_id(path, key), value) for key, value in pairs.items()]
+    return {i: min(max(_bias(f"{path}.{i}", value), least), most) for i, value in ids}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _bias(path: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise mismatch(path, body.compact(value), "a number")
+    if not math.isfinite(value):
+        raise bad_field(path, f"`{path}` holds a number that is too large.")
+    return value
 
 
 def _token_id(path: str, key: str) -> int:
-    if not (key.isascii() and key.isdigit()) or int(key) > MAX_TOKEN_ID:
+    digits = key.lstrip("0") or "0"
+    if (
+        not (key.isascii() and key.isdigit())
+        or len(digits) > len(str(MAX_TOKEN_ID))
+        or int(digits) > MAX_TOKEN_ID
+    ):
         raise bad_field(path, f'`{path}` has the key "{shorten(key)}", which is not a token id.')
-    return int(key)
+    return int(digits)
 
 
 def read_object(expected: str) -> Read:

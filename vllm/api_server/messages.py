@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from vllm.api_server.body import Member, check_count, compact, is_text, mismatch
+from vllm.api_server.body import (
+    Member,
+    check_count,
+    compact,
+    is_text,
+    mismatch,
+    parse_text,
+)
 from vllm.api_server.errors import ApiError, bad_field, shorten
 from vllm.api_server.limits import MAX_MESSAGES
 
@@ -124,7 +130,7 @@ def _open_arguments(path: str, call: Any) -> Any:
     if not isinstance(text, str):
         return call
     try:
-        arguments = json.loads(text) if text else {}
+        arguments = parse_text(text) if text else {}
     except ValueError:
         where = f"{path}.arguments"
         raise bad_field(where, f"`{where}` must be JSON text of an object.") from None

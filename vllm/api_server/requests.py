@@ -82,7 +82,7 @@ class DetokenizeRequest:
 
 def _read(raw: bytes, route: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, member in body.read_members(raw):
+    for name, member in dict(body.read_members(raw)).items():  # the last of a name counts
         row = FIELDS[route].get(name)
         if row is None:
             logger.debug("unknown field %.64r is ignored", name)
@@ -91,6 +91,7 @@ def _read(raw: bytes, route: str) -> dict[str, Any]:
         elif row.refused is not None:
             check_refused(row, member)
         elif row.read is not None:
+            body.check_characters(name, member)
             values[name] = row.read(name, member)
     return values
 

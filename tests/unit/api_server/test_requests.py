@@ -48,6 +48,40 @@ def test_an_error_names_field_value_and_limit() -> None:
     assert error.message == "`temperature` must be a number from 0 to 2, not 3."
 
 
+def test_half_a_surrogate_pair_is_refused_wherever_it_is() -> None:
+    half = "a\ud83d"
+    for fields in (
+        {"messages": [{"role": "user", "content": half}]},
+        {"messages": [{"role": half, "content": "x"}]},
+        {"stop": [half]},
+        {"chat_template_kwargs": {"a": [half]}},
+    ):
+        error = error_of(**fields)
+        assert error.param in fields
+        assert "holds half of a surrogate pair" in error.message
+        json.dumps(error.body(), ensure_ascii=False).encode()
+
+
+def test_only_the_last_member_of_a_name_is_read() -> None:
+    body = b'{"messages": [{"role": "user", "content": "x"}], "n": "x", "n": 2, "n": null}'
+    assert read_chat(body).choices == 1
+
+
+def test_keys_of_logit_bias_are_token_ids_of_any_length() -> None:
+    assert chat(logit_bias={"005": 1}).get("logit_bias") == {5: 1.0}
+    for key in ("+5", "9" * 5000, "5_0"):
+        assert "is not a token id" in error_of(logit_bias={key: 1}).message
+    error = error_of(logit_bias={"5": None})
+    assert error.message == "`logit_bias.5` must be a number, not null."
+
+
+def test_arguments_of_earlier_tool_calls_are_json_of_bounded_depth() -> None:
+    for text in ("NaN", "[" * 5000 + "]" * 5000, "{"):
+        call = {"type": "function", "function": {"name": "f", "arguments": text}}
+        error = error_of(messages=[HI, {"role": "assistant", "tool_calls": [call]}])
+        assert error.param == "messages[1].tool_calls[0].function.arguments"
+
+
 def test_unserved_fields_are_refused_unless_they_ask_for_nothing() -> None:
     error = error_of(tools=[{"type": "function"}])
     assert (error.param, error.code) == ("tools", "unsupported_field")

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use indexmap::IndexMap;
 use serde::Deserialize;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -18,7 +19,8 @@ const MAX_UNKNOWN: usize = 16;
 
 /// Reads a JSON object into a draft. Known fields are checked, unknown ones are listed in `options.unknown`.
 pub fn read(body: &[u8], route: Routes) -> Result<Draft, ApiError> {
-    let members = members(body)?;
+    // The last member of a name counts.
+    let members: IndexMap<_, _> = members(body)?.into_iter().collect();
     let mut draft = Draft::default();
     for (name, raw) in members {
         match fields::find(&name, route) {
@@ -119,7 +121,23 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(
     raw: &'a RawValue,
     expected: &str,
 ) -> Result<T, ApiError> {
-    serde_json::from_str(raw.get()).map_err(|_| mismatch(path, raw.get(), expected))
+    serde_json::from_str(raw.get()).map_err(|error| match error.classify() {
+        // The text was JSON when the body was read, so it is a value that cannot be held.
+        serde_json::error::Category::Syntax => unholdable(path, &error),
+        _ => mismatch(path, raw.get(), expected),
+    })
+}
+
+fn unholdable(path: &str, error: &serde_json::Error) -> ApiError {
+    let reason = error.to_string();
+    let what = if reason.starts_with("recursion limit") {
+        "is nested too deeply: at most 127 levels are read"
+    } else if reason.starts_with("number out of range") {
+        "holds a number that is too large"
+    } else {
+        "holds half of a surrogate pair, as \"\\ud83d\", which is no text"
+    };
+    ApiError::field(path, format!("`{path}` {what}."))
 }
 
 /// "`path` must be X, not the string "abc"."

@@ -585,24 +585,26 @@ pub static FIELDS: &[Field] = &[
 /// `{"50256": -100}`: keys are token ids, values are clamped to [-100, 100].
 fn read_logit_bias(draft: &mut Draft, path: &str, raw: &RawValue) -> Result<(), ApiError> {
     use crate::body;
-    let pairs: indexmap::IndexMap<String, f64> =
+    let pairs: indexmap::IndexMap<String, &RawValue> =
         body::parse(path, raw, "an object of token id to number")?;
     body::check_count(path, pairs.len(), MAX_LOGIT_BIAS)?;
     let mut bias = Vec::with_capacity(pairs.len());
     for (key, value) in pairs {
-        bias.push((
-            token_id(path, &key)?,
-            value.clamp(LOGIT_BIAS.0, LOGIT_BIAS.1),
-        ));
+        let id = token_id(path, &key)?;
+        let value: f64 = body::parse(&format!("{path}.{id}"), value, "a number")?;
+        bias.push((id, value.clamp(LOGIT_BIAS.0, LOGIT_BIAS.1)));
     }
     draft.options.sampling.logit_bias = bias;
     Ok(())
 }
 
 fn token_id(path: &str, key: &str) -> Result<u32, ApiError> {
+    // `parse` takes a plus sign.
+    let digits = key.bytes().all(|byte| byte.is_ascii_digit());
     let id = key
         .parse::<u32>()
         .ok()
+        .filter(|_| digits)
         .filter(|&id| i64::from(id) <= MAX_TOKEN_ID);
     id.ok_or_else(|| {
         let shown = crate::error::shorten(key);

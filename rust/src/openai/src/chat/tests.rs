@@ -54,6 +54,39 @@ fn the_last_of_two_members_of_a_name_wins() {
             .top_k,
         Some(7)
     );
+    let only_the_last_is_read = with(r#""top_k":"x","top_k":7,"top_k":null"#).expect("valid");
+    assert_eq!(only_the_last_is_read.options.sampling.top_k, None);
+}
+
+#[test]
+fn json_that_cannot_be_held_says_why() {
+    let deep = format!(
+        r#""chat_template_kwargs":{{"a":{}{}}}"#,
+        "[".repeat(5000),
+        "]".repeat(5000)
+    );
+    for (member, field, words) in [
+        (&deep[..], "chat_template_kwargs", "is nested too deeply"),
+        (
+            r#""chat_template_kwargs":{"a":1e400}"#,
+            "chat_template_kwargs",
+            "holds a number that is too large",
+        ),
+        (
+            r#""stop":"\ud83d!""#,
+            "stop",
+            "holds half of a surrogate pair",
+        ),
+        (
+            r#""messages":[{"role":"user","content":"\udc00"}]"#,
+            "messages",
+            "holds half of a surrogate pair",
+        ),
+    ] {
+        let (param, message) = error(with(member));
+        assert_eq!(param, field);
+        assert!(message.contains(words), "{message}");
+    }
 }
 
 #[test]
@@ -119,6 +152,16 @@ fn numbers_out_of_range_name_field_value_and_limit() {
             r#""logit_bias":{"x":1}"#,
             "logit_bias",
             "`logit_bias` has the key \"x\", which is not a token id.",
+        ),
+        (
+            r#""logit_bias":{"+5":1}"#,
+            "logit_bias",
+            "`logit_bias` has the key \"+5\", which is not a token id.",
+        ),
+        (
+            r#""logit_bias":{"05":null}"#,
+            "logit_bias.5",
+            "`logit_bias.5` must be a number, not null.",
         ),
         (
             r#""stop_token_ids":[-1]"#,
