@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renders every fixture with Jinja2, set up as Hugging Face Transformers does, and keeps the result as `NAME.out`.
+"""Renders every fixture with Jinja2, set up as Hugging Face Transformers does.
+
+The result is kept as `NAME.out`:
 
     python expected.py          writes the results
     python expected.py --check  fails if one of them would change
 
-A fixture is a JSON object (messages and variables), a line `---`, and a template. The Rust tests compare their own
-rendering with the kept result. Needs `jinja2`; must not know the Rust code.
+A fixture is a JSON object (messages and variables), a line `---`, and a template. The Rust tests
+compare their own rendering with the kept result. Needs `jinja2`; must not know the Rust code.
 """
 
 from __future__ import annotations
@@ -29,13 +31,11 @@ class Refusal(TemplateError):
 class Generation(Extension):
     """`{% generation %}` shows what it encloses."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - how jinja2 extensions are written
 
     def parse(self, parser):
         next(parser.stream)
-        return nodes.Scope(
-            parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        )
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True))
 
 
 def refuse(message):
