@@ -262,6 +262,21 @@ def test_an_engine_of_another_host(
     assert complete(server).status_code == 200
 
 
+def test_requests_of_an_engine_elsewhere_finish_within_its_shutdown_timeout(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    common = ["--data-parallel-size", 2, "--data-parallel-rpc-port", free_port()]
+    server = start(tiny_model, "--port", 0, "--data-parallel-size-local", 1, *common, **frontend)
+    elsewhere = ["--headless", "--data-parallel-start-rank", 1, "--shutdown-timeout", 60]
+    remote = start(tiny_model, *elsewhere, *common)
+    server.wait_ready()
+    reader = Reader(server, prompt=["one", "two"], max_tokens=400)  # one on each engine
+    remote.process.send_signal(signal.SIGTERM)
+    assert remote.wait_exit() == ExitCode.OK
+    reader.join(60)
+    assert reader.lines[-1] == "data: [DONE]"
+
+
 def test_public_metrics_and_request_ids(
     start: Start, tiny_model: Path, frontend: dict[str, str]
 ) -> None:

@@ -218,8 +218,9 @@ class Supervisor:
         logger.info("stopping on %s", self.signals.first_name)
         seconds = self.config.frontend.shutdown_timeout + STOP_GRACE_S
         self._end_frontend(seconds)
+        # Engines have nothing left to finish where the frontend was here.
         with self._forced():
-            children.stop(self.engines, STOP_GRACE_S)
+            children.stop(self.engines, STOP_GRACE_S if self.frontend else seconds)
 
     def _end_frontend(self, seconds: float) -> None:
         if self.frontend is not None:
@@ -273,6 +274,8 @@ def start_engine(config: ServeConfig, rank: int, handshake: str, passed: tuple[i
         "local": not config.parallel.headless,
         "headless": config.parallel.headless,
         "log_format": config.frontend.log_format,
+        # Beside a frontend, requests finish before the engine is told to stop.
+        "shutdown_timeout": config.frontend.shutdown_timeout if config.parallel.headless else 0.0,
     }
     command = [sys.executable, "-m", "vllm.engine"]
     return children.start(f"engine {rank}", command, arguments, passed, EngineStartError)
