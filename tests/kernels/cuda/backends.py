@@ -63,7 +63,11 @@ def toolkit_include() -> str | None:
     found = subprocess.run(
         [sys.executable, str(script), "include"], capture_output=True, text=True, check=False
     )
-    return found.stdout.strip() if found.returncode == 0 else None
+    if found.returncode != 0:
+        return None
+    # torch alone brings the runtime's headers, but not those of the compiler that they include.
+    complete = (Path(found.stdout.strip()) / "crt" / "host_defines.h").is_file()
+    return found.stdout.strip() if complete else None
 
 
 def build_emulated(folder: Path) -> Path:
