@@ -99,11 +99,9 @@ def _check_sampling(params: SamplingParams, limits: RequestLimits) -> None:
     if params.repetition_penalty > FLOAT32_MAX:
         raise refuse("repetition_penalty", params.repetition_penalty, _IN_FLOAT32)
     _check_bias(params, limits)
-    if params.allowed_token_ids is not None:
-        if not params.allowed_token_ids:
-            raise refuse("allowed_token_ids", [], "at least one token is needed")
-        _check_ids("allowed_token_ids", params.allowed_token_ids, limits)
     _check_bad_words(params, limits)
+    if params.allowed_token_ids is not None:
+        _check_allowed(params, limits)
 
 
 def _check_ids(field: str, ids: Sequence[int], limits: RequestLimits) -> None:
@@ -135,6 +133,20 @@ def _check_bias(params: SamplingParams, limits: RequestLimits) -> None:
     for token, value in bias.items():
         if not abs(value) <= FLOAT32_MAX:  # false for NaN, too
             raise refuse(f"logit_bias[{token}]", value, _IN_FLOAT32)
+
+
+def _check_allowed(params: SamplingParams, limits: RequestLimits) -> None:
+    """At every step one of the allowed tokens can be chosen."""
+    allowed = params.allowed_token_ids or []
+    if not allowed:
+        raise refuse("allowed_token_ids", allowed, "at least one token is needed")
+    _check_ids("allowed_token_ids", allowed, limits)
+    forbidden = {word[0] for word in params._bad_words_token_ids or () if len(word) == 1}
+    if params.min_tokens > 0:
+        forbidden |= params._all_stop_token_ids
+    if forbidden.issuperset(allowed):
+        reason = "bad_words or min_tokens forbid each of them; allow another token"
+        raise refuse("allowed_token_ids", allowed, reason)
 
 
 def _check_bad_words(params: SamplingParams, limits: RequestLimits) -> None:

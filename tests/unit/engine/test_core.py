@@ -337,6 +337,16 @@ def test_utilities_answer_or_name_themselves(engine: EngineCore) -> None:
         ([1], {"repetition_penalty": 1e300}, r"repetition_penalty is 1e\+300; .* 32 bits"),
         ([1], {"allowed_token_ids": []}, "allowed_token_ids is \\[\\]"),
         ([1], {"allowed_token_ids": [-5]}, "allowed_token_ids contains token -5"),
+        (
+            [1],
+            {"allowed_token_ids": [7], "min_tokens": 2, "stop_token_ids": [7]},
+            "min_tokens forbid each of them",
+        ),
+        (
+            [1],
+            {"allowed_token_ids": [7], "bad_words": ["x"], "_bad_words_token_ids": [[7], [1, 2]]},
+            "bad_words or min_tokens forbid",
+        ),
         ([1], {"_bad_words_token_ids": [[]]}, "bad_words"),
         ([1], {"_bad_words_token_ids": [[1, 300]]}, "bad_words contains token 300"),
         ([1], {"bad_words": ["x"]}, "bad_words is \\['x'\\]"),
