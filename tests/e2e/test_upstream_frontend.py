@@ -258,7 +258,8 @@ def test_seed_repeats(deployment: Deployment) -> None:
 def test_disconnect_aborts_in_the_engine(deployment: Deployment) -> None:
     body = {"model": MODEL, "prompt": "abc", "max_tokens": ENDLESS, "ignore_eos": True}
     with deployment.http.stream("POST", "/v1/completions", json=body | {"stream": True}) as reply:
-        next(reply.iter_lines())
+        lines = reply.iter_lines()  # kept: its end would close the connection
+        next(lines)
         wait_until(lambda: deployment.metric("num_requests_running") == 1, "a running request")
     wait_until(lambda: "aborted cmpl-" in deployment.engine_log.read_text(), "the abort")
     wait_until(lambda: deployment.metric("num_requests_running") == 0, "an idle engine")
