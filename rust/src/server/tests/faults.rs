@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 const COMPLETIONS: &str = "/v1/completions";
 
 fn open(server: &Fixture, body: &Value) -> Connection {
-    let mut connection = Connection::open(server.address);
+    ask(Connection::open(server.address), body)
+}
+
+fn ask(mut connection: Connection, body: &Value) -> Connection {
     connection.send("POST", COMPLETIONS, "", body.to_string().as_bytes());
     connection
 }
@@ -60,8 +63,8 @@ fn a_client_that_does_not_read_is_ended() {
     setup.engine.max_model_len = 100_000_000;
     setup.stream_limit = 200_000;
     let server = setup.start();
-    let mut connection = open(
-        &server,
+    let mut connection = ask(
+        Connection::with_small_window(server.address),
         &json!({"prompt": "a", "max_tokens": 90_000_000, "stream": true}),
     );
     assert_eq!(connection.head().0, 200);

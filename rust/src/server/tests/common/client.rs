@@ -7,8 +7,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
+
+/// What the kernel keeps for a client that does not read; far below its megabytes by default, so that
+/// filling it takes a moment and not as long as a debug build needs to write ten megabytes.
+const SMALL_WINDOW: usize = 16 << 10;
 
 /// An answer.
 #[derive(Debug)]
@@ -65,7 +70,21 @@ pub struct Connection(BufReader<TcpStream>);
 impl Connection {
     /// Connects.
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server accepts");
+        Self::over(TcpStream::connect(address).expect("the server accepts"))
+    }
+
+    /// Connects; the kernel holds little that was not read.
+    pub fn with_small_window(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket
+            .set_recv_buffer_size(SMALL_WINDOW)
+            .expect("a socket option");
+        socket.connect(&address.into()).expect("the server accepts");
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream
             .set_read_timeout(Some(PATIENCE))
             .expect("a socket option");
