@@ -5,14 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use rmpv::Value;
 use tokio::sync::Notify;
-use zeromq::{SocketSend, ZmqMessage};
+use vllm_zmtp::{Limits, Listener};
 
 use crate::error::{ConnectError, UtilityError};
-use crate::listener::Listener;
 use crate::protocol::{RequestType, UtilityRequest};
 use crate::shard::ShardClient;
 use crate::state::{EngineStats, Health, Registration, Shared};
@@ -36,6 +34,8 @@ pub struct TransportConfig {
     pub ready_timeout: Duration,
     /// Bytes of outputs that may wait for one reader; beyond it the stream is stopped.
     pub stream_limit: usize,
+    /// What an engine's connection may make this side hold.
+    pub limits: Limits,
 }
 
 impl TransportConfig {
@@ -49,6 +49,7 @@ impl TransportConfig {
             client_index: 0,
             ready_timeout: Duration::from_secs(600),
             stream_limit: 8 << 20,
+            limits: Limits::default(),
         }
     }
 }
@@ -157,11 +158,11 @@ pub(crate) fn start_call<'a>(
         method: method.to_owned(),
         args: args.to_vec(),
     };
-    let mut message = ZmqMessage::from(shared.engines[engine].identity.clone());
-    message.push_back(RequestType::Utility.frame());
-    message.push_back(request.encode().into());
-    let sent = shared.router.clone().send(message).now_or_never();
-    if !matches!(sent, Some(Ok(()))) {
+    let message = vec![RequestType::Utility.frame(), request.encode().into()];
+    let sent = shared
+        .router
+        .send(&shared.engines[engine].identity, message);
+    if sent.is_err() {
         shared.calls.drop_call(call.call_id);
     }
     call

@@ -8,11 +8,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use zeromq::{RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
+use vllm_zmtp::{Limits, Listener, Router, RouterEvent};
 
-use crate::listener::Listener;
 use crate::protocol::{EngineAddresses, EngineStatus, HandshakeMessage, InitMessage, engine_index};
 
 /// What engines are told, and which ones are expected.
@@ -79,9 +79,8 @@ impl HandshakeOwner {
             .listener
             .address()
             .map_err(|error| listener_error(&error))?;
-        let mut socket = RouterSocket::new();
-        let bound = socket.bind_listener(config.listener.into_zmq()).await;
-        bound.map_err(|error| listener_error(&error))?;
+        let socket = Router::bind(config.listener, Limits::default());
+        let socket = socket.map_err(|error| listener_error(&error))?;
         let expected = config.engine_start_index..config.engine_start_index + config.engine_count;
         let (sender, progress) = watch::channel(Progress::default());
         let init = init_message(config.input, config.output);
@@ -137,26 +136,22 @@ fn init_message(input: String, output: String) -> Vec<u8> {
 }
 
 async fn serve(
-    mut socket: RouterSocket,
+    mut socket: Router,
     expected: std::ops::Range<u32>,
     init: Vec<u8>,
     progress: watch::Sender<Progress>,
 ) {
+    let sender = socket.sender();
     loop {
-        let Ok(message) = socket.recv().await else {
+        let RouterEvent::Message(identity, message) = socket.recv().await else {
             continue;
         };
-        let Some((index, greeting)) = parse(&message, &expected) else {
+        let Some((index, greeting)) = parse(&identity, &message, &expected) else {
             continue;
         };
         match greeting.status {
             EngineStatus::Hello => {
-                let Some(identity) = message.get(0).cloned() else {
-                    continue;
-                };
-                let mut reply = ZmqMessage::from(identity);
-                reply.push_back(init.clone().into());
-                if let Err(error) = socket.send(reply).await {
+                if let Err(error) = sender.send(&identity, vec![init.clone().into()]) {
                     tracing::warn!(index, %error, "the engine left during the handshake");
                 }
                 progress.send_modify(|progress| {
@@ -171,8 +166,11 @@ async fn serve(
     }
 }
 
-fn parse(message: &ZmqMessage, expected: &std::ops::Range<u32>) -> Option<(u32, HandshakeMessage)> {
-    let identity = message.get(0)?;
+fn parse(
+    identity: &[u8],
+    message: &[Bytes],
+    expected: &std::ops::Range<u32>,
+) -> Option<(u32, HandshakeMessage)> {
     let index = engine_index(identity)
         .map(u32::from)
         .filter(|index| expected.contains(index));
@@ -184,7 +182,7 @@ fn parse(message: &ZmqMessage, expected: &std::ops::Range<u32>) -> Option<(u32, 
         return None;
     };
     // A DEALER may put an empty delimiter before its payload.
-    let payload = message.iter().skip(1).find(|frame| !frame.is_empty())?;
+    let payload = message.iter().find(|frame| !frame.is_empty())?;
     match HandshakeMessage::decode(payload) {
         Ok(greeting) => Some((index, greeting)),
         Err(error) => {

@@ -13,7 +13,6 @@ mod client;
 mod error;
 pub mod handshake;
 mod inbox;
-mod listener;
 pub mod protocol;
 mod request_id;
 mod shard;
@@ -23,13 +22,13 @@ mod utility;
 
 pub use client::{EngineClient, TransportConfig};
 pub use error::{ConnectError, EngineFailure, StreamError, SubmitError, UtilityError};
-pub use listener::Listener;
 pub use protocol::{
     EngineCoreRequest, EngineError, EngineOutput, FinishReason, Logprobs, PrefillStats,
     SamplingParams, StopReason, TokenLogprob,
 };
 pub use shard::{OutputStream, ShardClient};
 pub use state::{EngineHealth, EngineState, EngineStats, Health, Registration};
+pub use vllm_zmtp::{Limits, Listener};
 
 /// Number of the wire: minor version of the vLLM release whose protocol both sides speak.
 ///

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use slab::Slab;
-use zeromq::{SocketSend, ZmqMessage};
 
 use crate::client::EngineClient;
 use crate::error::{StreamError, SubmitError};
@@ -157,14 +155,13 @@ impl Shard {
 
     /// Queues a message to an engine; false when its queue is full or it is gone.
     fn send(&self, engine: usize, kind: RequestType, payload: Vec<Bytes>) -> bool {
-        let mut message = ZmqMessage::from(self.shared().engines[engine].identity.clone());
-        message.push_back(kind.frame());
-        payload
-            .into_iter()
-            .for_each(|frame| message.push_back(frame));
-        // Entering the peer's queue completes at once unless the queue is full.
-        let sent = self.shared().router.clone().send(message).now_or_never();
-        matches!(sent, Some(Ok(())))
+        let shared = self.shared();
+        let mut message = payload;
+        message.insert(0, kind.frame());
+        let sent = shared
+            .router
+            .send(&shared.engines[engine].identity, message);
+        sent.is_ok()
     }
 
     fn deliver(&self, outputs: &mut Vec<Routed>) {

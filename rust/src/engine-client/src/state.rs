@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use zeromq::RouterSendHalf;
+use vllm_zmtp::RouterSender;
 
 use crate::balance::least_loaded;
 use crate::error::{ConnectError, EngineFailure, StreamError, SubmitError};
@@ -273,7 +273,7 @@ pub(crate) struct Shared {
     pub(crate) engines: Vec<Engine>,
     pub(crate) start_index: u32,
     pub(crate) client_index: u32,
-    pub(crate) router: RouterSendHalf,
+    pub(crate) router: RouterSender,
     pub(crate) nonce: Nonce,
     pub(crate) calls: UtilityCalls,
     pub(crate) stream_limit: usize,
@@ -288,7 +288,7 @@ impl Shared {
         count: u32,
         client_index: u32,
         stream_limit: usize,
-        router: RouterSendHalf,
+        router: RouterSender,
     ) -> Self {
         Self {
             engines: (start_index..start_index + count)

@@ -9,11 +9,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
+use bytes::Bytes;
 use tokio::sync::Notify;
-use zeromq::{
-    PullSocket, RouterRecvHalf, RouterSocket, Socket, SocketEvent, SocketRecv, ZmqMessage,
-};
+use vllm_zmtp::{Message, Pull, Router, RouterEvent};
 
 use crate::client::{TransportConfig, start_call};
 use crate::error::{ConnectError, EngineFailure, StreamError};
@@ -26,18 +24,17 @@ use crate::request_id::RequestKey;
 use crate::state::Shared;
 
 /// Messages taken per wake-up before the shards get their batches.
-const DRAIN_LIMIT: usize = 64;
+const BATCH: usize = 64;
 /// After a death message that several engines could have sent, each must answer a call in time.
 const DEATH_PROBE: Duration = Duration::from_secs(5);
-
-type Monitor = futures_util::stream::BoxStream<'static, SocketEvent>;
 
 /// Sockets with all engines registered.
 pub(crate) struct Connection {
     shared: Arc<Shared>,
-    router: RouterRecvHalf,
-    pull: PullSocket,
-    monitor: Monitor,
+    router: Router,
+    pull: Pull,
+    /// Messages of one wake-up, kept for its capacity.
+    received: Vec<Message>,
     registered: BTreeMap<u32, ReadyResponse>,
     batches: Vec<Vec<Routed>>,
     inboxes: Vec<Arc<Inbox>>,
@@ -50,24 +47,21 @@ pub(crate) async fn open(config: TransportConfig) -> Result<Connection, ConnectE
     if count == 0 || end > MAX_ENGINES as u64 {
         return Err(ConnectError::EngineRange { start, count });
     }
-    let mut router = RouterSocket::new();
-    let monitor = router.monitor().boxed();
-    bind(&mut router, config.input, "input").await?;
-    let mut pull = PullSocket::new();
-    bind(&mut pull, config.output, "output").await?;
-    let (sender, receiver) = router.split();
+    let limits = config.limits;
+    let router = Router::bind(config.input, limits.clone()).map_err(unusable("input"))?;
+    let pull = Pull::bind(config.output, limits).map_err(unusable("output"))?;
     let shared = Shared::new(
         start,
         count,
         config.client_index,
         config.stream_limit,
-        sender,
+        router.sender(),
     );
     let mut connection = Connection {
         shared: Arc::new(shared),
-        router: receiver,
+        router,
         pull,
-        monitor,
+        received: Vec::new(),
         registered: BTreeMap::new(),
         batches: Vec::new(),
         inboxes: Vec::new(),
@@ -76,16 +70,11 @@ pub(crate) async fn open(config: TransportConfig) -> Result<Connection, ConnectE
     Ok(connection)
 }
 
-async fn bind<S: Socket>(
-    socket: &mut S,
-    listener: crate::Listener,
-    plane: &'static str,
-) -> Result<(), ConnectError> {
-    let bound = socket.bind_listener(listener.into_zmq()).await;
-    bound.map(|_| ()).map_err(|error| ConnectError::Listener {
+fn unusable(plane: &'static str) -> impl Fn(std::io::Error) -> ConnectError {
+    move |error| ConnectError::Listener {
         plane,
         reason: error.to_string(),
-    })
+    }
 }
 
 impl Connection {
@@ -125,16 +114,13 @@ impl Connection {
     /// Returns after a registration; an engine that leaves meanwhile is waited for again.
     async fn next_registration(&mut self) -> Result<(), ConnectError> {
         loop {
-            tokio::select! {
-                biased;
-                Some(event) = self.monitor.next() => {
-                    if let SocketEvent::Disconnected(identity) = event {
-                        engine_index(&identity).map(|at| self.registered.remove(&u32::from(at)));
-                    }
+            match self.router.recv().await {
+                RouterEvent::Connected(_) => {}
+                RouterEvent::Disconnected(identity) => {
+                    engine_index(&identity).map(|at| self.registered.remove(&u32::from(at)));
                 }
-                message = self.router.recv() => {
-                    let Ok(message) = message else { continue };
-                    if self.register_first(message)? {
+                RouterEvent::Message(identity, message) => {
+                    if self.register_first(&identity, &message)? {
                         return Ok(());
                     }
                 }
@@ -142,8 +128,8 @@ impl Connection {
         }
     }
 
-    fn register_first(&mut self, message: ZmqMessage) -> Result<bool, ConnectError> {
-        let Some((index, payload)) = self.registration_frame(&message) else {
+    fn register_first(&mut self, identity: &[u8], message: &[Bytes]) -> Result<bool, ConnectError> {
+        let Some((index, payload)) = self.registration_frame(identity, message) else {
             return Ok(false);
         };
         let frame = ReadyResponse::decode(payload)
@@ -154,11 +140,12 @@ impl Connection {
     }
 
     /// Engine index and payload of a frame on the input plane, when it is from one of ours.
-    fn registration_frame<'a>(&self, message: &'a ZmqMessage) -> Option<(u32, &'a [u8])> {
-        let index = message
-            .get(0)
-            .and_then(|identity| engine_index(identity))
-            .map(u32::from);
+    fn registration_frame<'a>(
+        &self,
+        identity: &[u8],
+        message: &'a [Bytes],
+    ) -> Option<(u32, &'a [u8])> {
+        let index = engine_index(identity).map(u32::from);
         let known = index.filter(|index| self.shared.position(*index).is_some());
         if known.is_none() {
             tracing::warn!(
@@ -166,7 +153,7 @@ impl Connection {
                 "ignoring a message from an unexpected peer on the input plane"
             );
         }
-        Some((known?, message.get(1)?))
+        Some((known?, message.first()?))
     }
 
     /// Serves until told to stop.
@@ -175,22 +162,18 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = stop.notified() => break,
-                // Before registrations: an engine that comes back disconnected first.
-                Some(event) = self.monitor.next() => self.on_event(event),
-                message = self.router.recv() => self.on_registration(message),
-                message = self.pull.recv() => self.on_outputs(message),
+                event = self.router.recv() => self.on_event(event),
+                () = self.pull.recv_batch(&mut self.received, BATCH) => self.on_outputs(),
             }
         }
         self.shared.close();
     }
 
-    fn on_event(&mut self, event: SocketEvent) {
+    fn on_event(&mut self, event: RouterEvent) {
         match event {
-            SocketEvent::Disconnected(identity) => self.on_disconnect(&identity),
-            SocketEvent::AcceptFailed(error) => {
-                tracing::warn!(%error, "a peer on the input plane was refused");
-            }
-            _ => {}
+            RouterEvent::Connected(_) => {}
+            RouterEvent::Disconnected(identity) => self.on_disconnect(&identity),
+            RouterEvent::Message(identity, message) => self.on_registration(&identity, &message),
         }
     }
 
@@ -200,7 +183,7 @@ impl Connection {
             return;
         };
         // What it sent before it went away still counts.
-        self.drain(usize::MAX);
+        self.drain();
         let failure = EngineFailure::Disconnected {
             index: self.shared.engines[at].index,
         };
@@ -209,9 +192,8 @@ impl Connection {
         }
     }
 
-    fn on_registration(&mut self, message: zeromq::ZmqResult<ZmqMessage>) {
-        let Ok(message) = message else { return };
-        let Some((index, payload)) = self.registration_frame(&message) else {
+    fn on_registration(&mut self, identity: &[u8], message: &[Bytes]) {
+        let Some((index, payload)) = self.registration_frame(identity, message) else {
             return;
         };
         let Some(at) = self.shared.position(index) else {
@@ -239,25 +221,20 @@ impl Connection {
         self.registered.get(&index).map(|frame| frame.max_model_len)
     }
 
-    fn on_outputs(&mut self, message: zeromq::ZmqResult<ZmqMessage>) {
-        self.take_shards();
-        match message {
-            Ok(message) => self.on_message(message),
-            Err(error) => tracing::warn!(%error, "a peer on the output plane broke off"),
+    fn drain(&mut self) {
+        while self.pull.try_batch(&mut self.received, BATCH) {
+            self.on_outputs();
         }
-        self.drain(DRAIN_LIMIT);
     }
 
-    /// Decodes what else has arrived, then hands every shard its batch.
-    fn drain(&mut self, limit: usize) {
+    /// Decodes what has arrived, then hands every shard its batch.
+    fn on_outputs(&mut self) {
         self.take_shards();
-        for _ in 0..limit {
-            match tokio::task::unconstrained(self.pull.recv()).now_or_never() {
-                Some(Ok(message)) => self.on_message(message),
-                Some(Err(error)) => tracing::warn!(%error, "a peer broke off"),
-                None => break,
-            }
-        }
+        let mut received = std::mem::take(&mut self.received);
+        received
+            .drain(..)
+            .for_each(|message| self.on_message(message));
+        self.received = received;
         let filled = self
             .inboxes
             .iter()
@@ -277,8 +254,8 @@ impl Connection {
         });
     }
 
-    fn on_message(&mut self, message: ZmqMessage) {
-        let frames = Frames::new(message.into_vec());
+    fn on_message(&mut self, message: Message) {
+        let frames = Frames::new(message);
         if frames.is_death_sentinel() {
             return self.on_death();
         }

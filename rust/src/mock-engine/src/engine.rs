@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
 use rmpv::Value;
 use tokio::time::Instant;
 use vllm_engine_client::protocol::{
     DEATH_SENTINEL, EngineCoreOutput, EngineCoreOutputs, EngineError, EngineOutput, FinishReason,
     InputMessage, UtilityOutput, UtilityRequest, request_id_of, utility_call_of,
 };
-use zeromq::{SocketEvent, SocketRecv, SocketSend, ZmqMessage};
+use vllm_zmtp::Message;
 
 use crate::Counters;
 use crate::fault::FaultKind;
@@ -93,8 +92,8 @@ impl Engine {
     /// Handles messages until a step is due and there is something to do.
     async fn wait(&mut self, due: Instant) -> Option<Ended> {
         loop {
-            while let Some(message) = self.connection.dealer.recv().now_or_never() {
-                self.handle(message.ok()?).await;
+            while let Some(message) = self.connection.dealer.try_recv() {
+                self.handle(message).await;
             }
             self.requests.schedule(self.options.max_batch);
             self.count_open();
@@ -108,12 +107,10 @@ impl Engine {
             let pause = pause.min(Duration::from_secs(3600));
             tokio::select! {
                 biased;
-                message = self.connection.dealer.recv() => self.handle(message.ok()?).await,
-                Some(event) = self.connection.monitor.next() => {
-                    if matches!(event, SocketEvent::Disconnected(_)) {
-                        return Some(Ended::Left);
-                    }
-                }
+                message = self.connection.dealer.recv() => match message {
+                    Some(message) => self.handle(message).await,
+                    None => return Some(Ended::Left),
+                },
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -180,16 +177,12 @@ impl Engine {
     }
 
     async fn send(&mut self, frames: Vec<Bytes>) {
-        let Ok(message) = ZmqMessage::try_from(frames) else {
-            return;
-        };
-        if let Err(error) = self.connection.push.send(message).await {
+        if let Err(error) = self.connection.push.send(frames).await {
             tracing::debug!(%error, "an output could not be sent");
         }
     }
 
-    async fn handle(&mut self, message: ZmqMessage) {
-        let frames = message.into_vec();
+    async fn handle(&mut self, frames: Message) {
         let (kind, payload) = (frames.first().cloned(), frames.get(1).cloned());
         match InputMessage::decode(frames) {
             Ok(InputMessage::Add(request)) => self.add(*request).await,

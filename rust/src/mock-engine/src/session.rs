@@ -4,16 +4,10 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use vllm_engine_client::protocol::{
     DecodeError, EngineStatus, HandshakeMessage, InitMessage, engine_identity,
 };
-use zeromq::util::PeerIdentity;
-use zeromq::{
-    DealerSocket, PushSocket, Socket, SocketEvent, SocketOptions, SocketRecv, SocketSend, ZmqError,
-    ZmqMessage,
-};
+use vllm_zmtp::{Dealer, Message, Push, ZmtpError};
 
 use crate::Counters;
 use crate::engine::{Ended, Engine};
@@ -30,7 +24,7 @@ pub enum MockError {
         /// What was being done.
         step: &'static str,
         /// Cause.
-        source: ZmqError,
+        source: ZmtpError,
     },
     /// The launcher's answer could not be read.
     #[error("engine {index}: the answer to HELLO: {source}")]
@@ -55,9 +49,8 @@ pub enum MockError {
 
 /// The sockets of an engine that a frontend knows.
 pub(crate) struct Connection {
-    pub(crate) dealer: DealerSocket,
-    pub(crate) push: PushSocket,
-    pub(crate) monitor: BoxStream<'static, SocketEvent>,
+    pub(crate) dealer: Dealer,
+    pub(crate) push: Push,
 }
 
 /// Runs one engine until its frontend leaves or a fault ends it.
@@ -79,15 +72,11 @@ pub(crate) async fn run(
     }
 }
 
-fn dealer(index: u32) -> DealerSocket {
-    let mut socket_options = SocketOptions::default();
-    let identity = engine_identity(index as u16).to_vec();
-    let identity = PeerIdentity::try_from(identity).expect("two bytes are a valid identity");
-    socket_options.peer_identity(identity);
-    DealerSocket::with_options(socket_options)
+async fn dealer(index: u32, address: &str) -> Result<Dealer, ZmtpError> {
+    Dealer::connect(address, &engine_identity(index as u16)).await
 }
 
-fn at(index: u32, step: &'static str) -> impl Fn(ZmqError) -> MockError {
+fn at(index: u32, step: &'static str) -> impl Fn(ZmtpError) -> MockError {
     move |source| MockError::Socket {
         index,
         step,
@@ -98,70 +87,60 @@ fn at(index: u32, step: &'static str) -> impl Fn(ZmqError) -> MockError {
 async fn connect(
     index: u32,
     options: &MockOptions,
-) -> Result<(Connection, Option<DealerSocket>), MockError> {
-    let (input, output, mut handshake) = addresses(index, options).await?;
-    let mut dealer = dealer(index);
-    let monitor = dealer.monitor().boxed();
-    dealer
-        .connect(&input)
+) -> Result<(Connection, Option<Dealer>), MockError> {
+    let (input, output, handshake) = addresses(index, options).await?;
+    let dealer = dealer(index, &input)
         .await
         .map_err(at(index, "connecting to the input plane"))?;
-    let mut push = PushSocket::new();
-    push.connect(&output)
+    let push = Push::connect(&output)
         .await
         .map_err(at(index, "connecting to the output plane"))?;
-    let registration = ZmqMessage::from(options.registration(index).encode());
-    dealer
-        .send(registration)
+    let registration = vec![options.registration(index).encode().into()];
+    send(&dealer, registration)
         .await
         .map_err(at(index, "registering"))?;
-    if let Some(handshake) = &mut handshake {
+    if let Some(handshake) = &handshake {
         let ready = greeting(EngineStatus::Ready, options);
-        handshake
-            .send(ready)
+        send(handshake, ready)
             .await
             .map_err(at(index, "sending READY"))?;
     }
-    Ok((
-        Connection {
-            dealer,
-            push,
-            monitor,
-        },
-        handshake,
-    ))
+    Ok((Connection { dealer, push }, handshake))
 }
 
-fn greeting(status: EngineStatus, options: &MockOptions) -> ZmqMessage {
+async fn send(dealer: &Dealer, message: Message) -> Result<(), ZmtpError> {
+    let sent = dealer.send(message).await;
+    sent.map_err(|_| ZmtpError::Closed)
+}
+
+fn greeting(status: EngineStatus, options: &MockOptions) -> Message {
     let message = HandshakeMessage {
         status,
         local: options.local,
         headless: !options.local,
         parallel_config_hash: None,
     };
-    ZmqMessage::from(message.encode())
+    vec![message.encode().into()]
 }
 
 /// Input and output address, from the options or from the launcher.
 async fn addresses(
     index: u32,
     options: &MockOptions,
-) -> Result<(String, String, Option<DealerSocket>), MockError> {
+) -> Result<(String, String, Option<Dealer>), MockError> {
     if let (Some(input), Some(output)) = (&options.input, &options.output) {
         return Ok((input.clone(), output.clone(), None));
     }
     let address = options.handshake.as_deref().unwrap_or_default();
-    let mut socket = dealer(index);
-    socket
-        .connect(address)
+    let mut socket = dealer(index, address)
         .await
         .map_err(at(index, "connecting to the handshake"))?;
     let hello = greeting(EngineStatus::Hello, options);
-    socket
-        .send(hello)
+    send(&socket, hello)
         .await
         .map_err(at(index, "sending HELLO"))?;
-    let reply = socket.recv().await.map_err(at(index, "waiting for INIT"))?;
+    let reply = socket.recv().await.ok_or(ZmtpError::Closed);
+    let reply = reply.map_err(at(index, "waiting for INIT"))?;
     let payload = reply
         .iter()
         .find(|frame| !frame.is_empty())

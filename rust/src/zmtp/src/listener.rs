@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 use socket2::{Domain, SockRef};
 
-/// A listening socket of one plane.
+use crate::link::Socket;
+
+/// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
@@ -83,13 +85,6 @@ impl Listener {
                 .map(|path| path.to_path_buf()),
         }
     }
-
-    pub(crate) fn into_zmq(self) -> zeromq::Listener {
-        match self {
-            Self::Tcp(listener) => zeromq::Listener::Tcp(listener),
-            Self::Unix(listener) => zeromq::Listener::Ipc(listener),
-        }
-    }
 }
 
 impl From<Listener> for OwnedFd {
@@ -97,6 +92,39 @@ impl From<Listener> for OwnedFd {
         match listener {
             Listener::Tcp(listener) => listener.into(),
             Listener::Unix(listener) => listener.into(),
+        }
+    }
+}
+
+/// A listener on a runtime.
+#[derive(Debug)]
+pub(crate) enum TokioListener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl TokioListener {
+    pub(crate) fn new(listener: Listener) -> io::Result<Self> {
+        match listener {
+            Listener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                tokio::net::TcpListener::from_std(listener).map(Self::Tcp)
+            }
+            Listener::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                tokio::net::UnixListener::from_std(listener).map(Self::Unix)
+            }
+        }
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<Box<dyn Socket>> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, _) = listener.accept().await?;
+                socket.set_nodelay(true)?;
+                Ok(Box::new(socket))
+            }
+            Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
         }
     }
 }
