@@ -106,17 +106,20 @@ class Server:
         return found
 
     def pid_of(self, role: str) -> int | None:
-        """Process id of `supervisor`, `engine` or `frontend`."""
+        """Process id of `supervisor`, `frontend`, `engine`, or `engine N` by its order of start."""
         if role == "supervisor":
             return self.process.pid
         words = {
             "engine": ("vllm.engine ",),
             "frontend": ("vllm.api_server ", " frontend --listen-fd "),
         }
-        for pid, command in self.processes().items():
-            if any(word in command for word in words[role]):
-                return pid
-        return None
+        kind, _, rank = role.partition(" ")
+        found = [
+            pid
+            for pid, command in sorted(self.processes().items())
+            if any(word in command for word in words[kind])
+        ]
+        return found[int(rank or 0)] if len(found) > int(rank or 0) else None
 
     def wait_pid(self, role: str) -> int:
         wait_for(lambda: self.ended or self.pid_of(role), f"the {role} process")

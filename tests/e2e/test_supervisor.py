@@ -3,27 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
-import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.e2e.conftest import Start
-from tests.e2e.server import PATIENCE_S, Server, wait_for
+from tests.e2e.server import PATIENCE_S, wait_for
+from tests.e2e.streams import Reader, complete
 from vllm.errors import ExitCode
-
-LONG = {"prompt": "x", "max_tokens": 8000, "ignore_eos": True, "stream": True}
-
-
-def complete(server: Server, **fields: object) -> httpx.Response:
-    body = {"prompt": "Hello", "max_tokens": 4, **fields}
-    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
 
 
 def test_serves_and_ends_on_a_signal(
@@ -138,26 +130,6 @@ def test_the_death_of_two_processes_at_once(start: Start, tiny_model: Path) -> N
     server.kill("supervisor")
     server.wait_exit()
     server.assert_nothing_left()
-
-
-class Reader(threading.Thread):
-    """Reads a long stream in the background; `lines` grows."""
-
-    def __init__(self, server: Server, **fields: object) -> None:
-        super().__init__(daemon=True)
-        self.lines: list[str] = []
-        self._url, self._body = f"{server.url}/v1/completions", {**LONG, **fields}
-        self.start()
-        wait_for(lambda: self.lines, "the first event")
-
-    def run(self) -> None:
-        with (
-            contextlib.suppress(httpx.HTTPError),
-            httpx.stream("POST", self._url, json=self._body, timeout=60) as answer,
-        ):
-            for line in answer.iter_lines():
-                if line:
-                    self.lines.append(line)
 
 
 def test_streams_of_a_dead_engine_end_with_an_error(

@@ -105,6 +105,23 @@ SERVED: tuple[Flag, ...] = (
         0.0,
         metavar="SECONDS",
     ),
+    Flag(
+        "engine-silence-timeout",
+        "HTTP",
+        "seconds an engine may show no sign of life before its requests fail; 0: any time; "
+        "the Python frontend does not watch",
+        _seconds,
+        6.0,
+        metavar="SECONDS",
+    ),
+    Flag(
+        "engine-prompt-timeout",
+        "HTTP",
+        "the same while the engine may work on a prompt, whose steps take long",
+        _seconds,
+        300.0,
+        metavar="SECONDS",
+    ),
     Flag("public-metrics", "HTTP", "/metrics needs no key", kind=None),
     Flag("enable-request-id-headers", "HTTP", "answers carry the id in X-Request-Id", kind=None),
     Flag("log-format", "HTTP", "form of the log lines", default="text", choices=("text", "json")),

@@ -61,6 +61,8 @@ class FrontendConfig:
     generation_config: str = "auto"
     max_logprobs: int = 20
     shutdown_timeout: float = 0.0
+    engine_silence_timeout: float = 6.0
+    engine_prompt_timeout: float = 300.0
     max_request_body_size: int = 32 << 20
     http_timeout_keep_alive: int = 5
     public_metrics: bool = False
@@ -147,6 +149,8 @@ def _frontend(
         generation_config=arguments.generation_config,
         max_logprobs=max_logprobs,
         shutdown_timeout=arguments.shutdown_timeout,
+        engine_silence_timeout=arguments.engine_silence_timeout,
+        engine_prompt_timeout=arguments.engine_prompt_timeout,
         max_request_body_size=body_size or envs.VLLM_HTTP_MAX_REQUEST_BODY_SIZE,
         http_timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
         public_metrics=arguments.public_metrics,

@@ -96,6 +96,7 @@ fn refuse(flags: &FrontendFlags) -> Result<(), Fault> {
 fn plan(flags: &FrontendFlags, mut settings: Settings) -> Result<Launch, Fault> {
     let shards = Shards::parse(&flags.shards, flags.engine_count as usize)?;
     let config = settings.server(shards)?;
+    let patience = settings.patience()?;
     let ready = environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?;
     let model = model_plan(&mut settings)?;
     let http = process::inherit("--listen-fd", flags.listen_fd)?;
@@ -115,6 +116,7 @@ fn plan(flags: &FrontendFlags, mut settings: Settings) -> Result<Launch, Fault> 
         transport: TransportConfig {
             engine_start_index: flags.engine_start_index,
             engine_count: flags.engine_count,
+            patience,
             ready_timeout: ready.unwrap_or(Duration::from_secs(600)),
             ..TransportConfig::new(
                 engine("--input-listener-fd", flags.input_listener_fd)?,

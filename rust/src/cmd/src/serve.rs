@@ -54,6 +54,12 @@ pub struct ServeFlags {
     /// Seconds that running requests get to finish after the first signal
     #[arg(long, default_value_t = 0.0)]
     shutdown_timeout: f64,
+    /// Seconds an engine may show no sign of life before its requests fail; 0: any time
+    #[arg(long, value_name = "SECONDS")]
+    engine_silence_timeout: Option<f64>,
+    /// The same while it may work on a prompt, whose steps take long
+    #[arg(long, value_name = "SECONDS")]
+    engine_prompt_timeout: Option<f64>,
     /// Form of the log lines
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -94,6 +100,7 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
         )));
     }
     let mut settings = settings(&flags)?;
+    let patience = settings.patience()?;
     let config = settings.server(Shards::parse(&flags.shards, local as usize)?)?;
     let ready =
         environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?.unwrap_or(Duration::from_secs(600));
@@ -108,7 +115,8 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
     };
     launch::on_shard(async {
         let signals = Signals::install()?;
-        let (transport, owner) = engine_sockets(&flags, ready).await?;
+        let (mut transport, owner) = engine_sockets(&flags, ready).await?;
+        transport.patience = patience;
         let child = if local > 0 {
             Some(launch_engines(&flags, local, owner.address())?)
         } else {
@@ -197,6 +205,8 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
         max_logprobs: flags.max_logprobs,
         shutdown_timeout: Some(flags.shutdown_timeout),
         max_request_body_size: flags.max_request_body_size,
+        engine_silence_timeout: flags.engine_silence_timeout,
+        engine_prompt_timeout: flags.engine_prompt_timeout,
         ..Settings::default()
     })
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use vllm_engine_client::Patience;
 use vllm_server::ServerConfig;
 
 use crate::environment;
@@ -36,6 +37,10 @@ pub struct Settings {
     pub max_logprobs: Option<i64>,
     /// Seconds for running requests after the first signal.
     pub shutdown_timeout: Option<f64>,
+    /// Seconds an engine may show no sign of life; 0: any time.
+    pub engine_silence_timeout: Option<f64>,
+    /// The same while it may work on a prompt.
+    pub engine_prompt_timeout: Option<f64>,
     /// Bytes.
     pub max_request_body_size: Option<usize>,
     /// Seconds.
@@ -116,12 +121,6 @@ impl Settings {
     /// The server's settings: these, then the environment, then the defaults.
     pub fn server(&mut self, shards: Shards) -> Result<ServerConfig, Fault> {
         let defaults = ServerConfig::default();
-        let seconds = |name: &str, value: Option<f64>| {
-            let parsed = value.map(|value| Duration::try_from_secs_f64(value).map_err(|_| value));
-            parsed.transpose().map_err(|value| {
-                Fault::usage(format!("{name} is {value}; accepted: seconds, at least 0"))
-            })
-        };
         let keep_alive = seconds("http_timeout_keep_alive", self.http_timeout_keep_alive)?;
         let body = self.max_request_body_size.map_or_else(
             || environment::size("VLLM_HTTP_MAX_REQUEST_BODY_SIZE"),
@@ -152,6 +151,17 @@ impl Settings {
         Ok(config)
     }
 
+    /// How long an engine may be silent.
+    pub fn patience(&self) -> Result<Patience, Fault> {
+        let defaults = Patience::default();
+        let silence = seconds("engine_silence_timeout", self.engine_silence_timeout)?;
+        let prompt = seconds("engine_prompt_timeout", self.engine_prompt_timeout)?;
+        Ok(Patience {
+            silence: silence.unwrap_or(defaults.silence),
+            prompt: prompt.unwrap_or(defaults.prompt),
+        })
+    }
+
     /// One line for the keys that mean nothing here.
     pub fn log_others(&self) {
         if !self.others.is_empty() {
@@ -159,6 +169,13 @@ impl Settings {
             tracing::debug!("ignoring configuration that is not known here: {names:?}");
         }
     }
+}
+
+fn seconds(name: &str, value: Option<f64>) -> Result<Option<Duration>, Fault> {
+    let parsed = value.map(|value| Duration::try_from_secs_f64(value).map_err(|_| value));
+    parsed
+        .transpose()
+        .map_err(|value| Fault::usage(format!("{name} is {value}; accepted: seconds, at least 0")))
 }
 
 fn max_logprobs(given: Option<i64>, default: u32) -> Result<u32, Fault> {

@@ -11,9 +11,11 @@ use tokio::sync::Notify;
 use vllm_zmtp::{Limits, Listener};
 
 use crate::error::{ConnectError, UtilityError};
+use crate::liveness::Patience;
 use crate::protocol::{RequestType, UtilityRequest};
+use crate::registration::Registration;
 use crate::shard::ShardClient;
-use crate::state::{EngineStats, Health, Registration, Shared};
+use crate::state::{EngineStats, Health, Shared};
 use crate::transport;
 use crate::utility::PendingCall;
 
@@ -36,6 +38,8 @@ pub struct TransportConfig {
     pub stream_limit: usize,
     /// What an engine's connection may make this side hold.
     pub limits: Limits,
+    /// How long an engine may be silent.
+    pub patience: Patience,
 }
 
 impl TransportConfig {
@@ -50,6 +54,7 @@ impl TransportConfig {
             ready_timeout: Duration::from_secs(600),
             stream_limit: 8 << 20,
             limits: Limits::default(),
+            patience: Patience::default(),
         }
     }
 }
@@ -152,20 +157,29 @@ pub(crate) fn start_call<'a>(
     args: &[Value],
 ) -> PendingCall<'a> {
     let call = shared.calls.begin(engine);
+    if !send_call(shared, engine, call.call_id, method, args) {
+        shared.calls.drop_call(call.call_id);
+    }
+    call
+}
+
+/// Queues a call's message; false when the engine is gone or doesn't read.
+pub(crate) fn send_call(
+    shared: &Shared,
+    engine: usize,
+    call_id: u64,
+    method: &str,
+    args: &[Value],
+) -> bool {
     let request = UtilityRequest {
         client_index: shared.client_index,
-        call_id: i128::from(call.call_id),
+        call_id: i128::from(call_id),
         method: method.to_owned(),
         args: args.to_vec(),
     };
     let message = vec![RequestType::Utility.frame(), request.encode().into()];
-    let sent = shared
-        .router
-        .send(&shared.engines[engine].identity, message);
-    if sent.is_err() {
-        shared.calls.drop_call(call.call_id);
-    }
-    call
+    let identity = &shared.engines[engine].identity;
+    shared.router.send(identity, message).is_ok()
 }
 
 async fn wait(

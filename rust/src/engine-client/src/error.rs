@@ -21,13 +21,23 @@ pub enum EngineFailure {
         /// Engine index.
         index: u32,
     },
+    /// It came back as another than it was.
+    #[error("engine {index} came back with max_model_len {now}, below {before}: it is not used")]
+    Shrunk {
+        /// Engine index.
+        index: u32,
+        /// Registered at the start.
+        before: u64,
+        /// Registered now.
+        now: u64,
+    },
     /// It did not answer in time.
-    #[error("engine {index} did not answer within {seconds} s")]
+    #[error("engine {index} did not answer within {} s", *.millis as f64 / 1e3)]
     Unresponsive {
         /// Engine index.
         index: u32,
         /// The limit.
-        seconds: u64,
+        millis: u64,
     },
 }
 
@@ -134,6 +144,13 @@ pub enum StreamError {
     /// The client is closing.
     #[error("the server is shutting down")]
     Shutdown,
+}
+
+impl StreamError {
+    /// The engine is still there and would go on with the request when it wakes up.
+    pub(crate) fn leaves_work(&self) -> bool {
+        matches!(self, Self::Engine(EngineFailure::Unresponsive { .. }))
+    }
 }
 
 /// Why a utility call failed.

@@ -13,21 +13,26 @@ mod client;
 mod error;
 pub mod handshake;
 mod inbox;
+mod liveness;
 pub mod protocol;
+mod registration;
 mod request_id;
 mod shard;
 mod state;
 mod transport;
 mod utility;
+mod watch;
 
 pub use client::{EngineClient, TransportConfig};
 pub use error::{ConnectError, EngineFailure, StreamError, SubmitError, UtilityError};
+pub use liveness::Patience;
 pub use protocol::{
     EngineCoreRequest, EngineError, EngineOutput, FinishReason, Logprobs, PrefillStats,
     SamplingParams, StopReason, TokenLogprob,
 };
+pub use registration::Registration;
 pub use shard::{OutputStream, ShardClient};
-pub use state::{EngineHealth, EngineState, EngineStats, Health, Registration};
+pub use state::{EngineHealth, EngineState, EngineStats, Health};
 pub use vllm_zmtp::{Limits, Listener};
 
 /// Number of the wire: minor version of the vLLM release whose protocol both sides speak.

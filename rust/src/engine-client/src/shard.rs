@@ -49,6 +49,8 @@ struct Entry {
     waiting: usize,
     limit: usize,
     error: Option<StreamError>,
+    /// An output has come: the prompt is done.
+    started: bool,
     /// The engine has ended it: nothing to abort.
     finished: bool,
     waker: Option<Waker>,
@@ -110,7 +112,7 @@ impl ShardClient {
             return Ok(stream);
         }
         self.0.table.borrow_mut().entries[stream.slot].finished = true;
-        shared.engines[engine].release();
+        shared.engines[engine].release(false);
         Err(SubmitError::Backlog {
             index: shared.engines[engine].index,
         })
@@ -142,6 +144,7 @@ impl Shard {
             waiting: 0,
             limit,
             error: None,
+            started: false,
             finished: false,
             waker: None,
         });
@@ -184,6 +187,9 @@ impl Shard {
                 self.fail(entry, routed.slot, StreamError::SlowReader { limit });
             }
             Ok(output) => {
+                if !std::mem::replace(&mut entry.started, true) {
+                    self.shared().engines[entry.engine].start();
+                }
                 if output.finish.is_some() {
                     self.finish(entry);
                 }
@@ -197,7 +203,7 @@ impl Shard {
 
     fn finish(&self, entry: &mut Entry) {
         entry.finished = true;
-        self.shared().engines[entry.engine].release();
+        self.shared().engines[entry.engine].release(entry.started);
     }
 
     /// Ends a stream from this side; the engine is told to stop.
@@ -220,7 +226,7 @@ impl Shard {
 
     fn apply(&self, event: ShardEvent) {
         let mut table = self.table.borrow_mut();
-        for (_, entry) in table
+        for (slot, entry) in table
             .entries
             .iter_mut()
             .filter(|(_, entry)| !entry.finished)
@@ -234,8 +240,12 @@ impl Shard {
                 ShardEvent::FailAll(error) => error,
                 ShardEvent::EngineFailed { .. } => continue,
             };
-            entry.error = Some(error.clone());
-            self.finish(entry);
+            if error.leaves_work() {
+                self.fail(entry, slot as u32, error.clone());
+            } else {
+                entry.error = Some(error.clone());
+                self.finish(entry);
+            }
             entry.wake();
         }
     }
@@ -359,7 +369,7 @@ impl Drop for OutputStream {
     fn drop(&mut self) {
         let entry = self.shard.table.borrow_mut().entries.remove(self.slot);
         if !entry.finished {
-            self.shard.shared().engines[entry.engine].release();
+            self.shard.shared().engines[entry.engine].release(entry.started);
             let key = self.shard.key(self.slot as u32, self.generation);
             self.shard
                 .abort(entry.engine, self.shard.shared().nonce.id(key));

@@ -9,113 +9,11 @@ use bytes::Bytes;
 use vllm_zmtp::RouterSender;
 
 use crate::balance::least_loaded;
-use crate::error::{ConnectError, EngineFailure, StreamError, SubmitError};
+use crate::error::{EngineFailure, StreamError, SubmitError};
 use crate::inbox::{Inbox, ShardEvent};
-use crate::protocol::{ReadyResponse, SchedulerStats, engine_identity};
+use crate::protocol::{SchedulerStats, engine_identity};
 use crate::request_id::Nonce;
 use crate::utility::UtilityCalls;
-
-/// Sizes of the engines together.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Registration {
-    /// Longest sequence in tokens: the smallest of all engines.
-    pub max_model_len: u64,
-    /// KV blocks of all engines.
-    pub num_gpu_blocks: u64,
-    /// Tokens per KV block.
-    pub block_size: u64,
-    /// Data type of activations.
-    pub dtype: String,
-    /// Release of the first engine.
-    pub vllm_version: String,
-    /// Running requests at most, over all engines.
-    pub max_num_seqs: u64,
-    /// Adapters can be loaded on every engine.
-    pub supports_lora: bool,
-    /// Sleep and wake up are available on every engine.
-    pub enable_sleep_mode: bool,
-    /// Each engine's own frame, by index.
-    pub engines: Vec<(u32, ReadyResponse)>,
-}
-
-const DTYPES: [&str; 3] = ["float16", "bfloat16", "float32"];
-
-impl Registration {
-    /// Combines the frames of all engines, refusing what this frontend can't serve.
-    pub(crate) fn combine(engines: Vec<(u32, ReadyResponse)>) -> Result<Self, ConnectError> {
-        engines
-            .iter()
-            .try_for_each(|(index, frame)| check(*index, frame))?;
-        let lora = engines
-            .first()
-            .is_some_and(|(_, frame)| frame.supports_lora);
-        if let Some((index, frame)) = engines.iter().find(|(_, f)| f.supports_lora != lora) {
-            return Err(unsupported(
-                *index,
-                "supports_lora",
-                frame.supports_lora,
-                "one value",
-            ));
-        }
-        let frames = || engines.iter().map(|(_, frame)| frame);
-        let first = frames().next().cloned().unwrap_or_default();
-        Ok(Self {
-            max_model_len: frames().map(|frame| frame.max_model_len).min().unwrap_or(0),
-            num_gpu_blocks: frames().map(|frame| frame.num_gpu_blocks).sum(),
-            block_size: first.block_size,
-            dtype: first.dtype,
-            vllm_version: first.vllm_version,
-            max_num_seqs: frames().map(|frame| frame.max_num_seqs).sum(),
-            supports_lora: lora,
-            enable_sleep_mode: frames().all(|frame| frame.enable_sleep_mode),
-            engines,
-        })
-    }
-}
-
-fn unsupported(
-    index: u32,
-    field: &'static str,
-    value: impl std::fmt::Display,
-    accepted: &'static str,
-) -> ConnectError {
-    ConnectError::Unsupported {
-        index,
-        field,
-        value: value.to_string(),
-        accepted,
-    }
-}
-
-fn check(index: u32, frame: &ReadyResponse) -> Result<(), ConnectError> {
-    if !DTYPES.contains(&frame.dtype.as_str()) {
-        return Err(unsupported(
-            index,
-            "dtype",
-            &frame.dtype,
-            "float16, bfloat16, float32",
-        ));
-    }
-    if frame.supports_lora != (frame.max_loras > 0) {
-        let accepted = "true exactly when max_loras is above 0";
-        return Err(unsupported(
-            index,
-            "supports_lora",
-            frame.supports_lora,
-            accepted,
-        ));
-    }
-    if frame.dp_stats_address.is_some() {
-        let accepted = "nil: a data-parallel coordinator is not supported yet";
-        return Err(unsupported(
-            index,
-            "dp_stats_address",
-            "an address",
-            accepted,
-        ));
-    }
-    Ok(())
-}
 
 /// Whether an engine takes requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +91,14 @@ pub(crate) struct Engine {
     in_flight: AtomicUsize,
     /// Running and waiting by the last statistics, plus requests admitted since.
     load: AtomicU64,
+    /// Requests without any output yet.
+    unstarted: AtomicUsize,
+    /// Messages it must send until a dropped request without output is surely out of its step.
+    abandoned: AtomicU32,
+    /// Requests waited by the last statistics; preempted ones do too.
+    queued: AtomicBool,
+    /// Messages received, of whatever kind.
+    messages: AtomicU64,
     failure: Mutex<Option<EngineFailure>>,
     pub(crate) stats: Mutex<EngineStats>,
 }
@@ -206,6 +112,10 @@ impl Engine {
             epoch: AtomicU32::new(0),
             in_flight: AtomicUsize::new(0),
             load: AtomicU64::new(0),
+            unstarted: AtomicUsize::new(0),
+            abandoned: AtomicU32::new(0),
+            queued: AtomicBool::new(false),
+            messages: AtomicU64::new(0),
             failure: Mutex::new(None),
             stats: Mutex::new(EngineStats {
                 index,
@@ -231,10 +141,49 @@ impl Engine {
     pub(crate) fn admit(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.load.fetch_add(1, Ordering::Relaxed);
+        self.unstarted.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn release(&self) {
+    /// A request's first output came.
+    pub(crate) fn start(&self) {
+        self.unstarted.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A request ended, with or without any output.
+    pub(crate) fn release(&self, started: bool) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !started {
+            self.start();
+            // One message may be on its way already.
+            self.abandoned.store(2, Ordering::Relaxed);
+        }
+    }
+
+    /// A message came.
+    fn count_message(&self) {
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        let abandoned = self.abandoned.load(Ordering::Relaxed);
+        if abandoned > 0 {
+            self.abandoned.store(abandoned - 1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
+    }
+
+    /// Whether a prompt may be in its current step.
+    pub(crate) fn is_prompting(&self) -> bool {
+        self.unstarted.load(Ordering::Relaxed) > 0
+            || self.abandoned.load(Ordering::Relaxed) > 0
+            || self.queued.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn failure(&self) -> Option<EngineFailure> {
+        let failure = self.failure.lock();
+        failure
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
     }
 
     pub(crate) fn record(&self, stats: Option<&SchedulerStats>, weight_version: Option<String>) {
@@ -243,10 +192,13 @@ impl Engine {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         own.steps += 1;
+        self.count_message();
         if weight_version.is_some() && own.weight_version != weight_version {
             own.weight_version = weight_version;
         }
         let Some(stats) = stats else { return };
+        self.queued
+            .store(stats.num_waiting_reqs > 0, Ordering::Relaxed);
         own.running = stats.num_running_reqs;
         own.waiting = stats.num_waiting_reqs;
         own.kv_cache_usage = stats.kv_cache_usage;
@@ -259,12 +211,8 @@ impl Engine {
     }
 
     fn state(&self) -> EngineState {
-        let failure = self
-            .failure
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clone();
-        failure.map_or(EngineState::Ready, EngineState::Failed)
+        self.failure()
+            .map_or(EngineState::Ready, EngineState::Failed)
     }
 }
 
@@ -397,7 +345,7 @@ impl Shared {
         true
     }
 
-    /// Takes an engine in again, after it registered anew.
+    /// Takes an engine in again: it registered anew, or answers after all.
     pub(crate) fn revive_engine(&self, at: usize) {
         let engine = &self.engines[at];
         engine.epoch.fetch_add(1, Ordering::SeqCst);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The task that owns the sockets: registration, decoding of steps, liveness.
+//! The task that owns the sockets: who is connected, registered and alive.
 //!
 //! Nothing that arrives ends it. Requests don't pass through it: shards put them into the ROUTER's
 //! queue themselves.
 
-use std::collections::{BTreeMap, HashSet};
+mod outputs;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,20 +15,15 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use vllm_zmtp::{Message, Pull, Router, RouterEvent};
 
-use crate::client::{TransportConfig, start_call};
-use crate::error::{ConnectError, EngineFailure, StreamError};
+use crate::client::TransportConfig;
+use crate::error::{ConnectError, EngineFailure};
 use crate::inbox::{Inbox, Routed};
-use crate::protocol::{
-    DecodeError, Frames, OutputsHeader, ReadyResponse, decode_outputs, engine_index,
-    limits::MAX_ENGINES,
-};
-use crate::request_id::RequestKey;
+use crate::protocol::{ReadyResponse, engine_index, limits::MAX_ENGINES};
 use crate::state::Shared;
+use crate::watch::Watch;
 
 /// Messages taken per wake-up before the shards get their batches.
 const BATCH: usize = 64;
-/// After a death message that several engines could have sent, each must answer a call in time.
-const DEATH_PROBE: Duration = Duration::from_secs(5);
 
 /// Sockets with all engines registered.
 pub(crate) struct Connection {
@@ -38,6 +35,7 @@ pub(crate) struct Connection {
     registered: BTreeMap<u32, ReadyResponse>,
     batches: Vec<Vec<Routed>>,
     inboxes: Vec<Arc<Inbox>>,
+    watch: Watch,
 }
 
 /// Binds both sockets and waits for the engines.
@@ -65,6 +63,7 @@ pub(crate) async fn open(config: TransportConfig) -> Result<Connection, ConnectE
         registered: BTreeMap::new(),
         batches: Vec::new(),
         inboxes: Vec::new(),
+        watch: Watch::new(config.patience, count as usize),
     };
     connection.wait_registered(config.ready_timeout).await?;
     Ok(connection)
@@ -158,11 +157,13 @@ impl Connection {
 
     /// Serves until told to stop.
     pub(crate) async fn run(mut self, stop: Arc<Notify>) {
+        let mut turns = self.watch.turns();
         loop {
             tokio::select! {
                 biased;
                 () = stop.notified() => break,
                 event = self.router.recv() => self.on_event(event),
+                () = next_turn(&mut turns) => self.look(),
                 () = self.pull.recv_batch(&mut self.received, BATCH) => self.on_outputs(),
             }
         }
@@ -171,17 +172,21 @@ impl Connection {
 
     fn on_event(&mut self, event: RouterEvent) {
         match event {
-            RouterEvent::Connected(_) => {}
+            RouterEvent::Connected(identity) => {
+                if let Some(at) = self.position_of(&identity) {
+                    self.watch.connection(at, true);
+                }
+            }
             RouterEvent::Disconnected(identity) => self.on_disconnect(&identity),
             RouterEvent::Message(identity, message) => self.on_registration(&identity, &message),
         }
     }
 
     fn on_disconnect(&mut self, identity: &[u8]) {
-        let index = engine_index(identity).map(u32::from);
-        let Some(at) = index.and_then(|index| self.shared.position(index)) else {
+        let Some(at) = self.position_of(identity) else {
             return;
         };
+        self.watch.connection(at, false);
         // What it sent before it went away still counts.
         self.drain();
         let failure = EngineFailure::Disconnected {
@@ -192,6 +197,17 @@ impl Connection {
         }
     }
 
+    fn position_of(&self, identity: &[u8]) -> Option<usize> {
+        let index = engine_index(identity).map(u32::from);
+        index.and_then(|index| self.shared.position(index))
+    }
+
+    /// What has arrived counts before anybody is called silent.
+    fn look(&mut self) {
+        self.drain();
+        self.watch.look(&self.shared);
+    }
+
     fn on_registration(&mut self, identity: &[u8], message: &[Bytes]) {
         let Some((index, payload)) = self.registration_frame(identity, message) else {
             return;
@@ -200,25 +216,46 @@ impl Connection {
             return;
         };
         match ReadyResponse::decode(payload) {
-            Ok(frame) if Some(&frame.max_model_len) < self.registered_len(index).as_ref() => {
-                tracing::error!(
-                    index,
-                    max_model_len = frame.max_model_len,
-                    "not taking the engine back: its max_model_len became smaller"
-                );
-            }
-            Ok(frame) => {
-                warn_version(index, &frame);
-                self.registered.insert(index, frame);
-                self.shared.revive_engine(at);
-                tracing::info!(index, "engine registered again");
-            }
+            Ok(frame) => self.on_return(at, frame),
             Err(error) => tracing::warn!(index, %error, "ignoring a registration"),
         }
     }
 
-    fn registered_len(&self, index: u32) -> Option<u64> {
-        self.registered.get(&index).map(|frame| frame.max_model_len)
+    /// Requests were accepted by the old limits; an engine with smaller ones can't serve them.
+    fn on_return(&mut self, at: usize, frame: ReadyResponse) {
+        let (index, now) = (self.shared.engines[at].index, frame.max_model_len);
+        let before = self.registered.get(&index);
+        let before = before.map_or(0, |frame| frame.max_model_len);
+        if now < before {
+            let failure = EngineFailure::Shrunk { index, before, now };
+            tracing::error!("{failure}");
+            self.shared.fail_engine(at, failure);
+            return;
+        }
+        warn_version(index, &frame);
+        self.registered.insert(index, frame);
+        if !self.shared.engines[at].is_alive() {
+            self.shared.revive_engine(at);
+        }
+        tracing::info!(index, "engine registered again");
+    }
+
+    /// A message of an engine that counted as lost brings it back. One whose connection broke, and
+    /// that did not start anew, must answer a question that was asked since.
+    fn on_sign(&mut self, at: usize, answered: bool) {
+        let engine = &self.shared.engines[at];
+        if engine.is_alive() {
+            return;
+        }
+        let back = match engine.failure() {
+            Some(EngineFailure::Unresponsive { .. }) => true,
+            Some(EngineFailure::Disconnected { .. }) => answered && self.watch.is_connected(at),
+            _ => false,
+        };
+        if back {
+            self.shared.revive_engine(at);
+            tracing::info!(index = engine.index, "engine answers again");
+        }
     }
 
     fn drain(&mut self) {
@@ -242,133 +279,13 @@ impl Connection {
             .filter(|(_, b)| !b.is_empty());
         filled.for_each(|(inbox, batch)| inbox.push(batch));
     }
-
-    /// Shards are added at any time, never removed.
-    fn take_shards(&mut self) {
-        let (inboxes, batches) = (&mut self.inboxes, &mut self.batches);
-        self.shared.each_shard(|at, inbox| {
-            if at >= inboxes.len() {
-                inboxes.push(inbox.clone());
-                batches.push(Vec::new());
-            }
-        });
-    }
-
-    fn on_message(&mut self, message: Message) {
-        let frames = Frames::new(message);
-        if frames.is_death_sentinel() {
-            return self.on_death();
-        }
-        let marks: smallvec::SmallVec<[usize; 8]> =
-            self.batches.iter().map(|batch| batch.len()).collect();
-        let (shared, batches) = (&self.shared, &mut self.batches);
-        let decoded = decode_outputs(&frames, |id, output| {
-            let item = output.map_err(undecodable);
-            match shared.nonce.key(id) {
-                Some(key) => route(batches, key, item),
-                None => tracing::debug!("an output for a request of another frontend"),
-            }
-        });
-        match decoded {
-            Ok(header) => self.on_header(header, &marks),
-            Err(error) => self.on_broken(&frames, error, &marks),
-        }
-    }
-
-    fn on_header(&mut self, header: OutputsHeader, marks: &[usize]) {
-        for (batch, mark) in self.batches.iter_mut().zip(marks) {
-            for output in batch[*mark..]
-                .iter_mut()
-                .filter_map(|routed| routed.item.as_mut().ok())
-            {
-                output.timestamp = header.timestamp;
-            }
-        }
-        if let Some(at) = self.shared.position(header.engine_index) {
-            let stats = header.scheduler_stats.as_deref();
-            self.shared.engines[at].record(stats, header.weight_version);
-        }
-        if let Some(reply) = header.utility_output {
-            self.shared.calls.answer(*reply);
-        }
-        if header.wave_complete.is_some() || header.start_wave.is_some() {
-            tracing::debug!("ignoring a wave message: the coordinator is not supported yet");
-        }
-    }
-
-    /// A message whose structure is broken fails the requests it names and that it did not serve.
-    fn on_broken(&mut self, frames: &Frames, error: DecodeError, marks: &[usize]) {
-        tracing::error!(%error, bytes = frames.payload().len(), "an engine message is broken");
-        let served: HashSet<(u8, u32)> = self
-            .batches
-            .iter()
-            .zip(marks)
-            .enumerate()
-            .flat_map(|(at, (batch, mark))| {
-                batch[*mark..]
-                    .iter()
-                    .map(move |routed| (at as u8, routed.slot))
-            })
-            .collect();
-        let named: HashSet<RequestKey> = self.shared.nonce.find_keys(frames.payload()).collect();
-        for key in named
-            .into_iter()
-            .filter(|key| !served.contains(&(key.shard, key.slot)))
-        {
-            route(&mut self.batches, key, Err(undecodable(error.clone())));
-        }
-    }
-
-    /// The farewell carries no name. With several engines each is asked for a sign of life.
-    fn on_death(&mut self) {
-        if self.shared.engines.len() > 1 {
-            tokio::spawn(probe(self.shared.clone()));
-            return;
-        }
-        let failure = EngineFailure::Died {
-            index: self.shared.engines[0].index,
-        };
-        tracing::error!("{failure}");
-        self.shared.fail_engine(0, failure);
-    }
 }
 
-fn undecodable(error: DecodeError) -> StreamError {
-    tracing::warn!(%error, "an engine output can't be decoded");
-    StreamError::Undecodable(error)
-}
-
-fn route(
-    batches: &mut [Vec<Routed>],
-    key: RequestKey,
-    item: Result<crate::EngineOutput, StreamError>,
-) {
-    if let Some(batch) = batches.get_mut(usize::from(key.shard)) {
-        batch.push(Routed {
-            slot: key.slot,
-            generation: key.generation,
-            item,
-        });
+async fn next_turn(turns: &mut Option<tokio::time::Interval>) {
+    match turns {
+        Some(turns) => drop(turns.tick().await),
+        None => std::future::pending().await,
     }
-}
-
-async fn probe(shared: Arc<Shared>) {
-    let alive = (0..shared.engines.len()).filter(|at| shared.engines[*at].is_alive());
-    let calls = alive.map(|at| {
-        let shared = shared.clone();
-        async move {
-            let mut call = start_call(&shared, at, "is_sleeping", &[]);
-            let answered = tokio::time::timeout(DEATH_PROBE, &mut call.reply).await;
-            if !matches!(answered, Ok(Ok(_))) {
-                let failure = EngineFailure::Died {
-                    index: shared.engines[at].index,
-                };
-                tracing::error!("{failure}");
-                shared.fail_engine(at, failure);
-            }
-        }
-    });
-    futures_util::future::join_all(calls).await;
 }
 
 fn warn_version(index: u32, frame: &ReadyResponse) {

@@ -13,6 +13,20 @@ use crate::protocol::UtilityOutput;
 
 type Reply = Result<Value, String>;
 
+/// Ids of heartbeats: from here on the rest is the engine's position, and no table is needed.
+const BEATS: u64 = 1 << 62;
+
+/// Id of the heartbeat of an engine.
+pub(crate) fn beat_id(engine: usize) -> u64 {
+    BEATS | engine as u64
+}
+
+/// The engine whose heartbeat a reply answers.
+pub(crate) fn beat_of(call_id: i128) -> Option<usize> {
+    let rest = u64::try_from(call_id).ok()?.checked_sub(BEATS)?;
+    usize::try_from(rest).ok()
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct UtilityCalls {
     next: AtomicU64,
@@ -71,6 +85,11 @@ impl UtilityCalls {
             Some(sender) => drop(sender.send(output.result)),
             None => tracing::debug!(call_id = %output.call_id, "a utility reply nobody waits for"),
         }
+    }
+
+    /// Whether a call to an engine waits for its reply.
+    pub(crate) fn waits_for(&self, engine: usize) -> bool {
+        self.with(|waiting| waiting.values().any(|(at, _)| *at == engine))
     }
 
     /// Ends a call that could not be sent.

@@ -153,6 +153,7 @@ impl Engine {
                 return Some(Ended::Died);
             }
             FaultKind::Silent => std::future::pending::<()>().await,
+            FaultKind::Stall => return self.stall().await,
             FaultKind::Garbage => self.send(vec![Bytes::from_static(&[0xc1, 0xff, 7])]).await,
             // [0, [], nil, 1.0]
             FaultKind::Empty => {
@@ -160,6 +161,25 @@ impl Engine {
                 self.send(vec![empty.to_vec().into()]).await;
             }
             _ => {}
+        }
+        None
+    }
+
+    /// Reads and answers nothing until an ABORT comes; then all of it, in order.
+    async fn stall(&mut self) -> Option<Ended> {
+        let mut unread = Vec::new();
+        loop {
+            let Some(message) = self.connection.dealer.recv().await else {
+                return Some(Ended::Left);
+            };
+            let is_abort = message.first().is_some_and(|kind| kind.as_ref() == [1]);
+            unread.push(message);
+            if is_abort {
+                break;
+            }
+        }
+        for message in unread {
+            self.handle(message).await;
         }
         None
     }

@@ -27,11 +27,13 @@ pub enum FaultKind {
     Empty,
     /// From this step on the engine neither reads nor writes.
     Silent,
+    /// The engine does nothing until a request is aborted, then goes on.
+    Stall,
     /// The engine closes its sockets, then connects and registers again, its requests lost.
     Disconnect,
 }
 
-const KINDS: [(&str, FaultKind); 11] = [
+const KINDS: [(&str, FaultKind); 12] = [
     ("die", FaultKind::Die),
     ("sentinel", FaultKind::Sentinel),
     ("garbage", FaultKind::Garbage),
@@ -42,6 +44,7 @@ const KINDS: [(&str, FaultKind); 11] = [
     ("missing-stats", FaultKind::MissingStats),
     ("empty", FaultKind::Empty),
     ("silent", FaultKind::Silent),
+    ("stall", FaultKind::Stall),
     ("disconnect", FaultKind::Disconnect),
 ];
 

@@ -2,96 +2,18 @@
 
 //! The client's transport against the double, over real sockets: streams, aborts, faults, routing.
 
-use std::future::Future;
+mod common;
+
 use std::time::Duration;
 
+use common::{DEADLINE, collect, eventually, loopback, request, run, session, tokens, with_fault};
 use rmpv::Value;
 use vllm_engine_client::handshake::{HandshakeConfig, HandshakeOwner};
 use vllm_engine_client::{
-    ConnectError, EngineClient, EngineCoreRequest, EngineFailure, EngineOutput, FinishReason,
-    Listener, OutputStream, SamplingParams, ShardClient, StreamError, SubmitError, TransportConfig,
-    UtilityError,
+    ConnectError, EngineClient, EngineCoreRequest, EngineFailure, FinishReason, Listener,
+    OutputStream, StreamError, SubmitError, TransportConfig, UtilityError,
 };
 use vllm_mock_engine::{Counters, MockEngine, MockOptions};
-
-/// Far beyond what anything here takes; only a hang reaches it.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-fn run<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime needs only an epoll descriptor");
-    let local = tokio::task::LocalSet::new();
-    let timed = async {
-        tokio::time::timeout(DEADLINE, test)
-            .await
-            .expect("the test hangs")
-    };
-    local.block_on(&runtime, timed)
-}
-
-/// Waits for a state that another thread reaches.
-async fn eventually(what: &str, mut state: impl FnMut() -> bool) {
-    let waiting = async {
-        while !state() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE / 2, waiting)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
-}
-
-fn loopback() -> Listener {
-    Listener::bind("tcp://127.0.0.1:0").expect("a loopback port is free")
-}
-
-async fn session(change: impl FnOnce(&mut MockOptions)) -> (EngineClient, ShardClient, MockEngine) {
-    let (input, output) = (loopback(), loopback());
-    let address = |listener: &Listener| listener.address().expect("bound");
-    let mut options = MockOptions::direct(address(&input), address(&output));
-    change(&mut options);
-    let mut config = TransportConfig::new(input, output);
-    config.engine_count = options.engines;
-    config.engine_start_index = options.start_index;
-    let engine = MockEngine::spawn(options);
-    let client = EngineClient::connect(config)
-        .await
-        .expect("the double registers");
-    let shard = client.shard();
-    (client, shard, engine)
-}
-
-async fn with_fault(fault: &str) -> (EngineClient, ShardClient, MockEngine) {
-    session(|options| options.fault.push(fault.parse().expect("a fault"))).await
-}
-
-fn request(max_tokens: u64) -> EngineCoreRequest {
-    EngineCoreRequest {
-        prompt_token_ids: Some([1, 2, 3].into()),
-        sampling_params: Some(SamplingParams {
-            max_tokens: Some(max_tokens),
-            ..SamplingParams::default()
-        }),
-        ..EngineCoreRequest::default()
-    }
-}
-
-async fn collect(stream: &mut OutputStream) -> Result<Vec<EngineOutput>, StreamError> {
-    let mut outputs: Vec<EngineOutput> = Vec::new();
-    while outputs.last().is_none_or(|output| output.finish.is_none()) {
-        outputs.extend(stream.next_batch().await?);
-    }
-    Ok(outputs)
-}
-
-fn tokens(outputs: &[EngineOutput]) -> Vec<u32> {
-    outputs
-        .iter()
-        .flat_map(|output| output.new_token_ids.iter().copied())
-        .collect()
-}
 
 #[test]
 fn a_stream_brings_every_token_in_order_and_then_ends() {
