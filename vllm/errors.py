@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     FRONTEND_BINARY = 5  # the Rust frontend asked for is missing or of another version
     ENGINE_START = 6  # the engine could not start (out of memory, missing kernels, ...)
     FRONTEND_START = 7  # the frontend could not start
-    ENGINE_DIED = 8  # an engine ended while serving
+    ENGINE_DIED = 8  # an engine ended while serving, more often than it is started again
     FRONTEND_DIED = 9  # the frontend ended while serving
 
 

@@ -76,7 +76,8 @@ def refuses(address: httpx.URL) -> bool:
 def test_a_killed_process_ends_everything(
     start: Start, tiny_model: Path, frontend: dict[str, str], victim: str
 ) -> None:
-    server = start(tiny_model, "--port", 0, **frontend).wait_ready()
+    none = ["--engine-restarts", 0]
+    server = start(tiny_model, "--port", 0, *none, **frontend).wait_ready()
     address = httpx.URL(server.url)
     server.kill(victim)
     code = server.wait_exit()
@@ -135,7 +136,8 @@ def test_the_death_of_two_processes_at_once(start: Start, tiny_model: Path) -> N
 def test_streams_of_a_dead_engine_end_with_an_error(
     start: Start, tiny_model: Path, frontend: dict[str, str]
 ) -> None:
-    server = start(tiny_model, "--port", 0, **frontend).wait_ready()
+    none = ["--engine-restarts", 0]
+    server = start(tiny_model, "--port", 0, *none, **frontend).wait_ready()
     readers = [Reader(server) for _ in range(20)]
     server.kill("engine")
     assert server.wait_exit() == ExitCode.ENGINE_DIED

@@ -59,6 +59,10 @@ class Child:
         if not self.ended:
             self.process.send_signal(number)
 
+    def close(self) -> None:
+        """Forget a child that has ended."""
+        os.close(self.pidfd)
+
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within `seconds`."""
         try:
@@ -99,7 +103,7 @@ def _start(
             pass_fds=(descriptor, *passed),
             process_group=0,
             env={name: text for name, text in os.environ.items() if name not in _SECRETS},
-            preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - the supervisor has one thread
+            preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - no other thread runs Python
         )
     finally:
         os.close(descriptor)

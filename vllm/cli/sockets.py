@@ -158,6 +158,11 @@ class EngineSockets:
         """Descriptors that an engine on this host must inherit."""
         return tuple(descriptor for each in self.all for descriptor in each.passed)
 
+    def leave_to_frontend(self) -> None:
+        """The ports that a frontend has adopted close with it; engines can still be started."""
+        self.input.listener.sock.close()
+        self.output.listener.sock.close()
+
     def close(self) -> None:
         for each in self.all:
             each.close()

@@ -7,6 +7,8 @@ import torch, hold a request or know HTTP beyond one health check.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ import zmq
 from vllm.cli import children
 from vllm.cli.children import Child
 from vllm.cli.health import HealthCheck
+from vllm.cli.reception import Reception
+from vllm.cli.restarts import Restarts
 from vllm.cli.signals import StopSignals
 from vllm.cli.sockets import EngineSockets, HTTPSocket, open_engine_sockets, open_http
 from vllm.config.serve import ServeConfig
@@ -33,8 +37,6 @@ from vllm.errors import (
 )
 from vllm.logging import init_logger
 from vllm.protocol.errors import HandshakeError
-from vllm.protocol.handshake import HandshakeOwner
-from vllm.protocol.messages import EngineAddresses, EngineInit
 
 logger = init_logger(__name__)
 
@@ -61,18 +63,26 @@ class Supervisor:
     config: ServeConfig
     binary: Path | None
     signals: StopSignals
-    engines: list[Child] = field(default_factory=list)
+    engines: dict[int, Child] = field(default_factory=dict)
     frontend: Child | None = None
     started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._restarts = Restarts(self.config.engine_restarts)
 
     def run(self) -> int:
         """Serve until asked to stop or a child ends. Returns the exit code; raises VLLMError."""
         http = open_http(self.config.http)
         try:
-            with self._ending_children():
-                self._start(http)
-                http.sock.close()  # the port closes when the frontend closes it
-                self._supervise()
+            sockets = open_engine_sockets(self.config.parallel)
+            with contextlib.closing(sockets), self._ending_children():
+                self._start_children(http, sockets)
+                with _bound_router(sockets) as router:
+                    reception = Reception(router, sockets, self.config.parallel)
+                    self._await_all(http, reception)
+                    http.sock.close()  # the port closes when the frontend closes it
+                    sockets.leave_to_frontend()
+                    self._supervise(sockets.handshake.address, sockets.passed, reception)
         except Stopped:
             return self._stopped_code()
         finally:
@@ -81,16 +91,16 @@ class Supervisor:
 
     # ---- start
 
-    def _start(self, http: HTTPSocket) -> None:
-        sockets = open_engine_sockets(self.config.parallel)
-        try:
-            self._start_engines(sockets)
-            self._start_frontend(http, sockets)
-            with _bound_router(sockets) as router:
-                self._await_engines(router, sockets)
-                self._await_frontend(http)
-        finally:
-            sockets.close()
+    def _start_children(self, http: HTTPSocket, sockets: EngineSockets) -> None:
+        for rank in self.config.parallel.local_ranks:
+            self.engines[rank] = start_engine(
+                self.config, rank, sockets.handshake.address, sockets.passed
+            )
+        self._start_frontend(http, sockets)
+
+    def _await_all(self, http: HTTPSocket, reception: Reception) -> None:
+        self._await_engines(reception)
+        self._await_frontend(http)
         seconds = time.monotonic() - self.started
         logger.info("ready: %.1f s, serving %s on %s", seconds, self._name, http.url)
         _show_example(http, self._name, bool(self.config.frontend.api_key))
@@ -98,12 +108,6 @@ class Supervisor:
     @property
     def _name(self) -> str:
         return self.config.frontend.served_model_name[0]
-
-    def _start_engines(self, sockets: EngineSockets) -> None:
-        for rank in self.config.parallel.local_ranks:
-            self.engines.append(
-                start_engine(self.config, rank, sockets.handshake.address, sockets.passed)
-            )
 
     def _start_frontend(self, http: HTTPSocket, sockets: EngineSockets) -> None:
         listeners = {
@@ -124,24 +128,17 @@ class Supervisor:
             FrontendStartError,
         )
 
-    def _await_engines(self, router: zmq.Socket[Any], sockets: EngineSockets) -> None:
+    def _await_engines(self, reception: Reception) -> None:
         """Answer HELLO with the addresses until every engine has said READY."""
-        addresses = EngineAddresses(
-            inputs=[sockets.input.address], outputs=[sockets.output.address]
-        )
-        owner = HandshakeOwner(range(self.config.parallel.size), EngineInit(addresses=addresses))
         for _ in self._until(self.config.ready_timeout, "the engine"):
-            if owner.done:
+            if reception.all_ready:
                 return
-            if not router.poll(POLL_MS):
+            if not reception.router.poll(POLL_MS):
                 continue
-            identity, *frames = router.recv_multipart()
             try:
-                answer = owner.receive(identity, frames[-1] if frames else b"")
+                reception.receive()
             except HandshakeError as error:
                 raise EngineStartError(str(error)) from None
-            if answer is not None:
-                router.send_multipart([identity, answer])
 
     def _await_frontend(self, http: HTTPSocket) -> None:
         """Ask for `/health` until it says 200."""
@@ -158,7 +155,7 @@ class Supervisor:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._raise_if_stopping()
-            self._raise_if_ended(EngineStartError, FrontendStartError)
+            self._raise_if_ended()
             yield
         error = EngineStartError if what == "the engine" else FrontendStartError
         raise error(
@@ -167,35 +164,87 @@ class Supervisor:
 
     # ---- supervise
 
-    def _supervise(self) -> None:
+    def _supervise(
+        self, handshake: str, passed: tuple[int, ...], reception: Reception | None = None
+    ) -> None:
+        """Start engines that die again, as often as they may. Engines of other hosts are started
+        there; here they find whoever answers.
+        """
+        while True:
+            self._raise_if_stopping()
+            self._bury_engines()
+            if self.frontend is not None and self.frontend.ended:
+                raise FrontendDiedError(self.frontend.describe_end())
+            self._start_again(handshake, passed, reception)
+            self._sleep(reception)
+            if reception is not None:
+                self._receive(reception)
+
+    def _bury_engines(self) -> None:
+        """Plan the next start of each engine that has ended, unless it has had its share."""
+        for rank, child in list(self.engines.items()):
+            if not child.ended:
+                continue
+            self._plan(rank, child.describe_end())
+            self.engines.pop(rank).close()
+
+    def _plan(self, rank: int, end: str) -> None:
+        plan = self._restarts.died(rank)
+        if plan is None:
+            raise EngineDiedError(end)
+        logger.error("%s; %s", end, plan)
+
+    def _start_again(
+        self, handshake: str, passed: tuple[int, ...], reception: Reception | None
+    ) -> None:
+        for rank in self._restarts.take_due():
+            if reception is not None:
+                reception.expect(rank)
+                self._restarts.started(rank, self.config.ready_timeout)
+            try:
+                self.engines[rank] = start_engine(self.config, rank, handshake, passed)
+            except EngineStartError as error:  # no process, memory or descriptor left
+                self._plan(rank, str(error))
+        for rank in self._restarts.take_overdue():
+            seconds = self.config.ready_timeout
+            logger.error("engine %d was not ready within %g s and is ended", rank, seconds)
+            self.engines[rank].signal(signal.SIGKILL)
+
+    def _receive(self, reception: Reception) -> None:
+        reception.receive_all()
+        for rank in self._restarts.starting:
+            if reception.is_ready(rank):
+                self._restarts.ready(rank)
+                logger.info("engine %d is back", rank)
+
+    def _sleep(self, reception: Reception | None) -> None:
+        """Until a child ends, a signal or a handshake arrives, or a start is due."""
         poller = zmq.Poller()
         for child in self._all:
             poller.register(child.pidfd, zmq.POLLIN)
         poller.register(self.signals.fileno(), zmq.POLLIN)
-        while True:
-            self._raise_if_stopping()
-            self._raise_if_ended(EngineDiedError, FrontendDiedError)
-            poller.poll()
+        if reception is not None:
+            poller.register(reception.router, zmq.POLLIN)
+        poller.poll(self._restarts.pause_ms())
 
     @property
     def _all(self) -> list[Child]:
-        return ([self.frontend] if self.frontend is not None else []) + self.engines
+        frontend = [self.frontend] if self.frontend is not None else []
+        return [*frontend, *self.engines.values()]
 
     def _raise_if_stopping(self) -> None:
         if self.signals.count:
             raise Stopped
 
-    def _raise_if_ended(
-        self, engine_error: type[VLLMError], frontend_error: type[VLLMError]
-    ) -> None:
-        """An engine's end first: a frontend may end because its engine did."""
-        for child in [*self.engines, self.frontend]:
+    def _raise_if_ended(self) -> None:
+        """During the start. An engine's end first: a frontend may end because its engine did."""
+        for child in [*self.engines.values(), self.frontend]:
             if child is None or not child.ended:
                 continue
-            told = child.told_code
-            if told is not None and engine_error is EngineStartError:
-                raise ToldByChild(child, told)
-            raise (frontend_error if child is self.frontend else engine_error)(child.describe_end())
+            if child.told_code is not None:
+                raise ToldByChild(child, child.told_code)
+            error = FrontendStartError if child is self.frontend else EngineStartError
+            raise error(child.describe_end())
 
     # ---- end
 
@@ -220,7 +269,8 @@ class Supervisor:
         self._end_frontend(seconds)
         # Engines have nothing left to finish where the frontend was here.
         with self._forced():
-            children.stop(self.engines, STOP_GRACE_S if self.frontend else seconds)
+            engines = list(self.engines.values())
+            children.stop(engines, STOP_GRACE_S if self.frontend else seconds)
 
     def _end_frontend(self, seconds: float) -> None:
         if self.frontend is not None:
@@ -247,22 +297,20 @@ class HeadlessSupervisor(Supervisor):
         try:
             with self._ending_children():
                 for rank in parallel.local_ranks:
-                    self.engines.append(start_engine(self.config, rank, address, ()))
-                self._supervise()
+                    self.engines[rank] = start_engine(self.config, rank, address, ())
+                self._supervise(address, ())
         except Stopped:
             return self._stopped_code()
         return int(ExitCode.OK)
 
-    def _raise_if_ended(
-        self, engine_error: type[VLLMError], frontend_error: type[VLLMError]
-    ) -> None:
+    def _bury_engines(self) -> None:
         """An engine that could not start has told why; one cannot tell from here when it is
         ready.
         """
-        for child in self.engines:
+        for child in self.engines.values():
             if child.ended and child.told_code is not None:
                 raise ToldByChild(child, child.told_code)
-        super()._raise_if_ended(engine_error, frontend_error)
+        super()._bury_engines()
 
 
 def start_engine(config: ServeConfig, rank: int, handshake: str, passed: tuple[int, ...]) -> Child:
@@ -283,7 +331,7 @@ def start_engine(config: ServeConfig, rank: int, handshake: str, passed: tuple[i
 
 @contextmanager
 def _bound_router(sockets: EngineSockets) -> Iterator[zmq.Socket[Any]]:
-    """The handshake's ROUTER; needed until all engines are ready."""
+    """The handshake's ROUTER: an engine that is started again comes to it too."""
     context = zmq.Context()
     router = context.socket(zmq.ROUTER)
     try:

@@ -157,6 +157,13 @@ SERVED: tuple[Flag, ...] = (
     ),
     Flag("num-threads", "engine", "threads of the CPU kernels", _positive),
     Flag("seed", "engine", "requests without a seed draw theirs from this one", int),
+    Flag(
+        "engine-restarts",
+        "engine",
+        "times an engine that died is started again within ten minutes; 0: its end ends everything",
+        _natural,
+        3,
+    ),
     # --- engines on several hosts
     Flag("headless", "data parallel", "start engines only; a frontend runs elsewhere", kind=None),
     Flag("data-parallel-size", "data parallel", "engines in total", _positive, 1),
@@ -224,7 +231,7 @@ REFUSED: tuple[Refused, ...] = (
     *_rows(_MOE, "enable-elastic-ep", "eplb-config", "expert-placement-strategy"),
     *_rows(_BALANCE, "data-parallel-rank", "data-parallel-hybrid-lb", "data-parallel-external-lb"),
     *_rows(_BALANCE, "data-parallel-backend", "api-server-count", "nnodes", "node-rank"),
-    *_rows("a dead engine ends the server", "engine-restarts", "enable-fault-tolerance"),
+    *_rows("a dead engine is started again, see --engine-restarts", "enable-fault-tolerance"),
     *_rows(_COMPILE, "compilation-config", "cudagraph-capture-sizes", "max-cudagraph-capture-size"),
     *_rows(_COMPILE, "enforce-eager", neutral=("", "true", "false")),
     *_rows("weights stay as the file stores them", "quantization", "quantization-param-path"),

@@ -106,6 +106,7 @@ class ServeConfig:
     engine: EngineConfig
     parallel: ParallelConfig
     ready_timeout: float
+    engine_restarts: int = 3
 
 
 def serve_config(arguments: argparse.Namespace, source: ModelSource) -> ServeConfig:
@@ -117,6 +118,7 @@ def serve_config(arguments: argparse.Namespace, source: ModelSource) -> ServeCon
         engine=engine,
         parallel=parallel_config(arguments),
         ready_timeout=envs.VLLM_ENGINE_READY_TIMEOUT_S,
+        engine_restarts=arguments.engine_restarts,
     )
 
 

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine that dies is started again; the frontend keeps its process and its port."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import httpx
+
+from tests.e2e.conftest import Start, frontend_environment
+from tests.e2e.server import Server, wait_for
+from tests.e2e.streams import Reader, complete
+from tests.e2e.test_supervisor import free_port
+from vllm.errors import ExitCode
+
+
+def health(server: Server, path: str = "/health") -> int:
+    return httpx.get(f"{server.url}{path}", timeout=30).status_code
+
+
+def wait_back(server: Server) -> None:
+    wait_for(lambda: server.ended or health(server) == 200, "the engine to be back")
+
+
+def test_an_engine_killed_under_streams_comes_back(
+    start: Start, tiny_model: Path, frontend: dict[str, str]
+) -> None:
+    server = start(tiny_model, "--port", 0, **frontend).wait_ready()
+    url, pid, engine = server.url, server.wait_pid("frontend"), server.wait_pid("engine")
+    readers = [Reader(server) for _ in range(20)]
+    server.kill("engine")
+    for reader in readers:
+        reader.join(60)
+        assert any(line.startswith('data: {"error":') for line in reader.lines[-2:]), reader.lines
+    assert health(server) == 503
+    assert complete(server).status_code == 503
+    wait_back(server)
+    assert complete(server).json()["usage"]["completion_tokens"] == 4
+    assert (server.url, server.pid_of("frontend")) == (url, pid)
+    assert server.pid_of("engine") != engine
+    planned = [line for line in server.errors if "starting it again" in line]
+    assert len(planned) == 1
+    assert "SIGKILL" in planned[0]
+    assert "in 1 s (1 of 3 within 10 minutes)" in planned[0]
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == ExitCode.OK
+    server.assert_nothing_left()
+
+
+def test_an_engine_that_was_stopped_and_then_killed_comes_back(
+    start: Start, tiny_model: Path
+) -> None:
+    flags = ["--port", 0, "--engine-silence-timeout", 2]
+    server = start(tiny_model, *flags, **frontend_environment("rust")).wait_ready()
+    pid = server.wait_pid("frontend")
+    reader = Reader(server)
+    server.kill("engine", signal.SIGSTOP)
+    reader.join(60)
+    assert any(line.startswith('data: {"error":') for line in reader.lines[-2:]), reader.lines
+    server.kill("engine")
+    wait_for(lambda: "engine 0 is back" in server.log, "the new engine")
+    wait_back(server)
+    assert complete(server).status_code == 200
+    assert server.pid_of("frontend") == pid
+
+
+def test_after_its_share_of_starts_everything_ends(start: Start, tiny_model: Path) -> None:
+    server = start(tiny_model, "--port", 0, "--engine-restarts", 1).wait_ready()
+    server.kill("engine")
+    wait_for(lambda: "engine 0 is back" in server.log, "the new engine")
+    server.kill("engine")
+    assert server.wait_exit() == ExitCode.ENGINE_DIED
+    assert "SIGKILL" in server.errors[-1]
+    server.assert_nothing_left()
+
+
+def test_a_signal_while_an_engine_is_away_is_a_clean_end(start: Start, tiny_model: Path) -> None:
+    server = start(tiny_model, "--port", 0).wait_ready()
+    server.kill("engine")
+    wait_for(lambda: "starting it again" in server.log, "the death to be noticed")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == ExitCode.OK
+    server.assert_nothing_left()
+
+
+def test_an_engine_of_another_host_comes_back(start: Start, tiny_model: Path) -> None:
+    common = ["--data-parallel-size", 2, "--data-parallel-rpc-port", free_port()]
+    rust = frontend_environment("rust")
+    server = start(tiny_model, "--port", 0, "--data-parallel-size-local", 1, *common, **rust)
+    remote = start(tiny_model, "--headless", "--data-parallel-start-rank", 1, *common)
+    server.wait_ready()
+    on_rank = [Reader(server, rank=rank, max_tokens=2000) for rank in (0, 1)]
+    remote.kill("engine")
+    for reader in on_rank:
+        reader.join(60)
+    assert on_rank[0].lines[-1] == "data: [DONE]"
+    assert any(line.startswith('data: {"error":') for line in on_rank[1].lines[-2:])
+    assert health(server) == 200
+
+    def serves_again() -> bool:
+        body = {"prompt": "x", "max_tokens": 1}
+        headers = {"X-data-parallel-rank": "1"}
+        answer = httpx.post(f"{server.url}/v1/completions", json=body, headers=headers, timeout=60)
+        return answer.status_code == 200
+
+    wait_for(serves_again, "rank 1 to serve again")
