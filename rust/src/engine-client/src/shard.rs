@@ -103,9 +103,11 @@ impl ShardClient {
             params.validate()?;
         }
         let shared = self.0.client.shared();
-        let engine = shared.route(request.data_parallel_rank)?;
+        let engine = shared.admit(request.data_parallel_rank)?;
         let limit = share(shared.stream_limit, streams);
-        let stream = self.0.open(engine, limit)?;
+        let stream = self.0.open(engine, limit).inspect_err(|_| {
+            shared.engines[engine].release(false);
+        })?;
         request.request_id = stream.request_id();
         request.client_index = shared.client_index;
         if self.0.send(engine, RequestType::Add, request.encode()) {
@@ -148,7 +150,6 @@ impl Shard {
             finished: false,
             waker: None,
         });
-        self.shared().engines[engine].admit();
         Ok(OutputStream {
             shard: self.clone(),
             slot,
@@ -251,6 +252,7 @@ impl Shard {
     }
 
     fn abort(&self, engine: usize, request_id: String) {
+        self.shared().engines[engine].stop();
         let mut aborts = self.aborts.borrow_mut();
         aborts.push((engine, request_id));
         if aborts.len() == 1 {

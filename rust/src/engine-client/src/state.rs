@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use vllm_zmtp::RouterSender;
 
-use crate::balance::least_loaded;
+use crate::balance::{Load, least_loaded};
 use crate::error::{EngineFailure, StreamError, SubmitError};
 use crate::inbox::{Inbox, ShardEvent};
 use crate::protocol::{SchedulerStats, engine_identity};
@@ -89,8 +89,10 @@ pub(crate) struct Engine {
     /// Counts registrations, so that a failure ends the requests before it and none after.
     epoch: AtomicU32,
     in_flight: AtomicUsize,
-    /// Running and waiting by the last statistics, plus requests admitted since.
-    load: AtomicU64,
+    /// Running and waiting by the last statistics, less this frontend's own: of other frontends.
+    others: AtomicUsize,
+    /// Requests stopped lately, which statistics may still count.
+    stopped: AtomicUsize,
     /// Requests without any output yet.
     unstarted: AtomicUsize,
     /// Messages it must send until a dropped request without output is surely out of its step.
@@ -111,7 +113,8 @@ impl Engine {
             alive: AtomicBool::new(true),
             epoch: AtomicU32::new(0),
             in_flight: AtomicUsize::new(0),
-            load: AtomicU64::new(0),
+            others: AtomicUsize::new(0),
+            stopped: AtomicUsize::new(0),
             unstarted: AtomicUsize::new(0),
             abandoned: AtomicU32::new(0),
             queued: AtomicBool::new(false),
@@ -132,16 +135,51 @@ impl Engine {
         self.epoch.load(Ordering::SeqCst)
     }
 
-    fn score(&self) -> Option<u64> {
-        let own = self.in_flight.load(Ordering::Relaxed) as u64;
-        self.is_alive()
-            .then(|| own.max(self.load.load(Ordering::Relaxed)))
+    fn load(&self) -> Option<Load> {
+        self.is_alive().then(|| Load {
+            own: self.in_flight.load(Ordering::Relaxed),
+            others: self.others.load(Ordering::Relaxed),
+        })
     }
 
-    pub(crate) fn admit(&self) {
+    /// Admits a request unless the engine's own load has changed since it was looked at: shards
+    /// that route at the same moment must not all choose the same engine.
+    fn admit_if(&self, own: usize) -> bool {
+        let (count, relaxed) = (&self.in_flight, Ordering::Relaxed);
+        let admitted = count.compare_exchange(own, own + 1, relaxed, relaxed);
+        if admitted.is_ok() {
+            self.unstarted.fetch_add(1, relaxed);
+        }
+        admitted.is_ok()
+    }
+
+    fn admit(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.load.fetch_add(1, Ordering::Relaxed);
         self.unstarted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request was stopped from this side.
+    pub(crate) fn stop(&self) {
+        self.stopped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Statistics came that count this many requests.
+    fn count_others(&self, total: u64) {
+        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        let own = self.in_flight.load(Ordering::Relaxed);
+        let stopped = self.stopped.load(Ordering::Relaxed);
+        let others = total.saturating_sub(own.saturating_add(stopped));
+        self.others.store(others, Ordering::Relaxed);
+    }
+
+    /// Statistics that come from now on have seen the requests that were stopped.
+    pub(crate) fn forget_stopped(&self) {
+        self.stopped.store(0, Ordering::Relaxed);
+    }
+
+    /// Statistics that are not renewed say nothing: an engine that is idle sends none.
+    pub(crate) fn forget_others(&self) {
+        self.others.store(0, Ordering::Relaxed);
     }
 
     /// A request's first output came.
@@ -207,7 +245,7 @@ impl Engine {
         let load = stats
             .num_running_reqs
             .saturating_add(stats.num_waiting_reqs);
-        self.load.store(load, Ordering::Relaxed);
+        self.count_others(load);
     }
 
     fn state(&self) -> EngineState {
@@ -282,13 +320,15 @@ impl Shared {
             .for_each(|(at, inbox)| act(at, inbox));
     }
 
-    /// Position of the engine for a request.
-    pub(crate) fn route(&self, rank: Option<u32>) -> Result<usize, SubmitError> {
+    /// Admits a request; position of its engine. Release it when the request has ended.
+    pub(crate) fn admit(&self, rank: Option<u32>) -> Result<usize, SubmitError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(SubmitError::Shutdown);
         }
         if let Some(rank) = rank {
-            return self.explicit(rank);
+            let at = self.explicit(rank)?;
+            self.engines[at].admit();
+            return Ok(at);
         }
         let count = self.engines.len();
         // One engine needs no turn, and shards then share no counter.
@@ -297,7 +337,13 @@ impl Shared {
         } else {
             0
         };
-        least_loaded(|at| self.engines[at].score(), count, start).ok_or_else(|| self.no_engine(0))
+        loop {
+            let least = least_loaded(|at| self.engines[at].load(), count, start);
+            let (at, load) = least.ok_or_else(|| self.no_engine(0))?;
+            if self.engines[at].admit_if(load.own) {
+                return Ok(at);
+            }
+        }
     }
 
     fn explicit(&self, rank: u32) -> Result<usize, SubmitError> {
@@ -349,7 +395,7 @@ impl Shared {
     pub(crate) fn revive_engine(&self, at: usize) {
         let engine = &self.engines[at];
         engine.epoch.fetch_add(1, Ordering::SeqCst);
-        engine.load.store(0, Ordering::Relaxed);
+        engine.forget_others();
         *engine
             .failure
             .lock()

@@ -163,7 +163,7 @@ impl Connection {
                 biased;
                 () = stop.notified() => break,
                 event = self.router.recv() => self.on_event(event),
-                () = next_turn(&mut turns) => self.look(),
+                _ = turns.tick() => self.look(),
                 () = self.pull.recv_batch(&mut self.received, BATCH) => self.on_outputs(),
             }
         }
@@ -278,13 +278,6 @@ impl Connection {
             .zip(&mut self.batches)
             .filter(|(_, b)| !b.is_empty());
         filled.for_each(|(inbox, batch)| inbox.push(batch));
-    }
-}
-
-async fn next_turn(turns: &mut Option<tokio::time::Interval>) {
-    match turns {
-        Some(turns) => drop(turns.tick().await),
-        None => std::future::pending().await,
     }
 }
 

@@ -2,6 +2,8 @@
 
 //! Looks at every engine in turn: asks those that show nothing, fails those that stay silent.
 
+use std::time::Duration;
+
 use crate::client::send_call;
 use crate::error::EngineFailure;
 use crate::liveness::{Patience, Pulse, Signs};
@@ -10,6 +12,9 @@ use crate::utility::beat_id;
 
 /// The question that every engine of this wire answers and that changes nothing.
 const BEAT: &str = "is_sleeping";
+
+/// A turn when nobody is to be asked: statistics grow old nevertheless.
+const WITHOUT_LIMIT: Duration = Duration::from_millis(1500);
 
 #[derive(Debug)]
 struct Watched {
@@ -45,11 +50,12 @@ impl Watch {
         }
     }
 
-    /// Ticks when it is time to look; `None`: never.
-    pub(crate) fn turns(&self) -> Option<tokio::time::Interval> {
-        let mut turns = tokio::time::interval(self.patience.turn()?);
+    /// Ticks when it is time to look.
+    pub(crate) fn turns(&self) -> tokio::time::Interval {
+        let turn = self.patience.turn().unwrap_or(WITHOUT_LIMIT);
+        let mut turns = tokio::time::interval(turn);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        Some(turns)
+        turns
     }
 
     pub(crate) fn is_connected(&self, at: usize) -> bool {
@@ -71,6 +77,10 @@ impl Watch {
                 continue;
             }
             let signs = watched.signs(shared, at);
+            settle(&shared.engines[at], signs.message);
+            if self.patience.turn().is_none() {
+                continue;
+            }
             watched.ask(shared, at, signs.message);
             if let Some(limit) = watched.pulse.look(signs, &self.patience) {
                 lose(shared, at, limit.as_secs_f64());
@@ -104,6 +114,14 @@ impl Watched {
         if !message && !self.asked {
             self.asked = send_call(shared, at, beat_id(at), BEAT, &[]);
         }
+    }
+}
+
+/// Brings what statistics said up to date.
+fn settle(engine: &Engine, message: bool) {
+    engine.forget_stopped();
+    if !message {
+        engine.forget_others();
     }
 }
 
