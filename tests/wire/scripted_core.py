@@ -28,6 +28,7 @@ from vllm.protocol.messages import (
     LogprobsLists,
     LoRARequest,
     PrefillStats,
+    PrefixCacheStats,
     SchedulerStats,
 )
 
@@ -91,7 +92,12 @@ class ScriptedCore:
         return [self._advance(request_id) for request_id in list(self.running)]
 
     def stats(self) -> SchedulerStats:
-        return SchedulerStats(num_running_reqs=len(self.running), step_counter=self.steps)
+        """One look-up of three tokens, two of them found, per report."""
+        return SchedulerStats(
+            num_running_reqs=len(self.running),
+            step_counter=self.steps,
+            prefix_cache_stats=PrefixCacheStats(requests=1, queries=3, hits=2),
+        )
 
     def _advance(self, request_id: str) -> EngineCoreOutput:
         running = self.running[request_id]

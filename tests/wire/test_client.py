@@ -18,6 +18,7 @@ import zmq
 import zmq.asyncio
 
 from tests.wire.peers import PATIENCE_S, ROOT, SCRIPTED, request
+from vllm.api_server.metrics import Metrics
 from vllm.protocol.client import AsyncEngineClient
 from vllm.protocol.codec import Encoder
 from vllm.protocol.errors import EngineDeadError, HandshakeError, UtilityError
@@ -107,6 +108,13 @@ def test_requests_utilities_and_statistics() -> None:
             with pytest.raises(UtilityError, match="no utility 'nothing'"):
                 await client.utility("nothing")
             assert client.stats[0].step_counter > 0
+            queries, hits = client.cache_look_ups[0]
+            assert queries >= 3 * 5  # at least the reports of five steps, added up
+            assert hits * 3 == queries * 2
+            page = Metrics("m").text(client)
+            labels = '{model_name="m",engine="0"}'
+            assert f"vllm:prefix_cache_queries_total{labels} {queries}\n" in page
+            assert f"vllm:prefix_cache_hits_total{labels} {hits}\n" in page
 
     run(test)
 

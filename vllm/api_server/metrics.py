@@ -15,6 +15,8 @@ _HELP = {
     "vllm:num_requests_running": ("gauge", "Requests in the engine's current batch."),
     "vllm:num_requests_waiting": ("gauge", "Requests that wait for the engine."),
     "vllm:kv_cache_usage_perc": ("gauge", "Used part of the KV cache, 0 to 1."),
+    "vllm:prefix_cache_queries": ("counter", "Prompt tokens looked up in the prefix cache."),
+    "vllm:prefix_cache_hits": ("counter", "Prompt tokens found in the prefix cache."),
     "vllm:prompt_tokens": ("counter", "Prompt tokens of all requests."),
     "vllm:generation_tokens": ("counter", "Generated tokens."),
     "vllm:request_success": ("counter", "Choices that ended, by reason."),
@@ -58,6 +60,10 @@ class Metrics:
     def _engine_samples(
         self, name: str, model: dict[str, str], client: AsyncEngineClient | None
     ) -> list[tuple[dict[str, str], float]]:
+        if name.startswith("vllm:prefix_cache"):
+            which = 0 if name.endswith("queries") else 1
+            look_ups = client.cache_look_ups if client is not None else {}
+            return [(model | {"engine": str(i)}, pair[which]) for i, pair in look_ups.items()]
         key = {
             "vllm:num_requests_running": "num_running_reqs",
             "vllm:num_requests_waiting": "num_waiting_reqs",

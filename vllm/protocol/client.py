@@ -87,10 +87,18 @@ class _Engine:
     streams: dict[str, OutputStream] = field(default_factory=dict)
     calls: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     stats: SchedulerStats | None = None
+    cache_queries: int = 0
+    cache_hits: int = 0
 
     @property
     def identity(self) -> bytes:
         return engine_identity(self.index)
+
+    def note(self, stats: SchedulerStats) -> None:
+        """Keep the newest state; look-ups are counted since the last message, so they add up."""
+        self.stats = stats
+        self.cache_queries += stats.prefix_cache_stats.queries
+        self.cache_hits += stats.prefix_cache_stats.hits
 
 
 class OutputStream:
@@ -286,6 +294,12 @@ class AsyncEngineClient:
         engines = self._engines.items()
         return {index: engine.stats for index, engine in engines if engine.stats is not None}
 
+    @property
+    def cache_look_ups(self) -> dict[int, tuple[int, int]]:
+        """Prompt tokens looked up and found in every engine's prefix cache since the start."""
+        engines = self._engines.items()
+        return {index: (engine.cache_queries, engine.cache_hits) for index, engine in engines}
+
     def submit(self, request: EngineCoreRequest) -> OutputStream:
         """Send a request to the engine it names, or to the least busy one.
 
@@ -407,7 +421,8 @@ class AsyncEngineClient:
             self._dispatch(sender, message)
 
     def _dispatch(self, engine: _Engine, message: EngineCoreOutputs) -> None:
-        engine.stats = message.scheduler_stats or engine.stats
+        if message.scheduler_stats is not None:
+            engine.note(message.scheduler_stats)
         for output in message.outputs:
             stream = engine.streams.get(output.request_id)
             if stream is not None:
