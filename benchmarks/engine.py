@@ -94,7 +94,7 @@ def run(model: str, repeats: int) -> list[Row]:
     """All rows, in tokens per second."""
     path = resolve(model).path
     started = time.perf_counter()
-    core = EngineCore(EngineConfig(model=str(path)))
+    core = EngineCore(EngineConfig(model=str(path), enable_prefix_caching=False))
     loaded = time.perf_counter() - started
     measure_peer = peer()
     ours, theirs = Samples(), Samples()

@@ -31,6 +31,7 @@ class EngineConfig:
     num_threads: of the CPU kernels; None: the CPUs this process may use.
     dequantize: reference mode: weights and KV cache in float32.
     seed: from which requests without a seed of their own draw one.
+    enable_prefix_caching: requests begin with the computed blocks of others that began alike.
     max_logprobs: most log probabilities per token a request may ask for; -1: no limit.
     """
 
@@ -48,6 +49,7 @@ class EngineConfig:
     device: str = "auto"
     load_format: str = "auto"
     dequantize: bool = False
+    enable_prefix_caching: bool = True
     max_logprobs: int = 20
 
     def __post_init__(self) -> None:

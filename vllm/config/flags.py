@@ -155,6 +155,13 @@ SERVED: tuple[Flag, ...] = (
         parse_size,
         metavar="SIZE",
     ),
+    Flag(
+        "enable-prefix-caching",
+        "engine",
+        "begin requests with the computed blocks of others that began alike (the default)",
+        kind=None,
+    ),
+    Flag("no-enable-prefix-caching", "engine", "compute every prompt from its start", kind=None),
     Flag("num-threads", "engine", "threads of the CPU kernels", _positive),
     Flag("seed", "engine", "requests without a seed draw theirs from this one", int),
     Flag(
@@ -244,7 +251,6 @@ REFUSED: tuple[Refused, ...] = (
     *_rows(
         _STRUCTURED, "structured-outputs-config", "guided-decoding-backend", "logits-processors"
     ),
-    *_rows(_CACHE, "enable-prefix-caching", neutral=_OFF),
     *_rows(_CACHE, "prefix-caching-hash-algo", "kv-transfer-config", "kv-events-config"),
     *_rows(_CACHE, "calculate-kv-scales", "kv-offloading-size", "swap-space", "cpu-offload-gb"),
     *_rows(

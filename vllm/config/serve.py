@@ -125,12 +125,21 @@ def serve_config(arguments: argparse.Namespace, source: ModelSource) -> ServeCon
 def _engine(arguments: argparse.Namespace, source: ModelSource) -> EngineConfig:
     given = {name: getattr(arguments, flag) for flag, name in _ENGINE_FLAGS.items()}
     known = {name: value for name, value in given.items() if value is not None}
+    known["enable_prefix_caching"] = _prefix_caching(arguments)
     try:
         return EngineConfig(
             model=str(source.path), served_model_name=served_names(arguments, source)[0], **known
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _prefix_caching(arguments: argparse.Namespace) -> bool:
+    if arguments.enable_prefix_caching and arguments.no_enable_prefix_caching:
+        raise UsageError(
+            "--enable-prefix-caching and --no-enable-prefix-caching exclude each other"
+        )
+    return not arguments.no_enable_prefix_caching
 
 
 def served_names(arguments: argparse.Namespace, source: ModelSource) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from vllm.config.engine import EngineConfig
-from vllm.engine.outputs import check_stop, make_output
+from vllm.engine.outputs import check_stop, make_output, prefix_cache_stats
 from vllm.engine.request import EventType, Request, Status
 from vllm.engine.utilities import Utilities
 from vllm.engine.validation import RequestLimits, check_request, refuse
@@ -26,6 +26,7 @@ from vllm.protocol.messages import (
     EngineCoreRequest,
     SchedulerStats,
 )
+from vllm.sampling.params import SamplingParams
 from vllm.scheduler.batch import Batch
 from vllm.scheduler.scheduler import Limits, Scheduler
 
@@ -53,7 +54,7 @@ class EngineCore(Utilities):
         layout = self.runner.layout
         self.scheduler = Scheduler(
             Limits(config.max_num_seqs, config.max_num_batched_tokens),
-            KVCacheManager(layout.num_blocks, layout.block_size),
+            KVCacheManager(layout.num_blocks, layout.block_size, config.enable_prefix_caching),
         )
         self.limits = RequestLimits(
             self.runner.config.vocab_size, self.runner.max_model_len, config.max_logprobs
@@ -102,6 +103,8 @@ class EngineCore(Utilities):
             max_total_tokens=wanted,
             seed=self._seeds.getrandbits(64) if params.seed is None else params.seed,
             trace_headers=request.trace_headers,
+            cache_salt=request.cache_salt,
+            reads_cache=_reads_cache(params),
         )
         self._arrivals += 1
         own.events.append((EventType.QUEUED, time.monotonic()))
@@ -181,13 +184,23 @@ class EngineCore(Utilities):
         return outputs
 
     def stats(self) -> SchedulerStats:
-        """The scheduler's state after the last step."""
+        """The scheduler's state after the last step; look-ups since the last call."""
         return SchedulerStats(
             num_running_reqs=len(self.scheduler.running),
-            num_waiting_reqs=len(self.scheduler.waiting),
+            num_waiting_reqs=self.scheduler.num_waiting,
             step_counter=self.num_steps,
             kv_cache_usage=self.scheduler.kv_cache.usage,
+            prefix_cache_stats=prefix_cache_stats(self.scheduler.kv_cache.take_look_ups()),
         )
+
+    def clear_cache(self, reset_running: bool) -> None:
+        """Forget what is in the prefix cache; with `reset_running` also what is running."""
+        if reset_running:
+            now = time.monotonic()
+            for request in self.scheduler.preempt_all():
+                request.events.append((EventType.PREEMPTED, now))
+                self.runner.remove(request)
+        self.scheduler.reset_prefix_cache()
 
     def _take_ended(self) -> list[EngineCoreOutput]:
         """What ended outside of a step since the last one."""
@@ -199,3 +212,8 @@ class EngineCore(Utilities):
             self.runner.remove(request)
         self.scheduler.remove(request)
         del self.requests[request.request_id]
+
+
+def _reads_cache(params: SamplingParams) -> bool:
+    """Positions found in the prefix cache have no logits, which prompt log probabilities need."""
+    return params.prompt_logprobs is None and not params.skip_reading_prefix_cache

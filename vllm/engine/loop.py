@@ -59,6 +59,7 @@ LOOP_METHODS = frozenset(name for name in vars(Core) if not name.startswith("_")
     "sample",
     "output",
     "abort_all",
+    "clear_cache",
     "refuse_if_paused",
 }
 """Methods of a core that are no utilities: called from outside, they would disturb the loop."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm.engine.request import Request
+from vllm.kvcache.prefix import LookUps
 from vllm.protocol.messages import (
     EngineCoreEvent,
     EngineCoreOutput,
@@ -16,6 +17,7 @@ from vllm.protocol.messages import (
     LogprobsLists,
     LogprobsTensors,
     PrefillStats,
+    PrefixCacheStats,
     Tensor,
 )
 
@@ -70,11 +72,26 @@ def make_output(
 
 
 def prefill_stats(request: Request) -> PrefillStats:
-    """Where the prompt's keys and values came from."""
-    cached = request.num_cached_tokens
+    """Where the prompt's keys and values came from when the request was first served."""
+    cached = request.num_found_tokens or 0
     return PrefillStats(
         num_prompt_tokens=request.num_prompt_tokens,
         num_computed_tokens=request.num_prompt_tokens - cached,
         num_cached_tokens=cached,
         num_local_cached_tokens=cached,
+    )
+
+
+def prefix_cache_stats(look_ups: LookUps) -> PrefixCacheStats:
+    """Look-ups in the form of the wire; all hits are in this engine's own memory."""
+    hits = look_ups.hits + look_ups.hits_again
+    return PrefixCacheStats(
+        reset=look_ups.reset,
+        requests=look_ups.requests,
+        queries=look_ups.queries,
+        hits=look_ups.hits,
+        preempted_requests=look_ups.requests_again,
+        preempted_queries=look_ups.queries_again,
+        preempted_hits=look_ups.hits_again,
+        hits_by_source={"device": hits} if hits else {},
     )

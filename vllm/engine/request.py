@@ -40,7 +40,10 @@ class Request:
 
     `order` is the engine's running number of arrivals: with `priority` (lower is earlier) it makes
     the total order in which requests are served and, from behind, preempted. `row` is the worker's
-    slot while the request runs.
+    slot while the request runs. Blocks of different `cache_salt`s are never shared; a request
+    without `reads_cache` computes everything itself. `num_found_tokens` is what the prefix cache
+    held when the request was first served, `block_hashes` the chain over its full blocks as far as
+    it was needed.
     """
 
     request_id: str
@@ -52,13 +55,17 @@ class Request:
     max_total_tokens: int = 0
     seed: int = 0
     trace_headers: dict[str, str] | None = None
+    cache_salt: str | None = None
+    reads_cache: bool = True
 
     status: Status = Status.WAITING
     output_token_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0
     num_computed_tokens: int = 0
     num_scheduled_tokens: int = 0
+    num_found_tokens: int | None = None
     num_preemptions: int = 0
+    block_hashes: list[bytes] = field(default_factory=list)
     row: int = -1
     events: list[tuple[EventType, float]] = field(default_factory=list)
 
@@ -85,6 +92,15 @@ class Request:
         """Tokens whose keys and values are neither there nor under way; 1 for a decode."""
         return self.num_tokens - self.num_scheduled_tokens
 
+    def tokens(self, start: int, stop: int) -> list[int]:
+        """Tokens `start` to `stop - 1` of prompt and output."""
+        prompt = len(self.prompt_token_ids)
+        if stop <= prompt:
+            return self.prompt_token_ids[start:stop]
+        if start >= prompt:
+            return self.output_token_ids[start - prompt : stop - prompt]
+        return self.prompt_token_ids[start:] + self.output_token_ids[: stop - prompt]
+
     def check_counts(self) -> None:
         """Assert the order of the counts (a failure is a bug of ours, never of a client)."""
         cached, computed = self.num_cached_tokens, self.num_computed_tokens
@@ -92,6 +108,12 @@ class Request:
             f"request {self.request_id}: counts out of order: {cached=} {computed=} "
             f"scheduled={self.num_scheduled_tokens} total={self.num_tokens}"
         )
+
+    def begin(self, num_cached: int) -> None:
+        """It is served, and its first `num_cached` tokens need not be computed."""
+        self.num_cached_tokens = self.num_computed_tokens = self.num_scheduled_tokens = num_cached
+        if self.num_found_tokens is None:
+            self.num_found_tokens = num_cached
 
     def restart(self) -> None:
         """Forget everything computed: its blocks are gone, the tokens stay."""

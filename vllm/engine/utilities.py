@@ -41,6 +41,10 @@ class Utilities:
     def abort_all(self) -> None:
         """End every request and tell its client."""
 
+    @abstractmethod
+    def clear_cache(self, reset_running: bool) -> None:
+        """Forget what is in the prefix cache; with `reset_running` also what is running."""
+
     # ------------------------------------------------------------------ callable over the wire
 
     def is_sleeping(self) -> bool:
@@ -68,7 +72,12 @@ class Utilities:
     def reset_prefix_cache(
         self, reset_running: bool = False, reset_connector: bool = False
     ) -> bool:
-        """True: nothing is cached, so nothing is left afterwards."""
+        """True: nothing computed before the call is found by a request that comes after it.
+
+        Running requests go on with what they have, or begin anew with `reset_running`. There is
+        no connector that could hold more.
+        """
+        self.clear_cache(reset_running)
         return True
 
     def reset_mm_cache(self) -> None:

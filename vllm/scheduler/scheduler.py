@@ -8,7 +8,7 @@ One step has a budget of tokens. Decodes come first (one token each), then promp
 then new requests in queue order, the last of them perhaps cut into a chunk. A request is admitted
 with the blocks of all its tokens, so only a decode ever asks for another block; when there is none,
 the request that would be served last is preempted: its blocks go, its tokens stay, and its keys and
-values are computed again when it is its turn.
+values are computed again when it is its turn, but for those that the prefix cache still holds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vllm.engine.request import Request, Status
 from vllm.kvcache.manager import KVCacheManager
 from vllm.scheduler.batch import Batch
 from vllm.scheduler.queue import WaitingQueue
+from vllm.scheduler.sharing import Sharing, chain_of
 
 _KEY = attrgetter("key")
 
@@ -50,8 +51,14 @@ class Scheduler:
         self.limits = limits
         self.kv_cache = kv_cache
         self.waiting = WaitingQueue()
+        self.sharing = Sharing()
         self.running: list[Request] = []  # sorted by key: the last one is preempted first
         self.num_preemptions = 0
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that are not served yet, those set aside included."""
+        return len(self.waiting) + len(self.sharing)
 
     def has_work(self) -> bool:
         return bool(self.running) or bool(self.waiting)
@@ -64,11 +71,24 @@ class Scheduler:
     def remove(self, request: Request) -> None:
         """Take a request out for good, wherever it is: it finished or was aborted."""
         if request.status is Status.RUNNING:
-            self.running.remove(request)
+            self._stop(request)
         elif request.status is Status.WAITING:
             self.waiting.discard(request)
-        self.kv_cache.free(request.request_id)
+            self.sharing.discard(request)
         request.status = Status.FINISHED
+
+    def preempt_all(self) -> list[Request]:
+        """Between steps: every running request goes back to the queue; those requests."""
+        preempted = list(self.running)
+        for request in reversed(preempted):
+            self._put_back(request)
+        return preempted
+
+    def reset_prefix_cache(self) -> None:
+        """Nothing that was computed until now will be found again."""
+        for request in self.sharing.clear():
+            self.waiting.push(request)
+        self.kv_cache.reset()
 
     def schedule(self) -> Batch:
         """Plan the next step. The batch is empty only when nothing is waiting or running."""
@@ -81,8 +101,18 @@ class Scheduler:
 
     def complete(self, batch: Batch) -> None:
         """The step ran: what was scheduled is computed."""
+        size = self.kv_cache.block_size
         for request in batch.requests:
+            before = request.num_computed_tokens
             request.num_computed_tokens = request.num_scheduled_tokens
+            if before // size != request.num_computed_tokens // size:
+                self._share(request)
+
+    def check_integrity(self) -> None:
+        """Assert that blocks are conserved and that nobody waits in vain."""
+        self.kv_cache.check_integrity()
+        self.sharing.check_integrity()
+        assert not self.sharing or self.running, "requests were set aside and nothing runs"
 
     def _schedule_decodes(self, batch: Batch) -> None:
         position = 0
@@ -109,14 +139,34 @@ class Scheduler:
         return True
 
     def _preempt(self, request: Request, batch: Batch) -> None:
-        self.running.remove(request)
-        self.kv_cache.free(request.request_id)
+        self._put_back(request)
+        batch.preempted.append(request)
+
+    def _put_back(self, request: Request) -> None:
+        self._stop(request)
         request.restart()
         request.status = Status.WAITING
         request.num_preemptions += 1
         self.num_preemptions += 1
         self.waiting.push(request)
-        batch.preempted.append(request)
+
+    def _stop(self, request: Request) -> None:
+        """A running request runs no more; who waited for its blocks gets another chance."""
+        self.running.remove(request)
+        uncomputed = request.block_hashes[self.kv_cache.num_shared(request.request_id) :]
+        for waiter in self.sharing.withdraw(request, uncomputed):
+            self.waiting.push(waiter)
+        self.kv_cache.free(request.request_id)
+
+    def _share(self, request: Request) -> None:
+        """More full blocks of a request are computed: others may find them."""
+        if not self.kv_cache.caching:
+            return
+        chain = chain_of(request, self.kv_cache.block_size, request.num_computed_tokens)
+        first = self.kv_cache.num_shared(request.request_id)
+        self.kv_cache.share(request.request_id, chain)
+        for waiter in self.sharing.withdraw(request, chain[first:]):
+            self.waiting.push(waiter)
 
     def _schedule_prefills(self, batch: Batch) -> None:
         budget = self.limits.max_num_batched_tokens - batch.num_tokens
@@ -129,26 +179,61 @@ class Scheduler:
 
     def _admit(self, batch: Batch) -> None:
         budget = self.limits.max_num_batched_tokens - batch.num_tokens
-        while budget > 0 and len(self.running) < self.limits.max_num_seqs:
+        # Who is set aside keeps a seat: it comes back soon, and the queue is not walked for more.
+        while budget > 0 and len(self.running) + len(self.sharing) < self.limits.max_num_seqs:
             request = self.waiting.peek()
-            if request is None or not self._start(request, batch):
+            if request is None:
+                return
+            found = self._find(request)
+            if self._set_aside(request, len(found)):
+                continue
+            if not self._start(request, found, batch):
                 return
             count = min(request.num_missing_tokens, budget)
             batch.add(request, count)
             budget -= count
 
-    def _start(self, request: Request, batch: Batch) -> bool:
-        """Waiting to running, if its blocks are there and each running request could get one more.
+    def _chain(self, request: Request) -> list[bytes]:
+        return chain_of(request, self.kv_cache.block_size, request.num_tokens)
 
-        The prefix cache will set `num_cached_tokens` here; today nothing is found.
+    def _find(self, request: Request) -> list[int]:
+        """The computed blocks that a request may begin with."""
+        if not (self.kv_cache.caching and request.reads_cache):
+            return []
+        return self.kv_cache.find(self._chain(request), request.num_tokens)
+
+    def _set_aside(self, request: Request, num_found: int) -> bool:
+        """Whether the next request of the queue now waits for blocks that another computes."""
+        if not (self.kv_cache.caching and request.reads_cache and self.running):
+            return False
+        last = (request.num_tokens - 1) // self.kv_cache.block_size
+        if not self.sharing.set_aside(request, self._chain(request)[num_found:last]):
+            return False
+        self.waiting.pop()
+        return True
+
+    def _start(self, request: Request, found: list[int], batch: Batch) -> bool:
+        """Waiting to running, if its blocks are there and each running request could get one
+        more.
         """
-        spare = len(self.running)
-        blocks = self.kv_cache.grow(request.request_id, request.num_tokens, spare)
+        blocks = self.kv_cache.start(
+            request.request_id, request.num_tokens, found, spare=len(self.running)
+        )
         if blocks is None:
             return False
         self.waiting.pop()
+        self._count_found(request, len(found))
+        if self.kv_cache.caching:
+            self.sharing.announce(request, self._chain(request)[len(found) :])
         request.status = Status.RUNNING
         insort(self.running, request, key=_KEY)
         batch.admitted.append(request)
-        batch.new_blocks.append((request, 0, blocks))
+        batch.new_blocks.append((request, 0, found + blocks))
         return True
+
+    def _count_found(self, request: Request, num_blocks: int) -> None:
+        num_cached = num_blocks * self.kv_cache.block_size
+        request.begin(num_cached)
+        if self.kv_cache.caching and request.reads_cache:
+            again = request.num_preemptions > 0
+            self.kv_cache.look_ups.count(request.num_tokens, num_cached, again)

@@ -62,7 +62,7 @@ def test_underscores_are_dashes() -> None:
         (["--tool-call-parser", "x"], "--tool-call-parser is not served"),
         (["--ssl-keyfile=x"], "--ssl-keyfile x is not served: TLS"),
         (["--tensor-parallel-size", "2"], "--tensor-parallel-size 2 is not served"),
-        (["--enable-prefix-caching"], "--enable-prefix-caching is not served"),
+        (["--enable-lora"], "--enable-lora is not served"),
         (["--model", "x"], "name it as the first argument"),
     ],
 )
@@ -75,7 +75,7 @@ def test_refusals(arguments: list[str], words: str) -> None:
     [
         ["--tensor-parallel-size", "1"],
         ["--tensor_parallel_size=1"],
-        ["--no-enable-prefix-caching"],
+        ["--no-async-scheduling"],
         ["--enforce-eager"],
         ["--allowed-origins", "[]"],
         ["--scheduling-policy", "fcfs"],

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scheduler alone, with tokens made up: small cases, then seeded simulations."""
+"""The scheduler alone, with tokens made up: one rule at a time."""
 
 from __future__ import annotations
 
-import random
 import sys
 
 import pytest
@@ -16,7 +15,9 @@ from vllm.scheduler.scheduler import Limits, Scheduler
 
 
 def make(name: str, prompt: int, order: int = 0, priority: int = 0) -> Request:
-    return Request(name, list(range(prompt)), None, order=order, priority=priority)
+    """A request whose tokens no other one has."""
+    tokens = list(range(1000 * order, 1000 * order + prompt))
+    return Request(name, tokens, None, order=order, priority=priority)
 
 
 def scheduler(blocks: int = 64, seqs: int = 8, tokens: int = 32, block_size: int = 4) -> Scheduler:
@@ -30,7 +31,7 @@ def run_step(engine: Scheduler) -> Batch:
     for request in batch.requests:
         if request.num_computed_tokens == request.num_tokens:
             request.output_token_ids.append(0)
-    engine.kv_cache.check_integrity()
+    engine.check_integrity()
     return batch
 
 
@@ -76,7 +77,21 @@ def test_last_in_order_is_preempted_and_comes_back() -> None:
     assert second.num_computed_tokens == 0
     assert second.num_tokens == 9
     engine.remove(engine.running[0])
-    assert plan(run_step(engine)) == {"second": 9}
+    assert plan(run_step(engine)) == {"second": 1}  # its two full blocks were still there
+    assert (second.num_cached_tokens, second.num_found_tokens) == (8, 0)
+
+
+def test_least_urgent_then_latest_is_preempted() -> None:
+    engine = scheduler(blocks=13, block_size=4)
+    for order, priority in enumerate([5, -1, 5, 0]):
+        engine.add(make(str(order), 8, order, priority))
+    assert len(run_step(engine).requests) == 4
+    preempted: list[str] = []
+    while len(engine.running) > 1:
+        preempted += [r.request_id for r in run_step(engine).preempted]
+    assert preempted == ["2", "0", "3"]
+    order = [engine.waiting.pop().request_id for _ in range(3)]
+    assert order == ["3", "0", "2"]
 
 
 def test_abort_frees_blocks_wherever_the_request_is() -> None:
@@ -149,101 +164,3 @@ def _calls_of_one_step(waiting: int) -> int:
 
 def test_a_step_does_not_look_at_the_queue() -> None:
     assert _calls_of_one_step(10) == _calls_of_one_step(5000)
-
-
-class Simulation:
-    """Random arrivals, aborts and lengths; checks every promise after every step."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.block_size = self.rng.choice([1, 4, 16])
-        self.longest = 60
-        blocks = -(-self.longest // self.block_size) + self.rng.randrange(40)
-        seqs = self.rng.randrange(1, 12)
-        limits = Limits(seqs, seqs + self.rng.randrange(40))
-        self.engine = Scheduler(limits, KVCacheManager(blocks, self.block_size))
-        self.alive: dict[str, Request] = {}
-        self.lengths: dict[str, int] = {}
-        self.arrivals = 0
-        self.finished = 0
-
-    def arrive(self) -> None:
-        name = f"r{self.arrivals}"
-        prompt = self.rng.randrange(1, 40)
-        request = make(name, prompt, self.arrivals, self.rng.choice([0, 0, 0, 1, -1]))
-        self.arrivals += 1
-        self.alive[name] = request
-        self.lengths[name] = prompt + self.rng.randrange(1, self.longest - prompt + 1)
-        self.engine.add(request)
-
-    def abort(self) -> None:
-        if self.alive:
-            name = self.rng.choice(sorted(self.alive))
-            self.engine.remove(self.alive.pop(name))
-
-    def step(self) -> Batch:
-        before = {r: r.num_computed_tokens for r in self.engine.running}
-        batch = self.engine.schedule()
-        self.check(batch, before)
-        self.engine.complete(batch)
-        for request in batch.requests:
-            if request.num_computed_tokens == request.num_tokens:
-                self.grow(request)
-        self.engine.kv_cache.check_integrity()
-        return batch
-
-    def grow(self, request: Request) -> None:
-        if request.num_tokens + 1 >= self.lengths[request.request_id]:
-            self.engine.remove(self.alive.pop(request.request_id))
-            self.finished += 1
-        else:
-            request.output_token_ids.append(0)
-
-    def check(self, batch: Batch, before: dict[Request, int]) -> None:
-        limits, kv_cache = self.engine.limits, self.engine.kv_cache
-        assert batch.num_tokens == sum(batch.counts) <= limits.max_num_batched_tokens
-        assert len(self.engine.running) <= limits.max_num_seqs
-        assert len(set(batch.requests)) == len(batch.requests)
-        assert self.engine.running == sorted(self.engine.running, key=lambda r: r.key)
-        assert all(count > 0 for count in batch.counts)
-        for request, count in zip(batch.requests, batch.counts, strict=True):
-            request.check_counts()
-            assert request.status is Status.RUNNING
-            assert request.num_scheduled_tokens == before.get(request, 0) + count
-            held = len(kv_cache.table(request.request_id))
-            assert held * self.block_size >= request.num_scheduled_tokens
-        if self.alive:
-            assert batch.requests, "work is waiting and nothing was scheduled"
-        for request in self.engine.running:
-            decodes = request.num_tokens - request.num_computed_tokens == 1
-            assert not decodes or request in batch.requests, "a decode was left out"
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_simulation(seed: int) -> None:
-    simulation = Simulation(seed)
-    for _ in range(1500):
-        if simulation.rng.random() < 0.3:
-            simulation.arrive()
-        if simulation.rng.random() < 0.03:
-            simulation.abort()
-        simulation.step()
-    for _ in range(100_000):
-        if not simulation.alive:
-            break
-        simulation.step()
-    assert not simulation.alive
-    assert simulation.finished > 20
-    assert simulation.engine.kv_cache.usage == 0.0
-    assert not simulation.engine.has_work()
-
-
-def test_simulations_do_preempt() -> None:
-    total = 0
-    for seed in range(6):
-        simulation = Simulation(seed)
-        for _ in range(300):
-            simulation.arrive()
-            simulation.step()
-        total += simulation.engine.num_preemptions
-    assert total >= 20

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags of `vllm serve` become the engine's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vllm.cli.parser import parse
+from vllm.config.model_source import ModelSource
+from vllm.config.serve import ServeConfig, serve_config
+from vllm.errors import UsageError
+
+
+def config(*flags: str) -> ServeConfig:
+    return serve_config(parse(["serve", *flags]), ModelSource("m", Path("m"), "directory"))
+
+
+def test_prefix_caching_is_on_unless_told_otherwise() -> None:
+    assert config().engine.enable_prefix_caching
+    assert config("--enable-prefix-caching").engine.enable_prefix_caching
+    assert not config("--no-enable-prefix-caching").engine.enable_prefix_caching
+    with pytest.raises(UsageError, match="exclude each other"):
+        config("--enable-prefix-caching", "--no-enable-prefix-caching")
