@@ -10,14 +10,16 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import engine, frontend
+from benchmarks import engine, frontend, scheduler
 from benchmarks.table import Row, markdown
 from vllm.config.embedded import DEFAULT_MODEL
+
+PARTS = ("frontend", "engine", "scheduler", "all")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    parser.add_argument("--part", choices=["frontend", "engine", "all"], default="all")
+    parser.add_argument("--part", choices=PARTS, default="all")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default 3)")
     parser.add_argument("--only", default="", help="rows of the frontend whose name contains this")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="of the engine's rows")
@@ -35,13 +37,16 @@ def main() -> None:
     options = arguments()
     tables: dict[str, list[Row]] = {}
     print(f"CPU: {cpu_model()}; {options.repeats} repeats, median (lowest-highest)\n")
-    if options.part != "engine":
+    if options.part in ("frontend", "all"):
         with tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs:
             rows = tables["frontend"] = frontend.run(options.repeats, Path(logs), options.only)
         print(markdown(rows, "upstream"), end="\n\n", flush=True)
-    if options.part != "frontend":
+    if options.part in ("engine", "all"):
         rows = tables["engine"] = engine.run(options.model, options.repeats)
-        print(markdown(rows, "llama.cpp"), flush=True)
+        print(markdown(rows, "llama.cpp"), end="\n\n", flush=True)
+    if options.part in ("scheduler", "all"):
+        rows = tables["scheduler"] = scheduler.run(options.repeats)
+        print(markdown(rows, "peer"), flush=True)
     if options.json:
         figures = {name: [row.as_dict() for row in rows] for name, rows in tables.items()}
         options.json.write_text(json.dumps({"cpu": cpu_model(), **figures}, indent=1) + "\n")

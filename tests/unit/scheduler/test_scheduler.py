@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -142,12 +143,31 @@ def test_id_of_an_aborted_request_may_come_back_at_once() -> None:
     assert not engine.waiting
 
 
-def _calls_of_one_step(waiting: int) -> int:
-    """Python and C calls made by a step that decodes while `waiting` requests queue."""
-    engine = scheduler(seqs=2, blocks=64)
-    for order in range(waiting + 2):
-        engine.add(make(str(order), 4, order=order))
-    run_step(engine)
+def _calls_of_steps(waiting: int, alike: bool) -> list[int]:
+    """Python and C calls of three steps while `waiting` requests queue: one in which all seats are
+    taken, one that admits a request, and one that could admit but sets requests aside (if their
+    prompts are `alike`).
+    """
+    engine = scheduler(seqs=3, blocks=64)
+    for order in range(waiting + 3):
+        request = make(str(order), 9, order=order)
+        request.prompt_token_ids = [*range(9)] if alike else request.prompt_token_ids
+        engine.add(request)
+    while len(engine.running) < 3:
+        run_step(engine)
+    counts = []
+    for ends in (0, 1, 3):
+        for request in engine.running[:ends]:
+            engine.remove(request)
+        if ends == 3:
+            engine.kv_cache.reset()
+        calls, batch = _calls(engine.schedule)
+        counts.append(calls)
+        engine.complete(batch)
+    return counts
+
+
+def _calls(schedule: Callable[[], Batch]) -> tuple[int, Batch]:
     calls = 0
 
     def count(_frame: object, event: str, _arg: object) -> None:
@@ -156,11 +176,12 @@ def _calls_of_one_step(waiting: int) -> int:
 
     sys.setprofile(count)
     try:
-        engine.schedule()
+        batch = schedule()
     finally:
         sys.setprofile(None)
-    return calls
+    return calls, batch
 
 
-def test_a_step_does_not_look_at_the_queue() -> None:
-    assert _calls_of_one_step(10) == _calls_of_one_step(5000)
+@pytest.mark.parametrize("alike", [False, True])
+def test_a_step_costs_the_same_however_many_wait(alike: bool) -> None:
+    assert _calls_of_steps(10, alike) == _calls_of_steps(100_000, alike)
