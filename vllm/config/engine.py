@@ -11,6 +11,7 @@ from typing import Any
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
+SCHEDULING_POLICIES = ("priority", "fcfs")
 LOAD_FORMATS = ("auto", "dummy")
 MAX_THREADS = 1024  # of the CPU kernels; more only crash the process
 KV_CACHE_DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -31,6 +32,8 @@ class EngineConfig:
     num_threads: of the CPU kernels; None: the CPUs this process may use.
     dequantize: reference mode: weights and KV cache in float32.
     seed: from which requests without a seed of their own draw one.
+    scheduling_policy: "priority": requests of a lower `priority` number first, and of one priority
+        in order of arrival; "fcfs": in order of arrival, other priorities than 0 are refused.
     enable_prefix_caching: requests begin with the computed blocks of others that began alike.
     max_logprobs: most log probabilities per token a request may ask for; -1: no limit.
     """
@@ -49,6 +52,7 @@ class EngineConfig:
     device: str = "auto"
     load_format: str = "auto"
     dequantize: bool = False
+    scheduling_policy: str = "priority"
     enable_prefix_caching: bool = True
     max_logprobs: int = 20
 
@@ -57,6 +61,7 @@ class EngineConfig:
             ("dtype", DTYPES),
             ("device", DEVICES),
             ("load_format", LOAD_FORMATS),
+            ("scheduling_policy", SCHEDULING_POLICIES),
             ("kv_cache_dtype", KV_CACHE_DTYPES),
         ):
             if (value := getattr(self, name)) not in choices:

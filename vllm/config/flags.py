@@ -156,6 +156,14 @@ SERVED: tuple[Flag, ...] = (
         metavar="SIZE",
     ),
     Flag(
+        "scheduling-policy",
+        "engine",
+        "priority: requests of a lower `priority` first, then in order of arrival; fcfs: in order "
+        "of arrival, requests that ask for a priority are refused",
+        default="priority",
+        choices=("priority", "fcfs"),
+    ),
+    Flag(
         "enable-prefix-caching",
         "engine",
         "begin requests with the computed blocks of others that began alike (the default)",
@@ -259,7 +267,6 @@ REFUSED: tuple[Refused, ...] = (
         "num-gpu-blocks-override",
     ),
     *_rows("prompts are always chunked", "enable-chunked-prefill", neutral=("", "true", "True")),
-    *_rows("requests are served in order of arrival", "scheduling-policy", neutral=("fcfs",)),
     *_rows("steps are not overlapped yet", "async-scheduling", neutral=_OFF),
     *_rows("only generation is served", "task", "runner", neutral=("auto", "generate")),
     *_rows("only generation is served", "convert", "pooler-config", "override-pooler-config"),

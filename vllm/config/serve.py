@@ -26,6 +26,7 @@ _ENGINE_FLAGS = {
     "max_num_batched_tokens": "max_num_batched_tokens",
     "max_logprobs": "max_logprobs",
     "block_size": "block_size",
+    "scheduling_policy": "scheduling_policy",
     "kv_cache_memory_bytes": "kv_cache_memory",
     "num_threads": "num_threads",
     "seed": "seed",

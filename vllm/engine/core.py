@@ -57,7 +57,10 @@ class EngineCore(Utilities):
             KVCacheManager(layout.num_blocks, layout.block_size, config.enable_prefix_caching),
         )
         self.limits = RequestLimits(
-            self.runner.config.vocab_size, self.runner.max_model_len, config.max_logprobs
+            self.runner.config.vocab_size,
+            self.runner.max_model_len,
+            config.max_logprobs,
+            config.scheduling_policy == "priority",
         )
         self.requests: dict[str, Request] = {}
         self.num_steps = 0

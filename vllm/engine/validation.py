@@ -25,6 +25,7 @@ class RequestLimits:
     vocab_size: int
     max_model_len: int
     max_logprobs: int
+    priorities: bool = True
 
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
@@ -61,6 +62,12 @@ def check_request(request: EngineCoreRequest, limits: RequestLimits) -> Sampling
         raise refuse("prompt_is_token_ids", False, "prompt embeddings are not supported")
     if request.sampling_params is None:
         raise refuse("sampling_params", None, "sampling parameters are needed")
+    if request.priority != 0 and not limits.priorities:
+        raise refuse(
+            "priority",
+            request.priority,
+            "this server serves in order of arrival; start it with --scheduling-policy priority",
+        )
     _check_prompt(request.prompt_token_ids, limits)
     _check_sampling(request.sampling_params, limits)
     return request.sampling_params

@@ -78,7 +78,6 @@ def test_refusals(arguments: list[str], words: str) -> None:
         ["--no-async-scheduling"],
         ["--enforce-eager"],
         ["--allowed-origins", "[]"],
-        ["--scheduling-policy", "fcfs"],
     ],
 )
 def test_values_that_ask_for_nothing_pass(arguments: list[str]) -> None:

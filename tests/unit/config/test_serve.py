@@ -23,3 +23,10 @@ def test_prefix_caching_is_on_unless_told_otherwise() -> None:
     assert not config("--no-enable-prefix-caching").engine.enable_prefix_caching
     with pytest.raises(UsageError, match="exclude each other"):
         config("--enable-prefix-caching", "--no-enable-prefix-caching")
+
+
+def test_scheduling_policy_reaches_the_engine() -> None:
+    assert config().engine.scheduling_policy == "priority"
+    assert config("--scheduling-policy", "fcfs").engine.scheduling_policy == "fcfs"
+    with pytest.raises(UsageError, match="lifo"):
+        config("--scheduling-policy", "lifo")

@@ -214,6 +214,29 @@ def test_prompt_logprobs(model: Path, reference: Reference, budget: int) -> None
     assert ranks.tolist() == (1 + (expected > own).sum(-1)).tolist()
 
 
+# ------------------------------------------------------------------------------------------- policy
+
+
+def order_of_ends(engine: EngineCore, priorities: list[int]) -> list[str]:
+    for index, priority in enumerate(priorities):
+        asked = request(str(index), PROMPT, max_tokens=1)
+        asked.priority = priority
+        engine.add_request(asked)
+    return list(finish(engine))
+
+
+def test_priority_policy_serves_lower_numbers_first(model: Path) -> None:
+    engine = start(model, max_num_seqs=1)
+    assert order_of_ends(engine, [0, 5, -3, 0, -3]) == ["2", "4", "0", "3", "1"]
+
+
+def test_fcfs_policy_refuses_priorities_by_name(model: Path) -> None:
+    engine = start(model, max_num_seqs=1, scheduling_policy="fcfs")
+    assert order_of_ends(engine, [0, 0, 0]) == ["0", "1", "2"]
+    with pytest.raises(RequestError, match=r"priority is -1; .* --scheduling-policy priority"):
+        order_of_ends(engine, [-1])
+
+
 # -------------------------------------------------------------------------------- events, lifecycle
 
 
