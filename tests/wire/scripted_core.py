@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,7 @@ class ScriptedCore:
         self.aborted: list[str] = []
         self.steps = 0
         self.weight_version = "default"
+        self._idle: Future[str] | None = None
 
     def registration(self) -> EngineCoreReadyResponse:
         return EngineCoreReadyResponse(
@@ -82,6 +84,7 @@ class ScriptedCore:
         for request_id in ids:
             if self.running.pop(request_id, None) is not None:
                 self.aborted.append(request_id)
+        self._go_on_if_idle()
 
     def has_work(self) -> bool:
         return bool(self.running)
@@ -120,7 +123,13 @@ class ScriptedCore:
             output.finish_reason = FinishReason.LENGTH
         if output.finished:
             del self.running[request_id]
+            self._go_on_if_idle()
         return output
+
+    def _go_on_if_idle(self) -> None:
+        if not self.running and self._idle is not None:
+            self._idle.set_result("idle")
+            self._idle = None
 
     # ------------------------------------------------------------------------------------ utilities
 
@@ -152,6 +161,16 @@ class ScriptedCore:
 
     def running_requests(self) -> list[str]:
         return list(self.running)
+
+    def when_idle(self) -> Future[str]:
+        """Answered when the last request has ended."""
+        self._idle = waiting = Future[str]()
+        self._go_on_if_idle()
+        return waiting
+
+    def never(self) -> Future[str]:
+        """Not answered as long as the engine lives."""
+        return Future()
 
     def thing_without_a_form(self) -> object:
         return object()

@@ -30,6 +30,7 @@ from vllm.protocol.messages import (
     ENGINE_CORE_DEAD,
     FinishReason,
     RequestType,
+    UtilityRequest,
 )
 
 FOREVER = 1_000_000
@@ -262,6 +263,33 @@ def test_utility_calls(frontend: Frontend) -> None:
     assert frontend.call("echo", [1, {"a": None}]).result.value == [[1, {"a": None}], None]
     assert frontend.call("is_sleeping", call_id=2**64 - 1).result.value is False
     assert frontend.call("add_lora", ["a", 1, "/p", None, False, False]).result.value is True
+
+
+def test_a_call_may_wait_for_requests_to_end(frontend: Frontend) -> None:
+    assert frontend.call("when_idle").result.value == "idle"
+    frontend.add("r", [0], max_tokens=30)
+    waiting = UtilityRequest(frontend.index, 7, "when_idle", [])
+    frontend.send(RequestType.UTILITY, waiting)
+    assert frontend.call("is_sleeping", call_id=8).result.value is False  # nothing is held up
+    assert frontend.answer(7).result.value == "idle"
+    outputs = [output for message in frontend.waiting for output in message.outputs]
+    assert outputs[-1].finished  # its client was told before the answer
+    frontend.waiting.clear()
+    frontend.add("gone", [0], max_tokens=FOREVER)
+    frontend.send(RequestType.UTILITY, waiting)
+    frontend.send(RequestType.ABORT, ["gone"])
+    assert frontend.answer(7).result.value == "idle"
+    frontend.waiting.clear()
+
+
+def test_a_call_that_waits_is_told_of_the_end() -> None:
+    with engine() as under_test:
+        peer = under_test.start().frontends[0]
+        peer.send(RequestType.UTILITY, UtilityRequest(peer.index, 7, "never", []))
+        assert peer.call("is_sleeping", call_id=8).result.value is False
+        under_test.process.terminate()
+        assert "shutting down" in peer.answer(7).failure_message
+        under_test.end()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from vllm.engine.outputs import check_stop, make_output, prefix_cache_stats
 from vllm.engine.request import EventType, Request, Status
 from vllm.engine.utilities import Utilities
 from vllm.engine.validation import RequestLimits, check_request, refuse
+from vllm.errors import NotSupported
 from vllm.kvcache.manager import KVCacheManager
 from vllm.logging import OnProgress
 from vllm.protocol.messages import (
@@ -84,6 +85,7 @@ class EngineCore(Utilities):
             instance_id=self._instance_id,
             kv_cache_size_tokens=layout.num_tokens,
             kv_cache_max_concurrency=layout.num_tokens / self.limits.max_model_len,
+            enable_sleep_mode=self.runner.can_release_cache,
         )
 
     def add_request(self, request: EngineCoreRequest) -> None:
@@ -129,6 +131,10 @@ class EngineCore(Utilities):
         for request in list(self.requests.values()):
             self.ended.append(EngineCoreOutput.aborted(request.request_id))
             self._end(request)
+
+    @property
+    def idle(self) -> bool:
+        return not self.requests
 
     def has_work(self) -> bool:
         """Whether `step` would do anything."""
@@ -205,6 +211,16 @@ class EngineCore(Utilities):
                 self.runner.remove(request)
         self.scheduler.reset_prefix_cache()
 
+    def _check_can_release(self) -> None:
+        if not self.runner.can_release_cache:
+            raise NotSupported(f"sleep level 1 on a {self.runner.device.type} device")
+
+    def _release_cache(self) -> None:
+        self.runner.release_cache()
+
+    def _restore_cache(self) -> None:
+        self.runner.restore_cache()
+
     def _take_ended(self) -> list[EngineCoreOutput]:
         """What ended outside of a step since the last one."""
         ended, self.ended = self.ended, []
@@ -215,6 +231,8 @@ class EngineCore(Utilities):
             self.runner.remove(request)
         self.scheduler.remove(request)
         del self.requests[request.request_id]
+        if self.idle:
+            self._on_idle()
 
 
 def _reads_cache(params: SamplingParams) -> bool:

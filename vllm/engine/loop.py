@@ -12,6 +12,7 @@ import enum
 import inspect
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, get_type_hints
 
@@ -88,6 +89,7 @@ class EngineLoop:
         self._index = engine_index
         self._shutdown_timeout_s = shutdown_timeout_s
         self._clients: dict[str, int] = {}  # request id -> frontend, for every request in the core
+        self._calls: list[tuple[int, UtilityRequest, Future[Any]]] = []  # not answered yet
         self._stopping = Stopping.NO
         self._deadline = 0.0
 
@@ -104,6 +106,7 @@ class EngineLoop:
             self._take_messages()
             if self._core.has_work() and self._stopping is not Stopping.NOW:
                 self._step()
+            self._answer_done_calls()
         self._abort_all()
 
     def _finished(self) -> bool:
@@ -175,6 +178,7 @@ class EngineLoop:
         outputs = [EngineCoreOutput.aborted(request_id) for request_id in self._clients]
         self._send_outputs(outputs)
         self._clients.clear()
+        self._end_calls()
         self._refuse_waiting()
 
     def _refuse_waiting(self) -> None:
@@ -188,16 +192,49 @@ class EngineLoop:
     # ---------------------------------------------------------------------------- utility calls
 
     def _call(self, client: int, call: UtilityRequest) -> None:
-        reply = UtilityOutput(call.call_id)
+        done: Future[Any] = Future()
         try:
             if self._stopping is not Stopping.NO:
                 raise RequestError("shutting_down", SHUTTING_DOWN)
             method = self._method(call.method)
-            reply.result = UtilityResult(value=method(*_fit_arguments(method, call)))
-        except RequestError as error:
-            reply.failure_message = error.message
+            value = method(*_fit_arguments(method, call))
+            if isinstance(value, Future):
+                done = value
+            else:
+                done.set_result(value)
         except Exception as error:
-            logger.exception("utility call %s failed", call.method[:64])
+            done.set_exception(error)
+        if done.done():
+            self._answer(client, call, done)
+        else:
+            self._calls.append((client, call, done))
+
+    def _answer_done_calls(self) -> None:
+        """Calls that had to wait for requests to end, after what these requests were sent."""
+        if not self._calls:
+            return
+        waiting, self._calls = self._calls, []
+        for client, call, done in waiting:
+            if done.done():
+                self._answer(client, call, done)
+            else:
+                self._calls.append((client, call, done))
+
+    def _end_calls(self) -> None:
+        for _, _, done in self._calls:
+            if not done.done():
+                done.set_exception(RequestError("shutting_down", SHUTTING_DOWN))
+        self._answer_done_calls()
+
+    def _answer(self, client: int, call: UtilityRequest, done: Future[Any]) -> None:
+        reply = UtilityOutput(call.call_id)
+        error = done.exception()
+        if error is None:
+            reply.result = UtilityResult(value=done.result())
+        elif isinstance(error, RequestError):
+            reply.failure_message = error.message
+        else:
+            logger.error("utility call %s failed", call.method[:64], exc_info=error)
             reply.failure_message = f"{call.method[:64]} failed: {type(error).__name__}: {error}"
         message = EngineCoreOutputs(self._index, timestamp=time.monotonic(), utility_output=reply)
         self._outbox.put(Outgoing(client, message))

@@ -1,73 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls from frontends that are not requests: pausing, versions, questions (wire protocol, 5).
+"""Calls from frontends that are not requests: versions, caches, questions (wire protocol, 5).
 
-Owns the state behind them. A method here is callable over the wire by its name; those that are
-known and not built say so. Must not know how a call arrives.
+Owns the state behind them; pausing and sleeping are in `pausing`. A method here is callable over
+the wire by its name; those that are known and not built say so. Must not know how a call arrives.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, NoReturn
 
-from vllm.errors import NotSupported, RequestError
+from vllm.engine.pausing import Pausing
+from vllm.errors import NotSupported
 from vllm.protocol.messages import EngineCoreOutput
 
 DEFAULT_WEIGHT_VERSION = "default"
-PAUSE_MODES = ("abort", "keep")
 
 
-class Utilities:
+class Utilities(Pausing):
     """The part of an engine that answers utility calls."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.weight_version = DEFAULT_WEIGHT_VERSION
         self.ended: list[EngineCoreOutput] = []  # goes out with the next step
-        self._paused: str | None = None
-
-    @property
-    def frozen(self) -> bool:
-        """Paused in mode "keep": requests stay where they are and no step is computed."""
-        return self._paused == "keep"
-
-    def refuse_if_paused(self) -> None:
-        """Raise `RequestError` where a pause ends requests instead of keeping them."""
-        if self._paused == "abort":
-            raise RequestError(
-                "engine_paused", "generation is paused; try again after it resumes", retryable=True
-            )
-
-    @abstractmethod
-    def abort_all(self) -> None:
-        """End every request and tell its client."""
-
-    @abstractmethod
-    def clear_cache(self, reset_running: bool) -> None:
-        """Forget what is in the prefix cache; with `reset_running` also what is running."""
-
-    # ------------------------------------------------------------------ callable over the wire
-
-    def is_sleeping(self) -> bool:
-        return False
-
-    def is_scheduler_paused(self) -> bool:
-        return self._paused is not None
-
-    def pause_generation(self, mode: str = "abort", clear_cache: bool = True) -> None:
-        """Stop generating: "abort" ends all requests, "keep" freezes them until resumed."""
-        if mode not in PAUSE_MODES:
-            accepted = ", ".join(PAUSE_MODES)
-            raise NotSupported(f"pause mode {mode!r} (accepted are {accepted})")
-        self._paused = mode
-        if mode == "abort":
-            self.abort_all()
-
-    def pause_scheduler(self, mode: str = "abort", clear_cache: bool = True) -> None:
-        """The name that 0.32 uses."""
-        self.pause_generation(mode, clear_cache)
-
-    def resume_scheduler(self) -> None:
-        self._paused = None
 
     def reset_prefix_cache(
         self, reset_running: bool = False, reset_connector: bool = False
@@ -109,8 +64,6 @@ def _not_supported(name: str) -> Any:
 
 
 for _name in (
-    "sleep",
-    "wake_up",
     "release_kv_cache_memory",
     "profile",
     "add_lora",

@@ -89,6 +89,19 @@ class ModelRunner:
         progress("KV cache", 1.0)
         return caches
 
+    @property
+    def can_release_cache(self) -> bool:
+        """On a GPU the weights would have to move to host memory, too, which is not built."""
+        return self.device.type == "cpu"
+
+    def release_cache(self) -> None:
+        """Give the memory of the KV cache back; what is in it is lost."""
+        self.caches = []
+
+    def restore_cache(self) -> None:
+        """Take memory for the KV cache again."""
+        self.caches = self._allocate(lambda _phase, _done: None)
+
     def apply(self, batch: Batch) -> None:
         """Rows and block tables follow the plan: preempted out, admitted in, blocks appended."""
         for request in batch.preempted:

@@ -300,44 +300,13 @@ def test_registration_describes_the_engine(engine: EngineCore) -> None:
 # ---------------------------------------------------------------------------------------- utilities
 
 
-def test_pause_abort_ends_requests_and_refuses_new_ones(model: Path) -> None:
-    engine = start(model)
-    engine.add_request(request("a", PROMPT, max_tokens=100))
-    engine.step()
-    engine.pause_generation("abort", True)
-    assert engine.is_scheduler_paused()
-    assert [o.finish_reason for o in engine.step()] == [FinishReason.ABORT]
-    assert not engine.has_work()
-    with pytest.raises(RequestError, match="paused") as caught:
-        engine.add_request(request("b", PROMPT))
-    assert (caught.value.code, caught.value.retryable) == ("engine_paused", True)
-    engine.resume_scheduler()
-    assert len(finish(engine, [request("b", PROMPT)])["b"].tokens) == 8
-
-
-def test_pause_keep_freezes_requests(model: Path, engine: EngineCore) -> None:
-    expected = one(engine).tokens
-    frozen = start(model)
-    frozen.add_request(request("r", PROMPT))
-    first = frozen.step()[0].new_token_ids
-    frozen.pause_generation("keep")
-    assert not frozen.has_work()
-    assert frozen.step() == []
-    frozen.resume_scheduler()
-    assert first + finish(frozen)["r"].tokens == expected
-
-
 def test_utilities_answer_or_name_themselves(engine: EngineCore) -> None:
-    assert engine.is_sleeping() is False
-    assert engine.is_scheduler_paused() is False
     assert engine.get_supported_tasks() == ["generate"]
     assert engine.reset_prefix_cache(False, False) is True
     assert engine.get_weight_version() == "default"
-    for name in ("sleep", "wake_up", "profile", "add_lora", "collective_rpc"):
+    for name in ("release_kv_cache_memory", "profile", "add_lora", "collective_rpc"):
         with pytest.raises(NotSupported, match=name):
             getattr(engine, name)(1, "abort")
-    with pytest.raises(NotSupported, match="pause mode 'wait'"):
-        engine.pause_generation("wait", True)
 
 
 # ------------------------------------------------------------------------------------------ refusal
