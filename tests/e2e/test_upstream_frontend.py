@@ -281,9 +281,22 @@ def test_utility(deployment: Deployment, method: str, path: str, answer: Any) ->
 
 
 def test_utility_that_is_not_built_says_so(deployment: Deployment) -> None:
-    reply = deployment.http.post("/sleep")
+    reply = deployment.http.post("/sleep", params={"level": 2})
     assert reply.status_code >= 400
-    assert "sleep is not supported" in reply.text
+    assert "sleep level 2" in reply.text
+
+
+@pytest.mark.parametrize("mode", ["abort", "wait", "keep"])
+def test_sleep_and_wake_up(deployment: Deployment, mode: str) -> None:
+    expected = deployment.completion().json()["choices"]
+    reply = deployment.http.post("/sleep", params={"level": 1, "mode": mode})
+    assert reply.status_code == 200, reply.text
+    try:
+        assert deployment.http.get("/is_sleeping").json() == {"is_sleeping": True}
+    finally:
+        assert deployment.http.post("/wake_up").status_code == 200
+    assert deployment.http.get("/is_sleeping").json() == {"is_sleeping": False}
+    assert deployment.completion().json()["choices"] == expected
 
 
 def test_pause_and_resume(deployment: Deployment) -> None:
