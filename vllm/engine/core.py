@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from vllm.config.engine import EngineConfig
-from vllm.engine.outputs import check_stop, make_output, prefix_cache_stats
+from vllm.engine.outputs import check_stop, make_output, nan_output, prefix_cache_stats
 from vllm.engine.request import EventType, Request, Status
 from vllm.engine.utilities import Utilities
 from vllm.engine.validation import RequestLimits, check_request, refuse
 from vllm.errors import NotSupported
 from vllm.kvcache.manager import KVCacheManager
-from vllm.logging import OnProgress
+from vllm.logging import OnProgress, init_logger
 from vllm.protocol.messages import (
     EngineCoreOutput,
     EngineCoreReadyResponse,
@@ -34,6 +34,8 @@ from vllm.scheduler.scheduler import Limits, Scheduler
 if TYPE_CHECKING:  # their modules load torch
     from vllm.sampling.sampler import Sampled
     from vllm.worker.input_batch import StepInputs
+
+logger = init_logger(__name__)
 
 
 class EngineCore(Utilities):
@@ -176,6 +178,9 @@ class EngineCore(Utilities):
         outputs = self._take_ended()
         tokens = sampled.token_ids.tolist()
         for index, (request, token) in enumerate(zip(due, tokens, strict=True)):
+            if index in sampled.nans:
+                outputs.append(self._fail(request, sampled.nans[index]))
+                continue
             request.output_token_ids.append(token)
             finish = check_stop(request)
             prompt = self.runner.prompt_logprobs.pop(request.request_id, None)
@@ -191,6 +196,20 @@ class EngineCore(Utilities):
             if finish[0] is not None:
                 self._end(request)
         return outputs
+
+    def _fail(self, request: Request, num_nans: int) -> EngineCoreOutput:
+        """End a request whose logits are NaN; what it computed may be, too, so nobody gets it."""
+        logger.warning(
+            "request %s failed: %d of %d logits are NaN at position %d",
+            request.request_id,
+            num_nans,
+            self.limits.vocab_size,
+            request.num_tokens,
+        )
+        output = nan_output(request, num_nans)
+        self.scheduler.kv_cache.distrust(request.request_id)
+        self._end(request)
+        return output
 
     def stats(self) -> SchedulerStats:
         """The scheduler's state after the last step; look-ups since the last call."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vllm.engine.request import Request
 from vllm.kvcache.prefix import LookUps
+from vllm.protocol.errors import INTERNAL_ERROR
 from vllm.protocol.messages import (
     EngineCoreEvent,
     EngineCoreOutput,
@@ -68,6 +69,14 @@ def make_output(
     if request.num_output_tokens == 1:
         output.prefill_stats = prefill_stats(request)
         output.trace_headers = request.trace_headers
+    return output
+
+
+def nan_output(request: Request, num_nans: int) -> EngineCoreOutput:
+    """The end of a request for which the model computed `num_nans` logits that are NaN."""
+    message = f"the model computed NaN for {num_nans} tokens at position {request.num_tokens}"
+    output = EngineCoreOutput.failure(request.request_id, message, INTERNAL_ERROR)
+    output.num_nans_in_logits = num_nans
     return output
 
 

@@ -28,10 +28,14 @@ from vllm.sampling.rng import seed_bits, uniform
 
 @dataclass(slots=True)
 class Sampled:
-    """`token_ids` i64 [S] in the order of the rows given; log probabilities by index, if asked."""
+    """`token_ids` i64 [S] in the order of the rows given; log probabilities by index, if asked.
+
+    `nans`: number of NaN logits by index; the token of such a row means nothing.
+    """
 
     token_ids: np.ndarray
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
+    nans: dict[int, int] = field(default_factory=dict)
 
 
 class Sampler:

@@ -20,6 +20,7 @@ from vllm.loader.checkpoint import Checkpoint, open_checkpoint
 from vllm.logging import OnProgress
 from vllm.models.config import ModelConfig
 from vllm.models.llama import LlamaModel
+from vllm.sampling.finite import count_nans
 from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
 from vllm.sampling.sampler import Sampled, Sampler
 from vllm.scheduler.batch import Batch
@@ -142,8 +143,13 @@ class ModelRunner:
         if not requests:
             return [], Sampled(np.empty(0, np.int64))
         rows = inputs.rows[indices]
-        logits = self._logits_of(inputs.starts[1:][indices] - 1)
+        hidden = self._hidden_at(inputs.starts[1:][indices] - 1)
+        logits = self._logits_of(hidden)
+        nans = count_nans(hidden, logits)
+        if nans:
+            logits[list(nans)] = 0.0  # nothing behind here need think of NaN
         sampled = self.sampler.sample(logits, requests, rows)
+        sampled.nans = nans
         positions = np.array([request.num_tokens for request in requests], np.intp)
         self.inputs.append_tokens(rows, positions, sampled.token_ids)
         return requests, sampled
@@ -159,14 +165,17 @@ class ModelRunner:
             shift = int(inputs.starts[index]) - first
             for start in range(first, last, LOGIT_ROWS):
                 rows = np.arange(start, min(start + LOGIT_ROWS, last)) + shift
-                wanted.fill(start, self._logits_of(rows))
+                wanted.fill(start, self._logits_of(self._hidden_at(rows)))
 
-    def _logits_of(self, rows: np.ndarray) -> Tensor:
-        """f32 [len(rows), vocab] for rows of the hidden states; lives until the next call."""
-        hidden = self._hidden
-        if len(rows) != hidden.shape[0]:
-            hidden = hidden.index_select(0, torch.from_numpy(rows).to(self.device))
-        out = self.logits[: len(rows)]
+    def _hidden_at(self, rows: np.ndarray) -> Tensor:
+        """[len(rows), hidden]: these rows of the step's hidden states, in ascending order."""
+        if len(rows) == self._hidden.shape[0]:
+            return self._hidden
+        return self._hidden.index_select(0, torch.from_numpy(rows).to(self.device))
+
+    def _logits_of(self, hidden: Tensor) -> Tensor:
+        """f32 [rows of `hidden`, vocab]; lives until the next call."""
+        out = self.logits[: hidden.shape[0]]
         self.model.logits(out, hidden)
         return out if out.dtype == torch.float32 else out.float()
 
