@@ -114,6 +114,11 @@ VARIABLES: dict[str, Variable] = {
         _at_least(float, 1, "seconds, at least 1"),
         "Longest wait for the engines to be ready.",
     ),
+    "VLLM_ENGINE_ITERATION_TIMEOUT_S": Variable(
+        60.0,
+        _at_least(float, 0, "seconds, at least 0"),
+        "A step that takes longer is reported in the log; 0: none is.",
+    ),
     "VLLM_RPC_BASE_PATH": Variable(
         None,
         str,

@@ -67,6 +67,7 @@ class EngineCore(Utilities):
         )
         self.requests: dict[str, Request] = {}
         self.num_steps = 0
+        self._batch: Batch | None = None
         self._arrivals = 0
         self._seeds = random.Random(config.seed)
         self._instance_id = uuid.uuid4().hex
@@ -153,7 +154,9 @@ class EngineCore(Utilities):
 
     def schedule(self) -> Batch:
         """Plan the step and note who begins and who is put back."""
+        self._batch = None
         batch = Batch() if self.frozen else self.scheduler.schedule()
+        self._batch = batch
         if batch.admitted or batch.preempted:
             now = time.monotonic()
             for request in batch.admitted:
@@ -161,6 +164,12 @@ class EngineCore(Utilities):
             for request in batch.preempted:
                 request.events.append((EventType.PREEMPTED, now))
         return batch
+
+    @property
+    def step_shape(self) -> str:
+        """What the step under way computes; any thread may ask."""
+        batch = self._batch
+        return "" if batch is None else batch.describe()
 
     def execute(self, batch: Batch) -> StepInputs:
         """Run the model; hidden states stay with the runner."""

@@ -20,6 +20,7 @@ import msgspec
 
 from vllm.engine.sockets import Incoming, Outgoing, request_failure
 from vllm.engine.utilities import DEFAULT_WEIGHT_VERSION
+from vllm.engine.watchdog import Watchdog
 from vllm.errors import RequestError
 from vllm.logging import init_logger
 from vllm.protocol.errors import VALIDATION_ERROR
@@ -84,8 +85,10 @@ class EngineLoop:
         outbox: SimpleQueue[Outgoing | None],
         engine_index: int = 0,
         shutdown_timeout_s: float = 0.0,
+        step_limit_s: float = 0.0,
     ) -> None:
         self._core, self._inbox, self._outbox = core, inbox, outbox
+        self._watchdog = Watchdog(step_limit_s, lambda: getattr(core, "step_shape", ""))
         self._index = engine_index
         self._shutdown_timeout_s = shutdown_timeout_s
         self._clients: dict[str, int] = {}  # request id -> frontend, for every request in the core
@@ -102,6 +105,13 @@ class EngineLoop:
 
     def run(self) -> None:
         """Serve until stopped. Whatever the core raises in a step comes out of here."""
+        self._watchdog.start()
+        try:
+            self._serve()
+        finally:
+            self._watchdog.stop()
+
+    def _serve(self) -> None:
         while not self._finished():
             self._take_messages()
             if self._core.has_work() and self._stopping is not Stopping.NOW:
@@ -250,7 +260,10 @@ class EngineLoop:
     # ----------------------------------------------------------------------------- messages out
 
     def _step(self) -> None:
-        self._send_outputs(self._core.step())
+        self._watchdog.begin()
+        outputs = self._core.step()
+        self._watchdog.end()
+        self._send_outputs(outputs)
 
     def _send_outputs(self, outputs: Iterable[EngineCoreOutput]) -> None:
         """One message per frontend; the first one carries the statistics of the step."""

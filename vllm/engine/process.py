@@ -22,6 +22,7 @@ from typing import Any, Literal
 import msgspec
 import zmq
 
+from vllm import envs
 from vllm.engine.lifeline import watch_parent
 from vllm.engine.loop import Core, EngineLoop
 from vllm.engine.sockets import Incoming, InputReader, Outgoing, OutputWriter
@@ -150,7 +151,12 @@ class EngineProcess:
         self, core: Core, reader: InputReader, writer: OutputWriter
     ) -> ExitCode:
         self._loop = EngineLoop(
-            core, self._inbox, self._outbox, self._args.engine_index, self._args.shutdown_timeout
+            core,
+            self._inbox,
+            self._outbox,
+            self._args.engine_index,
+            self._args.shutdown_timeout,
+            envs.VLLM_ENGINE_ITERATION_TIMEOUT_S,
         )
         reader.start()
         writer.start()

@@ -34,3 +34,12 @@ class Batch:
         self.num_tokens += count
         request.num_scheduled_tokens += count
         request.check_counts()
+
+    def describe(self) -> str:
+        """Its shape in words, for people who look for the reason of a slow step."""
+        single = self.counts.count(1)
+        longest = max((request.num_scheduled_tokens for request in self.requests), default=0)
+        return (
+            f"{len(self.requests)} requests ({single} of them one token), "
+            f"{self.num_tokens} tokens, longest context {longest}"
+        )
