@@ -18,7 +18,7 @@ from tests.models import BOS, make_llama
 from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
-from vllm.errors import NotSupported, RequestError
+from vllm.errors import EngineStartError, NotSupported, RequestError
 from vllm.protocol.messages import EngineCoreRequest, EventType, FinishReason, LoRARequest
 from vllm.sampling.params import SamplingParams, StructuredOutputsParams
 
@@ -287,6 +287,18 @@ def test_abort_immediately_is_told(engine: EngineCore) -> None:
     result = finish(engine, [asked])["gone"]
     assert result.tokens == []
     assert result.last.finish_reason is FinishReason.ABORT
+
+
+def test_a_length_that_the_cache_cannot_hold_is_refused_in_one_line(model: Path) -> None:
+    token = 2 * 2 * 2 * 16 * 4  # keys and values, layers, KV heads, head size, f32
+    with pytest.raises(EngineStartError) as caught:
+        start(model, max_model_len=200, kv_cache_memory=100 * token)
+    words = f"holds 96 tokens of {token} bytes, one request of 200 tokens does not fit"
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(EngineStartError, match=r"max_model_len is 300, .* 256 positions"):
+        start(model, max_model_len=300)
+    assert start(model, kv_cache_memory=100 * token).limits.max_model_len == 96
 
 
 def test_registration_describes_the_engine(engine: EngineCore) -> None:

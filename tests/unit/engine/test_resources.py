@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from vllm.worker.resources import available_memory, cpu_count
 
 
@@ -29,3 +31,49 @@ def test_memory_limit_of_the_cgroup_counts_what_is_used(tmp_path: Path) -> None:
     assert available_memory(tmp_path, meminfo) == 1000 * 1024
     (tmp_path / "memory.max").write_text("5000\n")
     assert available_memory(tmp_path, meminfo) == 4000
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 250\nactive_file 350\n")
+    assert available_memory(tmp_path, meminfo) == 4250
+
+
+def limited(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+@pytest.fixture
+def meminfo(tmp_path: Path) -> Path:
+    path = tmp_path / "meminfo"
+    path.write_text("MemAvailable: 1000 kB\n")
+    return path
+
+
+def test_the_tightest_of_nested_groups_counts(tmp_path: Path, meminfo: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/slice/service/task\n")
+    limited(tmp_path / "slice", memory__max="9000\n", memory__current="6000\n")
+    limited(tmp_path / "slice/service", memory__max="5000\n", memory__current="1000\n")
+    limited(tmp_path / "slice/service/task", memory__max="max\n", memory__current="1000\n")
+    assert available_memory(tmp_path, meminfo, own) == 3000
+
+
+def test_groups_of_version_1(tmp_path: Path, meminfo: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("5:cpu:/other\n4:memory:/job\n0::/\n")
+    root, job, other = (tmp_path / "memory" / name for name in (".", "job", "other"))
+    unlimited = f"{2**63 - 4096}\n"
+    limited(root, memory__limit_in_bytes=unlimited, memory__usage_in_bytes="77\n")
+    limited(other, memory__limit_in_bytes="10\n", memory__usage_in_bytes="1\n")
+    assert available_memory(tmp_path, meminfo, own) == 1000 * 1024
+    limited(
+        job,
+        memory__limit_in_bytes="8000\n",
+        memory__usage_in_bytes="3000\n",
+        memory__stat="inactive_file 1\ntotal_inactive_file 500\n",
+    )
+    assert available_memory(tmp_path, meminfo, own) == 5500
+
+
+def test_a_full_group_leaves_nothing(tmp_path: Path, meminfo: Path) -> None:
+    limited(tmp_path, memory__max="100\n", memory__current="300\n")
+    assert available_memory(tmp_path, meminfo) == 0
