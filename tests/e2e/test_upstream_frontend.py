@@ -280,6 +280,18 @@ def test_utility(deployment: Deployment, method: str, path: str, answer: Any) ->
     assert reply.json() == answer
 
 
+def test_prefix_cache_hits_are_counted(deployment: Deployment) -> None:
+    prompt = "a beginning that two requests have in common, " * 4 + "q" * 20
+    before = deployment.metric("prefix_cache_hits_total")
+    first = deployment.completion(prompt=prompt).json()
+    assert deployment.completion(prompt=prompt).json()["choices"] == first["choices"]
+    hits = (first["usage"]["prompt_tokens"] - 1) // 16 * 16
+    assert hits > 0
+    wait_until(
+        lambda: deployment.metric("prefix_cache_hits_total") == before + hits, f"{hits} hits"
+    )
+
+
 def test_utility_that_is_not_built_says_so(deployment: Deployment) -> None:
     reply = deployment.http.post("/sleep", params={"level": 2})
     assert reply.status_code >= 400
