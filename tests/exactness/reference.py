@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Llama forward pass in float64, written from the papers and sharing no code with the engine.
+"""A Llama or Qwen forward pass in float64, from the papers, sharing no code with the engine.
 
 It computes a whole sequence at once, keeps nothing between calls and is as plain as possible: it is
 what the engine is compared with. Two hooks say what an implementation rounds, so that the error
@@ -86,6 +86,8 @@ class Reference:
             "attn_q": "self_attn.q_proj",
             "attn_k": "self_attn.k_proj",
             "attn_v": "self_attn.v_proj",
+            "attn_q_norm": "self_attn.q_norm",
+            "attn_k_norm": "self_attn.k_norm",
             "attn_output": "self_attn.o_proj",
             "ffn_norm": "post_attention_layernorm",
             "ffn_gate": "mlp.gate_proj",
@@ -99,14 +101,15 @@ class Reference:
             values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
             name = f"{prefix}{names[parts[-2]]}.{parts[-1]}"
             weights[name] = torch.from_numpy(values.copy()).double()
+        family = field["general.architecture"]
         return cls(
             weights=weights,
-            layers=field["llama.block_count"],
-            heads=field["llama.attention.head_count"],
-            kv_heads=field["llama.attention.head_count_kv"],
-            eps=field["llama.attention.layer_norm_rms_epsilon"],
-            theta=field["llama.rope.freq_base"],
-            interleaved=True,
+            layers=field[f"{family}.block_count"],
+            heads=field[f"{family}.attention.head_count"],
+            kv_heads=field[f"{family}.attention.head_count_kv"],
+            eps=field[f"{family}.attention.layer_norm_rms_epsilon"],
+            theta=field[f"{family}.rope.freq_base"],
+            interleaved=family == "llama",
         )
 
     def logits(self, tokens: list[int]) -> Tensor:
@@ -138,8 +141,12 @@ class Reference:
         length = x.shape[0]
         x = self._norm(x, prefix + "input_layernorm.weight")
         prefix += "self_attn."
-        q = self._rotate(self._linear(x, prefix + "q_proj").view(length, self.heads, -1))
-        k = self._rotate(self._linear(x, prefix + "k_proj").view(length, self.kv_heads, -1))
+        q = self._linear(x, prefix + "q_proj").view(length, self.heads, -1)
+        k = self._linear(x, prefix + "k_proj").view(length, self.kv_heads, -1)
+        if prefix + "q_norm.weight" in self.weights:
+            q = self._norm(q, prefix + "q_norm.weight")
+            k = self._norm(k, prefix + "k_norm.weight")
+        q, k = self._rotate(q), self._rotate(k)
         v = self._linear(x, prefix + "v_proj").view(length, self.kv_heads, -1)
         group = self.heads // self.kv_heads
         k, v = self.round_cache(k), self.round_cache(v)

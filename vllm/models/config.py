@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a decoder of the Llama family looks like: sizes and rotary embedding.
+"""What a decoder of the Llama and Qwen families looks like: sizes and rotary embedding.
 
 Owns the meaning of the numbers and their checks, from either kind of file. Must not know tensors:
 importing torch here is a bug.
@@ -14,7 +14,7 @@ from typing import Any
 
 from vllm.errors import ModelError
 
-LLAMA_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 
 class ModelConfigError(ModelError):
@@ -52,7 +52,11 @@ class RopeConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of one model. `dtype` is the stored one of dense weights, where the file says so."""
+    """Sizes of one model. `dtype` is the stored one of dense weights, where the file says so.
+
+    `attention_bias` is of queries, keys and values, `output_bias` of the projection behind them;
+    with `qk_norm` every head of queries and keys is normed.
+    """
 
     architecture: str
     hidden_size: int
@@ -67,6 +71,8 @@ class ModelConfig:
     rope: RopeConfig
     tie_word_embeddings: bool = False
     attention_bias: bool = False
+    output_bias: bool = False
+    qk_norm: bool = False
     mlp_bias: bool = False
     dtype: str | None = None
 
@@ -101,17 +107,19 @@ class ModelConfig:
 def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
     """The configuration in a Hugging Face `config.json`. `source` names it in errors."""
     architecture = _architecture(config.get("architectures"))
-    if architecture not in LLAMA_ARCHITECTURES:
+    if architecture not in ARCHITECTURES:
         raise ModelConfigError(
             f"{source}: architecture {architecture!r} is not supported; supported are "
-            + ", ".join(LLAMA_ARCHITECTURES)
+            + ", ".join(ARCHITECTURES)
         )
     _refuse_unsupported(config, source)
     reader = _Fields(config, source)
     hidden, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
     if heads < 1:
         raise ModelConfigError(f"{source}: num_attention_heads is {heads}, at least 1 is needed")
-    head_dim = reader.integer("head_dim", hidden // heads)
+    usual = 128 if architecture == "Qwen3ForCausalLM" else hidden // heads
+    head_dim = reader.integer("head_dim", usual)
+    biased = bool(config.get("attention_bias", False))
     max_position = reader.integer("max_position_embeddings", 2048)
     return ModelConfig(
         architecture=architecture,
@@ -126,7 +134,9 @@ def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
         rms_norm_eps=reader.number("rms_norm_eps", 1e-6),
         rope=_hf_rope(config, head_dim, max_position, source),
         tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
-        attention_bias=bool(config.get("attention_bias", False)),
+        attention_bias=biased or architecture == "Qwen2ForCausalLM",
+        output_bias=biased and architecture != "Qwen2ForCausalLM",
+        qk_norm=architecture == "Qwen3ForCausalLM",
         mlp_bias=bool(config.get("mlp_bias", False)),
         dtype=config.get("dtype") or config.get("torch_dtype"),
     )
@@ -145,9 +155,16 @@ def _refuse_unsupported(config: Mapping[str, Any], source: str) -> None:
             f"{source}: quantization_config with quant_method {method!r} is not supported; "
             "use an unquantized checkpoint or a GGUF file"
         )
-    if config.get("sliding_window") is not None:
+    # Qwen states a window and, beside it, whether it is used.
+    if config.get("sliding_window") is not None and config.get("use_sliding_window", True):
         raise ModelConfigError(
             f"{source}: sliding_window {config['sliding_window']!r} is not supported"
+        )
+    kinds = config.get("layer_types")
+    if kinds is not None and set(kinds) != {"full_attention"}:
+        raise ModelConfigError(
+            f"{source}: layer_types {sorted(map(str, set(kinds)))} are not supported, only "
+            "'full_attention'"
         )
 
 

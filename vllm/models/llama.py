@@ -29,7 +29,9 @@ MAX_KEPT_VIEWS = 256  # steps of up to so many different token counts find their
 
 @dataclass(slots=True)
 class Buffers:
-    """Activations of T tokens; q, k and v are columns of `qkv`."""
+    """Activations of T tokens. v is columns of `qkv`, and so are q and k, unless heads are normed:
+    then they are the same columns of `normed_q` and `normed_k`, which otherwise are `qkv` itself.
+    """
 
     hidden: Tensor  # [T, hidden]
     residual: Tensor  # [T, hidden]
@@ -40,6 +42,8 @@ class Buffers:
     attention: Tensor  # [T, heads * head_dim]
     gate_up: Tensor  # [T, 2 * intermediate]
     activated: Tensor  # [T, intermediate]
+    normed_q: Tensor  # as qkv
+    normed_k: Tensor
 
 
 class Workspace:
@@ -50,16 +54,18 @@ class Workspace:
         kv_size = config.num_kv_heads * config.head_dim
         dtype = target.dtype if target.device.type == "cuda" else torch.float32
         self._split = [q_size, kv_size, kv_size]
+        qkv_size = sum(self._split)
         self._views: dict[int, Buffers] = {}
         self._whole = [
             torch.empty((max_tokens, width), dtype=dtype, device=target.device)
             for width in (
                 config.hidden_size,
                 config.hidden_size,
-                q_size + 2 * kv_size,
+                qkv_size,
                 q_size,
                 2 * config.intermediate_size,
                 config.intermediate_size,
+                *([qkv_size, qkv_size] if config.qk_norm else []),
             )
         ]
 
@@ -74,9 +80,17 @@ class Workspace:
 
     def _slice(self, count: int) -> Buffers:
         # A whole buffer where it fits, so that torch.mm(out=) sees a tensor of the right shape.
-        hidden, residual, qkv, attention, gate_up, activated = (t[:count] for t in self._whole)
-        q, k, v = qkv.split(self._split, dim=1)
-        return Buffers(hidden, residual, qkv, q, k, v, attention, gate_up, activated)
+        hidden, residual, qkv, attention, gate_up, activated, *normed = (
+            whole[:count] for whole in self._whole
+        )
+        normed_q, normed_k = normed or (qkv, qkv)
+        q, k, v = (
+            whole.split(self._split, dim=1)[part]
+            for part, whole in enumerate((normed_q, normed_k, qkv))
+        )
+        return Buffers(
+            hidden, residual, qkv, q, k, v, attention, gate_up, activated, normed_q, normed_k
+        )
 
 
 class LlamaLayer:
@@ -102,6 +116,7 @@ class LlamaLayer:
     ) -> None:
         """`b.hidden` holds the normed input and, at the end, what this layer adds."""
         self.qkv(b.qkv, b.hidden)
+        self.norm_heads(b)
         ops.rotary_embedding(positions, b.q, b.k, self.head_dim, self.cos_sin, self.neox)
         self.attention(b.attention, b.q, b.k, b.v, cache=cache, step=step)
         self.o(b.hidden, b.attention)
@@ -110,13 +125,19 @@ class LlamaLayer:
         ops.silu_and_mul(b.activated, b.gate_up)
         self.down(b.hidden, b.activated)
 
+    def norm_heads(self, b: Buffers) -> None:
+        """From `b.qkv` to `b.q` and `b.k`: the same columns here; other families norm heads."""
+
 
 class LlamaModel:
     """Token ids to hidden states to logits.
 
     `progress(done)` is told the share of the weights that is loaded, 0 to 1. `max_tokens` bounds
-    the tokens of a step, `max_position` the positions.
+    the tokens of a step, `max_position` the positions. Families that differ within a layer set
+    `layer_class`.
     """
+
+    layer_class: type[LlamaLayer] = LlamaLayer
 
     def __init__(
         self,
@@ -133,7 +154,7 @@ class LlamaModel:
         self.embedding = Embedding(embedding, target)
         self.layers: list[LlamaLayer] = []
         for index in range(config.num_layers):
-            self.layers.append(LlamaLayer(config, load, index, cos_sin))
+            self.layers.append(self.layer_class(config, load, index, cos_sin))
             progress((index + 1) / (config.num_layers + 1))
         self.norm = RMSNorm(load.vector("model.norm"), config.rms_norm_eps)
         tied = config.tie_word_embeddings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and shapes of the tensors that a Llama-family configuration calls for.
+"""Names and shapes of the tensors that a configuration calls for.
 
 Owns that one table, shared by model, dummy weights and tests. Must not know torch.
 """
@@ -38,8 +38,20 @@ def _layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj.weight": (inner, hidden),
         "mlp.down_proj.weight": (hidden, inner),
     }
-    biased = ("self_attn.",) * config.attention_bias + ("mlp.",) * config.mlp_bias
-    for name, shape in list(shapes.items()):
-        if biased and name.startswith(biased):
-            shapes[name.replace(".weight", ".bias")] = shape[:1]
+    for name in _biased(config):
+        shapes[name + ".bias"] = shapes[name + ".weight"][:1]
+    if config.qk_norm:
+        shapes["self_attn.q_norm.weight"] = shapes["self_attn.k_norm.weight"] = (config.head_dim,)
     return shapes
+
+
+def _biased(config: ModelConfig) -> tuple[str, ...]:
+    """The matrices of a layer that have a bias."""
+    names: tuple[str, ...] = ()
+    if config.attention_bias:
+        names += ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    if config.output_bias:
+        names += ("self_attn.o_proj",)
+    if config.mlp_bias:
+        names += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+    return names

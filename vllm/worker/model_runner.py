@@ -20,6 +20,7 @@ from vllm.loader.checkpoint import Checkpoint, open_checkpoint
 from vllm.logging import OnProgress
 from vllm.models.config import ModelConfig
 from vllm.models.llama import LlamaModel
+from vllm.models.registry import model_class
 from vllm.sampling.finite import count_nans
 from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
 from vllm.sampling.sampler import Sampled, Sampler
@@ -76,7 +77,7 @@ class ModelRunner:
         self, checkpoint: Checkpoint, config: EngineConfig, progress: OnProgress
     ) -> LlamaModel:
         progress("weights", 0.0)
-        return LlamaModel(
+        return model_class(self.config.architecture)(
             checkpoint,
             self.target,
             config.max_num_batched_tokens,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.exactness.reference import Reference
+from tests.exactness.reference import Reference, bfloat16
 from tests.models import BOS, TINY, make_llama, random_tensors, write_weights
 from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
@@ -40,10 +40,11 @@ def write_gguf(
 ) -> Path:
     """The directory's weights as llama.cpp's converter would write them, matrices quantized.
 
-    `metadata`: further keys below "llama.", with two underscores for a dot.
+    `metadata`: further keys below the architecture's, with two underscores for a dot.
     """
     config = json.loads((folder / "config.json").read_text())
-    writer = gguf.GGUFWriter(path, "llama")
+    family = config["model_type"]
+    writer = gguf.GGUFWriter(path, family)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -52,12 +53,14 @@ def write_gguf(
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_theta"])
+    if "head_dim" in config:
+        writer.add_key_length(config["head_dim"])
     for key, value in metadata.items():
         add = writer.add_string if isinstance(value, str) else writer.add_float32
-        add("llama." + key.replace("__", "."), value)
+        add(f"{family}." + key.replace("__", "."), value)
     for name, tensor in random_tensors(config, 0).items():
         values = tensor.float()
-        if "q_proj" in name or "k_proj" in name:
+        if family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
             heads = config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
             values = values.view(heads, 2, -1, values.shape[-1]).transpose(1, 2).flatten(0, 2)
         kind = gguf.GGMLQuantizationType.F32 if values.dim() == 1 else quantization
@@ -100,6 +103,69 @@ def test_gguf_types(tmp_path: Path, kind: str) -> None:
     assert tokens(path, dequantize=True) == expected
     packed = start(path).runner.model.layers[0].qkv
     assert hasattr(packed, "packed") == (kind[0] == "Q")
+
+
+QWEN: list[dict[str, Any]] = [
+    {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"},
+    {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": True},
+    {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 32},
+]
+
+
+def largest_error(found: EngineCore, expected: Reference, prompt: list[int]) -> float:
+    """Of the log probabilities of every token after every prefix of the prompt."""
+    asked = request("r", prompt, prompt_logprobs=-1, max_tokens=1)
+    tensors = finish(found, [asked])["r"].outputs[0].new_prompt_logprobs_tensors
+    ids = torch.from_numpy(tensors.token_ids.numpy()[:, 1:].copy())
+    logprobs = torch.from_numpy(tensors.logprobs.numpy()[:, 1:].copy())
+    true = expected.logits(prompt)[:-1].log_softmax(-1).gather(1, ids)
+    return float((logprobs - true).abs().max())
+
+
+@pytest.mark.parametrize("config", QWEN, ids=["qwen2", "qwen2-tied", "qwen3"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_qwen_equals_the_reference(tmp_path: Path, config: dict[str, Any], shards: int) -> None:
+    whole = make_llama(tmp_path / "whole", rope_theta=1e6, **config)
+    folder = make_llama(tmp_path / "model", shards=shards, rope_theta=1e6, **config)
+    reference = Reference.from_directory(whole)
+    own = {name.removeprefix("model.layers.0.self_attn.") for name in reference.weights}
+    assert ("q_proj.bias" in own, "o_proj.bias" in own, "q_norm.weight" in own) == (
+        config["model_type"] == "qwen2",
+        False,
+        config["model_type"] == "qwen3",
+    )
+    prompt = [BOS, *range(3, 90)]
+    exact = start(folder, dequantize=True, max_logprobs=-1)
+    assert largest_error(exact, reference, prompt) < 2e-5
+    assert finish(exact, [request("r", prompt, max_tokens=30)])["r"].tokens == reference.greedy(
+        prompt, 30
+    )
+    fast = start(folder, max_logprobs=-1)
+    # Keys and values in bfloat16 are most of the difference (0.03 to 0.07), so they count.
+    assert largest_error(fast, reference.with_rounding(cache=bfloat16), prompt) < 0.02
+
+
+@pytest.mark.parametrize("config", QWEN, ids=["qwen2", "qwen2-tied", "qwen3"])
+@pytest.mark.parametrize("kind", ["F32", "Q8_0", "Q4_0"])
+def test_qwen_from_gguf(tmp_path: Path, config: dict[str, Any], kind: str) -> None:
+    folder = make_llama(tmp_path / "hf", **config)
+    path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType[kind])
+    expected = Reference.from_gguf(path)
+    assert tokens(path, dequantize=True) == expected.greedy(PROMPT, 12)
+    if kind == "F32":
+        assert tokens(path, dequantize=True) == tokens(folder, dequantize=True)
+
+
+def test_a_window_that_is_not_used_is_no_window(tmp_path: Path) -> None:
+    off = {"sliding_window": 64, "use_sliding_window": False}
+    assert tokens(make_llama(tmp_path, **QWEN[0], **off), dequantize=True)
+    config = TINY | QWEN[0] | off
+    for change, words in (
+        ({"use_sliding_window": True}, "sliding_window 64 is not supported"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types .*sliding_att"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            from_hf(config | change, "test")
 
 
 def test_gguf_and_directory_are_the_same_model(tmp_path: Path) -> None:
