@@ -160,3 +160,32 @@ def test_reset_can_begin_running_requests_anew(model: Path) -> None:
         assert tokens.get(name, []) + result.tokens == expected[name]
     kinds = [event.type for event in results["0"].outputs[0].events]
     assert kinds == [EventType.PREEMPTED, EventType.SCHEDULED]
+
+
+def test_traffic_with_aborts_and_preemptions_changes_no_answer(model: Path) -> None:
+    requests = conversations(5, 60)
+    alone = {name: r.tokens for name, r in finish(start(model), requests).items()}
+    block = 4 * 2 * 2 * 2 * 16 * 4  # tokens, keys and values, layers, KV heads, head size, f32
+    engine = start(
+        model, block_size=4, kv_cache_memory=60 * block, max_num_batched_tokens=40, max_num_seqs=6
+    )
+    rng = random.Random(6)
+    waiting, got, aborted = list(reversed(requests)), dict.fromkeys(alone, 0), set()
+    while waiting or engine.has_work():
+        while waiting and rng.random() < 0.4:
+            engine.add_request(waiting.pop())
+        if engine.requests and rng.random() < 0.05:
+            aborted.add(name := rng.choice(sorted(engine.requests)))
+            engine.abort_requests([name])
+        for output in engine.step():
+            first = got[output.request_id]
+            got[output.request_id] += len(output.new_token_ids)
+            expected = alone[output.request_id][first : got[output.request_id]]
+            assert output.new_token_ids == expected
+        engine.scheduler.check_integrity()
+    complete = {name for name, count in got.items() if count == len(alone[name])}
+    assert complete | aborted == set(alone)
+    assert aborted
+    assert engine.scheduler.num_preemptions > 0
+    assert engine.stats().prefix_cache_stats.hits > 200
+    assert engine.scheduler.kv_cache.usage == 0.0
