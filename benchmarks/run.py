@@ -10,11 +10,11 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import engine, frontend, scheduler
+from benchmarks import engine, frontend, prefix, scheduler
 from benchmarks.table import Row, markdown
 from vllm.config.embedded import DEFAULT_MODEL
 
-PARTS = ("frontend", "engine", "scheduler", "all")
+PARTS = ("frontend", "engine", "prefix", "scheduler", "all")
 
 
 def arguments() -> argparse.Namespace:
@@ -44,6 +44,9 @@ def main() -> None:
     if options.part in ("engine", "all"):
         rows = tables["engine"] = engine.run(options.model, options.repeats)
         print(markdown(rows, "llama.cpp"), end="\n\n", flush=True)
+    if options.part in ("prefix", "all"):
+        rows = tables["prefix"] = prefix.run(options.model, options.repeats)
+        print(markdown(rows, "the first"), end="\n\n", flush=True)
     if options.part in ("scheduler", "all"):
         rows = tables["scheduler"] = scheduler.run(options.repeats)
         print(markdown(rows, "peer"), flush=True)

@@ -115,11 +115,15 @@ class Scheduler:
         assert not self.sharing or self.running, "requests were set aside and nothing runs"
 
     def _schedule_decodes(self, batch: Batch) -> None:
-        position = 0
+        position, size = 0, self.kv_cache.block_size
         while position < len(self.running):  # preemption shortens the list from behind
             request = self.running[position]
             position += 1
-            if request.num_missing_tokens == 1 and self._make_room(request, batch):
+            total = request.num_tokens
+            if total - request.num_scheduled_tokens != 1:
+                continue
+            # The blocks of all tokens before this one are held: only a block's first token asks.
+            if (total - 1) % size or self._make_room(request, batch):
                 batch.add(request, 1)
 
     def _make_room(self, request: Request, batch: Batch) -> bool:
