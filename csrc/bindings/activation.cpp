@@ -14,7 +14,9 @@ void silu_and_mul(const Tensor& out, const Tensor& x) {
                 ", its second size must be even (gate and up halves)");
   check_f32_rows(check, out, "out");
   check.shape(out, "out", {x.size(0), x.size(1) / 2});
-  ops::silu_and_mul(rows_of(out), const_rows_of(x), x.size(0), x.size(1) / 2);
+  perform([o = rows_of(out), i = const_rows_of(x), rows = x.size(0), inner = x.size(1) / 2] {
+    ops::silu_and_mul(o, i, rows, inner);
+  });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {

@@ -20,13 +20,9 @@ void check_caches(const Check& check, const Tensor& k_cache, const Tensor& v_cac
 }
 
 // Every block that the kernel will read exists; query ranges ascend and fit their sequences.
-void check_sequences(const Check& check, const Tensor& block_tables, const Tensor& seq_lens,
-                     const Tensor& query_start_loc, int64_t tokens, const Tensor& k_cache) {
-  const int64_t blocks = k_cache.size(0), block_size = k_cache.size(2);
-  const int64_t max_blocks = block_tables.size(1);
-  const int32_t* lens = data_of<int32_t>(seq_lens);
-  const int32_t* start = data_of<int32_t>(query_start_loc);
-  const int64_t sequences = seq_lens.size(0);
+void check_sequences(const Check& check, const AttentionArgs& args, const int32_t* lens,
+                     const int32_t* start, int64_t sequences, int64_t tokens, int64_t blocks) {
+  const int64_t block_size = args.block_size, max_blocks = args.max_blocks;
   check.require(start[0] == 0, "query_start_loc[0] is ", start[0], ", expected 0");
   for (int64_t s = 0; s < sequences; ++s) {
     const int64_t queries = static_cast<int64_t>(start[s + 1]) - start[s];
@@ -35,7 +31,7 @@ void check_sequences(const Check& check, const Tensor& block_tables, const Tenso
     check.require(lens[s] >= queries && lens[s] <= max_blocks * block_size, "seq_lens[", s, "] is ",
                   lens[s], ", expected ", queries, " (its query tokens) to ",
                   max_blocks * block_size, " (block_tables x block size)");
-    const int32_t* table = data_of<int32_t>(block_tables) + s * max_blocks;
+    const int32_t* table = args.block_tables + s * max_blocks;
     for (int64_t b = 0; queries > 0 && b * block_size < lens[s]; ++b)
       check.require(table[b] >= 0 && table[b] < blocks, "block_tables[", s, ", ", b, "] is ",
                     table[b], ", expected 0 to ", blocks - 1);
@@ -62,7 +58,6 @@ void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
   check_plain(check, seq_lens, "seq_lens", ScalarType::Int, {-1});
   check_plain(check, query_start_loc, "query_start_loc", ScalarType::Int, {seq_lens.size(0) + 1});
   check_plain(check, block_tables, "block_tables", ScalarType::Int, {seq_lens.size(0), -1});
-  check_sequences(check, block_tables, seq_lens, query_start_loc, q.size(0), k_cache);
   const AttentionArgs args{rows_of(out),
                            const_rows_of(q),
                            k_cache.const_data_ptr(),
@@ -75,8 +70,11 @@ void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
                            k_cache.size(2),
                            head_dim,
                            static_cast<float>(scale)};
-  ops::paged_attention(args, data_of<int32_t>(seq_lens), data_of<int32_t>(query_start_loc),
-                       seq_lens.size(0));
+  perform([=, lens = data_of<int32_t>(seq_lens), start = data_of<int32_t>(query_start_loc),
+           sequences = seq_lens.size(0), tokens = q.size(0), blocks = k_cache.size(0)] {
+    check_sequences(check, args, lens, start, sequences, tokens, blocks);
+    ops::paged_attention(args, lens, start, sequences);
+  });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {

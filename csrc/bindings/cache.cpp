@@ -14,9 +14,8 @@ void check_cache(const Check& check, const Tensor& cache, const char* name) {
   check.contiguous(cache, name);
 }
 
-void check_slots(const Check& check, const Tensor& slots, int64_t limit) {
-  const int64_t* s = data_of<int64_t>(slots);
-  for (int64_t i = 0; i < slots.size(0); ++i)
+void check_slots(const Check& check, const int64_t* s, int64_t count, int64_t limit) {
+  for (int64_t i = 0; i < count; ++i)
     check.require(s[i] >= -1 && s[i] < limit, "slot_mapping[", i, "] is ", s[i],
                   ", expected -1 (skip) to ", limit - 1, " (blocks x block size)");
 }
@@ -36,14 +35,17 @@ void kv_write(const Tensor& k, const Tensor& v, const Tensor& k_cache, const Ten
   check_f32_rows(check, v, "v");
   check.shape(k, "k", {tokens, heads * head_dim});
   check.shape(v, "v", {tokens, heads * head_dim});
-  check_slots(check, slot_mapping, blocks * block_size);
   const ops::KvWrite args{k_cache.mutable_data_ptr(),
                           v_cache.mutable_data_ptr(),
                           dense_type(k_cache),
                           heads,
                           block_size,
                           head_dim};
-  ops::kv_write(args, const_rows_of(k), const_rows_of(v), data_of<int64_t>(slot_mapping), tokens);
+  perform([=, k_rows = const_rows_of(k), v_rows = const_rows_of(v),
+           slots = data_of<int64_t>(slot_mapping)] {
+    check_slots(check, slots, tokens, blocks * block_size);
+    ops::kv_write(args, k_rows, v_rows, slots, tokens);
+  });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) { m.impl("kv_write", TORCH_BOX(&kv_write)); }

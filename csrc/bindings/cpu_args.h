@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // From checked tensors to the pointers and strides that CPU ops take.
+//
+// What depends on a tensor's dtype, shape and strides is checked when an op is called; what depends
+// on its elements (ids, positions, slots, block tables) is checked inside `perform`, each time that
+// the call is made.
 
 #pragma once
 
 #include "bindings/check.h"
 #include "cpu/ops.h"
+#include "cpu/recording.h"
 
 namespace vllm_kernels {
 
@@ -35,6 +40,11 @@ inline void check_f32_rows(const Check& check, const Tensor& t, const char* name
   check.cpu(t, name);
   check.dtype(t, name, {ScalarType::Float});
   check.rows(t, name);
+}
+
+// For ops whose call does not make sense a second time, or allocates.
+inline void refuse_recording(const Check& check) {
+  check.require(!is_recording(), "this op cannot be part of a recording");
 }
 
 // A contiguous argument on the CPU.

@@ -20,7 +20,8 @@ Tensor quant_repack(const Tensor& raw, int64_t, int64_t, int64_t) {
   return raw;
 }
 
-void quant_linear(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t, int64_t) {
+void quant_linear(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t, int64_t,
+                  const std::optional<Tensor>&) {
   Check("quant_linear").require(false, kQuantized);
 }
 

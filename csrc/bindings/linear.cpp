@@ -22,8 +22,10 @@ void linear(const Tensor& out, const Tensor& x, const Tensor& weight,
   check_f32_rows(check, out, "out");
   check.shape(out, "out", {x.size(0), n});
   check.distinct(out, "out", x, "x");
-  ops::linear({rows_of(out), const_rows_of(x), weight.const_data_ptr(), dense_type(weight),
-               bias ? data_of<float>(*bias) : nullptr, x.size(0), n, x.size(1)});
+  const LinearArgs args{rows_of(out),       const_rows_of(x),
+                        weight.const_data_ptr(), dense_type(weight),
+                        bias ? data_of<float>(*bias) : nullptr, x.size(0), n, x.size(1)};
+  perform([args] { ops::linear(args); });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) { m.impl("linear", TORCH_BOX(&linear)); }

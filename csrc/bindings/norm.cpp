@@ -13,8 +13,9 @@ void rms_norm(const Tensor& out, const Tensor& x, const Tensor& weight, double e
   check_f32_rows(check, out, "out");
   check.shape(out, "out", {x.size(0), x.size(1)});
   check_plain(check, weight, "weight", ScalarType::Float, {x.size(1)});
-  ops::rms_norm(rows_of(out), const_rows_of(x), data_of<float>(weight), x.size(0), x.size(1),
-                static_cast<float>(eps));
+  perform([e = static_cast<float>(eps), o = rows_of(out), i = const_rows_of(x),
+           w = data_of<float>(weight), rows = x.size(0),
+           hidden = x.size(1)] { ops::rms_norm(o, i, w, rows, hidden, e); });
 }
 
 void fused_add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, double eps) {
@@ -24,8 +25,9 @@ void fused_add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& w
   check.shape(residual, "residual", {x.size(0), x.size(1)});
   check.distinct(x, "x", residual, "residual");
   check_plain(check, weight, "weight", ScalarType::Float, {x.size(1)});
-  ops::fused_add_rms_norm(rows_of(x), rows_of(residual), data_of<float>(weight), x.size(0),
-                          x.size(1), static_cast<float>(eps));
+  perform([e = static_cast<float>(eps), i = rows_of(x), r = rows_of(residual),
+           w = data_of<float>(weight), rows = x.size(0),
+           hidden = x.size(1)] { ops::fused_add_rms_norm(i, r, w, rows, hidden, e); });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {

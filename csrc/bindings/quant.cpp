@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <array>
+#include <optional>
 
 #include "bindings/cpu_args.h"
 
@@ -32,6 +33,7 @@ void check_bytes(const Check& check, const Tensor& t, const char* name, int64_t 
 
 Tensor quant_repack(const Tensor& raw, int64_t qtype, int64_t n, int64_t k) {
   const Check check("quant_repack");
+  refuse_recording(check);
   check_matrix(check, qtype, n, k);
   check_bytes(check, raw, "raw", n * (k / kBlock) * block_bytes(qtype));
   const std::array<int64_t, 1> size{ops::packed_bytes(qtype, n, k)};
@@ -42,7 +44,7 @@ Tensor quant_repack(const Tensor& raw, int64_t qtype, int64_t n, int64_t k) {
 }
 
 void quant_linear(const Tensor& out, const Tensor& x, const Tensor& packed, int64_t qtype,
-                  int64_t n, int64_t k) {
+                  int64_t n, int64_t k, const std::optional<Tensor>& bias) {
   const Check check("quant_linear");
   check_matrix(check, qtype, n, k);
   check_bytes(check, packed, "packed", ops::packed_bytes(qtype, n, k));
@@ -51,12 +53,16 @@ void quant_linear(const Tensor& out, const Tensor& x, const Tensor& packed, int6
   check_f32_rows(check, out, "out");
   check.shape(out, "out", {x.size(0), n});
   check.distinct(out, "out", x, "x");
-  ops::quant_linear({rows_of(out), const_rows_of(x), nullptr, nullptr, nullptr,
-                     data_of<uint8_t>(packed), qtype, x.size(0), n, k});
+  if (bias) check_plain(check, *bias, "bias", ScalarType::Float, {n});
+  const QuantLinearArgs args{rows_of(out), const_rows_of(x), nullptr, nullptr, nullptr,
+                             data_of<uint8_t>(packed), bias ? data_of<float>(*bias) : nullptr,
+                             qtype, x.size(0), n, k};
+  perform([args] { ops::quant_linear(args); });
 }
 
 void dequantize(const Tensor& out, const Tensor& raw, int64_t qtype) {
   const Check check("dequantize");
+  refuse_recording(check);
   check_qtype(check, qtype);
   check.cpu(out, "out");
   check.dtype(out, "out", {ScalarType::Float});
@@ -68,9 +74,8 @@ void dequantize(const Tensor& out, const Tensor& raw, int64_t qtype) {
                   out.numel() / kBlock);
 }
 
-void check_ids(const Check& check, const Tensor& ids, int64_t vocab) {
-  const int64_t* id = data_of<int64_t>(ids);
-  for (int64_t i = 0; i < ids.size(0); ++i)
+void check_ids(const Check& check, const int64_t* id, int64_t count, int64_t vocab) {
+  for (int64_t i = 0; i < count; ++i)
     check.require(id[i] >= 0 && id[i] < vocab, "ids[", i, "] is ", id[i], ", expected 0 to ",
                   vocab - 1, " (rows of the table)");
 }
@@ -81,9 +86,11 @@ void embedding_of_blocks(const Check& check, const Tensor& out, const Tensor& id
   check.require(hidden % kBlock == 0, "out has shape ", Check::sizes_text(out),
                 ", its second size must be a multiple of ", kBlock);
   check_plain(check, raw, "raw", ScalarType::Byte, {-1, hidden / kBlock * block_bytes(qtype)});
-  check_ids(check, ids, raw.size(0));
-  ops::embedding_quantized(static_cast<float*>(out.mutable_data_ptr()), data_of<int64_t>(ids),
-                           ids.size(0), data_of<uint8_t>(raw), qtype, hidden);
+  perform([=, o = static_cast<float*>(out.mutable_data_ptr()), id = data_of<int64_t>(ids),
+           count = ids.size(0), table = data_of<uint8_t>(raw), vocab = raw.size(0)] {
+    check_ids(check, id, count, vocab);
+    ops::embedding_quantized(o, id, count, table, qtype, hidden);
+  });
 }
 
 ScalarType dense_scalar_type(const Check& check, int64_t qtype) {
@@ -99,9 +106,12 @@ void embedding_dequantize(const Tensor& out, const Tensor& ids, const Tensor& ra
   check_plain(check, out, "out", ScalarType::Float, {ids.size(0), -1});
   if (block_bytes(qtype) > 0) return embedding_of_blocks(check, out, ids, raw, qtype);
   check_plain(check, raw, "raw", dense_scalar_type(check, qtype), {-1, out.size(1)});
-  check_ids(check, ids, raw.size(0));
-  ops::embedding_dense(static_cast<float*>(out.mutable_data_ptr()), data_of<int64_t>(ids),
-                       ids.size(0), raw.const_data_ptr(), dense_type(raw), out.size(1));
+  perform([=, o = static_cast<float*>(out.mutable_data_ptr()), id = data_of<int64_t>(ids),
+           count = ids.size(0), table = raw.const_data_ptr(), vocab = raw.size(0),
+           dtype = dense_type(raw), hidden = out.size(1)] {
+    check_ids(check, id, count, vocab);
+    ops::embedding_dense(o, id, count, table, dtype, hidden);
+  });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {

@@ -15,9 +15,8 @@ void check_heads(const Check& check, const Tensor& t, const char* name, int64_t 
                 ", its second size must be a multiple of head_dim ", head_dim);
 }
 
-void check_positions(const Check& check, const Tensor& positions, int64_t limit) {
-  const int64_t* p = data_of<int64_t>(positions);
-  for (int64_t i = 0; i < positions.size(0); ++i)
+void check_positions(const Check& check, const int64_t* p, int64_t count, int64_t limit) {
+  for (int64_t i = 0; i < count; ++i)
     check.require(p[i] >= 0 && p[i] < limit, "positions[", i, "] is ", p[i], ", expected 0 to ",
                   limit - 1, " (rows of cos_sin_cache)");
 }
@@ -34,10 +33,13 @@ void rotary_embedding(const Tensor& positions, const Tensor& q, const Tensor& k,
   check.require(rot_dim % 2 == 0 && rot_dim <= head_dim, "cos_sin_cache has shape ",
                 Check::sizes_text(cos_sin_cache), ", its second size must be even and at most ",
                 "head_dim ", head_dim);
-  check_positions(check, positions, cos_sin_cache.size(0));
   const ops::Rotary args{data_of<int64_t>(positions),   positions.size(0), head_dim,
                          data_of<float>(cos_sin_cache), rot_dim,           is_neox};
-  ops::rotary_embedding(args, rows_of(q), q.size(1) / head_dim, rows_of(k), k.size(1) / head_dim);
+  perform([=, limit = cos_sin_cache.size(0), q_rows = rows_of(q), k_rows = rows_of(k),
+           q_heads = q.size(1) / head_dim, k_heads = k.size(1) / head_dim] {
+    check_positions(check, args.positions, args.rows, limit);
+    ops::rotary_embedding(args, q_rows, q_heads, k_rows, k_heads);
+  });
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {

@@ -23,6 +23,7 @@ void check_ids(const Check& check, const Tensor& ids, int64_t lowest, int64_t li
 
 void argmax(const Tensor& out, const Tensor& logits) {
   const Check check("argmax");
+  refuse_recording(check);
   check_logits(check, logits);
   check_plain(check, out, "out", ScalarType::Long, {logits.size(0)});
   ops::argmax(static_cast<int64_t*>(out.mutable_data_ptr()), const_rows_of(logits), logits.size(0),
@@ -32,6 +33,7 @@ void argmax(const Tensor& out, const Tensor& logits) {
 void apply_logit_bias(const Tensor& logits, const Tensor& rows, const Tensor& token_ids,
                       const Tensor& bias) {
   const Check check("apply_logit_bias");
+  refuse_recording(check);
   check_logits(check, logits);
   check_plain(check, rows, "rows", ScalarType::Long, {-1});
   check_plain(check, token_ids, "token_ids", ScalarType::Long, {rows.size(0)});
@@ -56,6 +58,7 @@ void apply_penalties(const Tensor& logits, const Tensor& token_ids, const Tensor
                      const Tensor& in_prompt, const Tensor& row_offsets, const Tensor& repetition,
                      const Tensor& frequency, const Tensor& presence) {
   const Check check("apply_penalties");
+  refuse_recording(check);
   check_logits(check, logits);
   const int64_t rows = logits.size(0);
   check_plain(check, token_ids, "token_ids", ScalarType::Long, {-1});
@@ -77,6 +80,7 @@ void apply_penalties(const Tensor& logits, const Tensor& token_ids, const Tensor
 void token_logprobs_and_ranks(const Tensor& logprobs, const Tensor& ranks, const Tensor& logits,
                               const Tensor& token_ids) {
   const Check check("token_logprobs_and_ranks");
+  refuse_recording(check);
   check_logits(check, logits);
   const int64_t rows = logits.size(0);
   check_plain(check, token_ids, "token_ids", ScalarType::Long, {rows, -1});
@@ -90,6 +94,7 @@ void token_logprobs_and_ranks(const Tensor& logprobs, const Tensor& ranks, const
 
 void topk_logprobs(const Tensor& logprobs, const Tensor& token_ids, const Tensor& logits) {
   const Check check("topk_logprobs");
+  refuse_recording(check);
   check_logits(check, logits);
   const int64_t rows = logits.size(0);
   check_plain(check, logprobs, "logprobs", ScalarType::Float, {rows, -1});
@@ -106,6 +111,7 @@ void sample_top_k_top_p(const Tensor& out, const Tensor& logits, const Tensor& t
                         const Tensor& top_k, const Tensor& top_p, const Tensor& min_p,
                         const Tensor& uniform) {
   const Check check("sample_top_k_top_p");
+  refuse_recording(check);
   check_logits(check, logits);
   const int64_t rows = logits.size(0);
   check_plain(check, out, "out", ScalarType::Long, {rows});

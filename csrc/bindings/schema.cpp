@@ -20,7 +20,9 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
       "Tensor block_tables, Tensor seq_lens, Tensor query_start_loc, float scale) -> ()");
   m.def("linear(Tensor(a!) out, Tensor x, Tensor weight, Tensor? bias) -> ()");
   m.def("quant_repack(Tensor raw, int qtype, int n, int k) -> Tensor");
-  m.def("quant_linear(Tensor(a!) out, Tensor x, Tensor packed, int qtype, int n, int k) -> ()");
+  m.def(
+      "quant_linear(Tensor(a!) out, Tensor x, Tensor packed, int qtype, int n, int k, "
+      "Tensor? bias) -> ()");
   m.def("dequantize(Tensor(a!) out, Tensor raw, int qtype) -> ()");
   m.def("embedding_dequantize(Tensor(a!) out, Tensor ids, Tensor raw, int qtype) -> ()");
   m.def("argmax(Tensor(a!) out, Tensor logits) -> ()");
@@ -39,4 +41,8 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
   m.def("cpu_isa() -> str");
   m.def("set_num_threads(int n) -> ()");
   m.def("get_num_threads() -> int");
+  m.def("begin_recording() -> ()");
+  m.def("end_recording() -> int");
+  m.def("replay(int recording) -> ()");
+  m.def("drop_recording(int recording) -> ()");
 }

@@ -121,6 +121,14 @@ void dequantize_block(float* out, const uint8_t* block, int64_t qtype) {
   }
 }
 
+// Columns n0..n1 of rows m0..m1, while they are in the cache.
+void add_bias(const QuantLinearArgs& a, int64_t n0, int64_t n1, int64_t m0, int64_t m1) {
+  for (int64_t m = m0; m < m1; ++m) {
+    float* out = a.out.row(m);
+    for (int64_t n = n0; n < n1; ++n) out[n] += a.bias[n];
+  }
+}
+
 }  // namespace
 
 int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k) {
@@ -143,7 +151,9 @@ void quant_linear(QuantLinearArgs a) {
   const int64_t row_pieces = (a.m + kRowPiece - 1) / kRowPiece;
   parallel_for(column_pieces * row_pieces, 1, [&](int64_t piece, int64_t) {
     const int64_t g0 = piece % column_pieces * grain, m0 = piece / column_pieces * kRowPiece;
-    table.quant_linear(a, g0, std::min(g0 + grain, groups), m0, std::min(m0 + kRowPiece, a.m));
+    const int64_t g1 = std::min(g0 + grain, groups), m1 = std::min(m0 + kRowPiece, a.m);
+    table.quant_linear(a, g0, g1, m0, m1);
+    if (a.bias) add_bias(a, g0 * kTileRows, std::min(g1 * kTileRows, a.n), m0, m1);
   });
 }
 

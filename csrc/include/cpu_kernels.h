@@ -43,6 +43,7 @@ struct QuantLinearArgs {
   const float* x_scale;  // [m, k / 32]
   const float* x_sum;    // [m, k / 32]: sum of the block's x as quantized
   const uint8_t* packed;
+  const float* bias;  // [n] or nullptr; added by the op, not by the table's kernels
   int64_t qtype;
   int64_t m, n, k;
 };

@@ -125,13 +125,17 @@ def quant_repack(raw: Tensor, qtype: int, n: int, k: int) -> Tensor:
     return _ops.quant_repack(raw, qtype, n, k)
 
 
-def quant_linear(out: Tensor, x: Tensor, packed: Tensor, qtype: int, n: int, k: int) -> None:
-    """out = x @ dequantized(packed).T. out: [T, n]; x: [T, k]; packed: from `quant_repack`.
+def quant_linear(
+    out: Tensor, x: Tensor, packed: Tensor, qtype: int, n: int, k: int, bias: Tensor | None = None
+) -> None:
+    """out = x @ dequantized(packed).T + bias.
+
+    out: [T, n]; x: [T, k]; packed: from `quant_repack`; bias: float32 [n].
 
     The avx2 and avx512 kernels round x to two 8-bit digits per block of 32 columns first (error at
     most 1.5 * max|x| / 127 / 256 per element of a block); the scalar ones don't.
     """
-    _ops.quant_linear(out, x, packed, qtype, n, k)
+    _ops.quant_linear(out, x, packed, qtype, n, k, bias)
 
 
 def dequantize(out: Tensor, raw: Tensor, qtype: int) -> None:
@@ -240,3 +244,23 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Number of CPU threads that work on one op: at first the CPUs this process may run on."""
     return _ops.get_num_threads()
+
+
+def begin_recording() -> None:
+    """From now on, CPU ops of this thread run and are recorded; see `vllm.kernels.recording`."""
+    _ops.begin_recording()
+
+
+def end_recording() -> int:
+    """The number of the recording that ends here."""
+    return _ops.end_recording()
+
+
+def replay(recording: int) -> None:
+    """Make the calls of a recording again, in order."""
+    _ops.replay(recording)
+
+
+def drop_recording(recording: int) -> None:
+    """Forget a recording; an unknown number is fine."""
+    _ops.drop_recording(recording)

@@ -49,9 +49,9 @@ class PackedLinear:
         self.packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
-        ops.quant_linear(out, x, self.packed, self.qtype, self.out_features, self.in_features)
-        if self.bias is not None:
-            out.add_(self.bias)
+        ops.quant_linear(
+            out, x, self.packed, self.qtype, self.out_features, self.in_features, self.bias
+        )
 
 
 class DenseLinear:

@@ -31,7 +31,15 @@ IMPLEMENTED = [
 REFUSED = ["dequantize", "embedding_dequantize", "linear", "quant_linear", "quant_repack"]
 
 # The state of the runtime asks for no tensor, so it has no device to be dispatched by.
-WITHOUT_TENSORS = ["cpu_isa", "get_num_threads", "set_num_threads"]
+WITHOUT_TENSORS = [
+    "begin_recording",
+    "cpu_isa",
+    "drop_recording",
+    "end_recording",
+    "get_num_threads",
+    "replay",
+    "set_num_threads",
+]
 
 
 def call(op: str, *arguments):
@@ -156,7 +164,11 @@ WRONG = [
         r"logits has shape \[0, 600000\], the CUDA kernel takes rows of at most 524288 tokens",
     ),
     ("linear", (X, X, X, None), "linear: not implemented on CUDA; use torch"),
-    ("quant_linear", (X, X, X, 2, 2, 16), "quant_linear: not implemented on CUDA; dequantize"),
+    (
+        "quant_linear",
+        (X, X, X, 2, 2, 16, None),
+        "quant_linear: not implemented on CUDA; dequantize",
+    ),
 ]
 
 
