@@ -27,6 +27,13 @@ class Batch:
     preempted: list[Request] = field(default_factory=list)
     new_blocks: list[tuple[Request, int, list[int]]] = field(default_factory=list)
 
+    @property
+    def is_decode(self) -> bool:
+        """Whether every request gets exactly one token computed, the last of those it has."""
+        return self.num_tokens == len(self.requests) and not any(
+            request.num_missing_tokens for request in self.requests
+        )
+
     def add(self, request: Request, count: int) -> None:
         """Compute the next `count` tokens of `request`."""
         self.requests.append(request)

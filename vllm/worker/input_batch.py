@@ -2,8 +2,10 @@
 """Tensors of the running requests, one row each, and the inputs of a step cut from them.
 
 Owns rows: token ids, block tables, counts. Must not know sampling, models or why a request runs.
-Everything is allocated once; a step writes into the same arrays. The arrays are numpy's, because a
-small numpy operation costs a third of a small torch one, and torch tensors share their memory.
+Everything is allocated once; a step writes into the same arrays, so that steps with the same
+number of tokens and requests find their inputs at the same place (recorded steps depend on it). The
+arrays are numpy's, because a small numpy operation costs a third of a small torch one, and torch
+tensors share their memory.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ class InputBatch:
         self._ids = np.empty(tokens, np.int64)
         self._positions = np.empty(tokens, np.int64)
         self._slots = np.empty(tokens, np.int64)
+        self._tables = np.zeros((max_num_seqs, blocks), np.int32)
         self._seq_lens = np.empty(max_num_seqs, np.int32)
         self._starts = np.zeros(max_num_seqs + 1, np.int32)
         self._counting = np.arange(max(tokens, max_num_seqs + 1), dtype=np.int64)
@@ -124,9 +127,10 @@ class InputBatch:
     def _inputs(self, rows: np.ndarray, starts: np.ndarray, size: int, total: int) -> StepInputs:
         seq_lens = self._seq_lens[:size]
         columns = -(-int(seq_lens.max()) // self.block_size)
+        self._tables[:size, :columns] = self.block_tables[rows, :columns]
         attention = AttentionInputs(
             slot_mapping=self._tensor(self._slots[:total]),
-            block_tables=self._tensor(self.block_tables[rows, :columns]),
+            block_tables=self._tensor(self._tables[:size]),
             seq_lens=self._tensor(seq_lens),
             query_start_loc=self._tensor(starts),
         )

@@ -26,6 +26,7 @@ from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
 from vllm.sampling.sampler import Sampled, Sampler
 from vllm.scheduler.batch import Batch
 from vllm.worker import kv_tensors, resources
+from vllm.worker.decode_steps import Computed, DecodeSteps
 from vllm.worker.input_batch import InputBatch, StepInputs
 
 LOGIT_ROWS = 64  # rows of logits computed at a time where all of a prompt's are wanted
@@ -63,6 +64,8 @@ class ModelRunner:
         )
         self.sampler = Sampler(config.max_num_seqs, self.config.vocab_size, self.device)
         self.prompt_logprobs: dict[str, PromptLogprobs] = {}
+        self._decode_steps = DecodeSteps(self._compute) if self.device.type == "cpu" else None
+        self._step_logits: Tensor | None = None
         self.logits = torch.empty(
             (max(config.max_num_seqs, LOGIT_ROWS), self.config.vocab_size),
             dtype=self.activation_dtype,
@@ -98,6 +101,8 @@ class ModelRunner:
 
     def release_cache(self) -> None:
         """Give the memory of the KV cache back; what is in it is lost."""
+        if self._decode_steps is not None:
+            self._decode_steps.forget()
         self.caches = []
 
     def restore_cache(self) -> None:
@@ -127,13 +132,26 @@ class ModelRunner:
         self.prompt_logprobs.pop(request.request_id, None)
 
     def execute(self, batch: Batch) -> StepInputs:
-        """Compute the batch; hidden states [T, hidden] stay until the next call."""
+        """Compute the batch; hidden states [T, hidden] stay until the next call.
+
+        Where every request decodes, the logits are computed along with them.
+        """
         self.apply(batch)
         inputs = self.inputs.prepare(batch)
-        self._hidden = self.model.forward(
-            inputs.token_ids, inputs.positions, self.caches, inputs.attention
-        )
+        if self._decode_steps is not None and batch.is_decode:
+            self._hidden, self._step_logits = self._decode_steps.run(inputs)
+        else:
+            self._hidden, self._step_logits = self._forward(inputs), None
         return inputs
+
+    def _forward(self, inputs: StepInputs) -> Tensor:
+        return self.model.forward(inputs.token_ids, inputs.positions, self.caches, inputs.attention)
+
+    def _compute(self, inputs: StepInputs) -> Computed:
+        hidden = self._forward(inputs)
+        logits = self.logits[: hidden.shape[0]]
+        self.model.logits(logits, hidden)
+        return hidden, logits
 
     def sample(self, batch: Batch, inputs: StepInputs) -> tuple[list[Request], Sampled]:
         """The next token of every request whose tokens are all computed by this step."""
@@ -145,7 +163,7 @@ class ModelRunner:
             return [], Sampled(np.empty(0, np.int64))
         rows = inputs.rows[indices]
         hidden = self._hidden_at(inputs.starts[1:][indices] - 1)
-        logits = self._logits_of(hidden)
+        logits = self._logits_of(hidden) if self._step_logits is None else self._step_logits
         nans = count_nans(hidden, logits)
         if nans:
             logits[list(nans)] = 0.0  # nothing behind here need think of NaN

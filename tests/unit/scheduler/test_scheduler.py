@@ -40,6 +40,14 @@ def plan(batch: Batch) -> dict[str, int]:
     return {r.request_id: c for r, c in zip(batch.requests, batch.counts, strict=True)}
 
 
+def test_a_batch_is_a_decode_when_it_computes_the_last_token_of_every_request() -> None:
+    batch = Batch()
+    batch.add(make("last", 1), 1)
+    assert batch.is_decode
+    batch.add(make("one of three", 3), 1)
+    assert not batch.is_decode
+
+
 def test_prompt_is_chunked_and_shares_a_step_with_decodes() -> None:
     engine = scheduler(tokens=10)
     engine.add(make("short", 4, order=0))
