@@ -77,14 +77,18 @@ inline void transpose_keys(AttentionState& s, const uint8_t* cache, const int64_
   }
 }
 
+// Columns d .. d + kLanes of a cached value; zero beyond head_dim.
+template <DType D>
+inline F load_value(const uint8_t* value, int64_t d, int64_t head_dim) {
+  return d + kLanes <= head_dim ? load_as<D>(value, d) : load_as_n<D>(value, d, head_dim - d);
+}
+
 template <DType D>
 inline void widen_values(AttentionState& s, const uint8_t* cache, const int64_t offsets[kLanes],
                          int64_t head_dim) {
   for (int j = 0; j < kLanes; ++j)
     for (int64_t d = 0; d < s.padded; d += kLanes)
-      store(s.values(j) + d, d + kLanes <= head_dim
-                                 ? load_as<D>(cache + offsets[j], d)
-                                 : load_as_n<D>(cache + offsets[j], d, head_dim - d));
+      store(s.values(j) + d, load_value<D>(cache + offsets[j], d, head_dim));
 }
 
 // Loads the tile of keys and values from `position`.
@@ -217,8 +221,106 @@ inline void finish_rows(AttentionState& s, const AttentionArgs& a, const Attenti
   }
 }
 
+// The same for up to kRowTile rows, as in a decode: keys and values are used once, so they go from
+// the cache into registers and are not kept. Sums are in the order of score_rows and add_values.
+template <DType D, int R>
+inline void score_from_cache(const AttentionState& s, const uint8_t* cache,
+                             const int64_t offsets[kLanes], int64_t head_dim, F scores[R]) {
+  constexpr int64_t kPack = D == DType::kF32 ? 1 : 2;
+  const int64_t words = head_dim / kPack, padded = s.padded;
+  F odd[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) scores[r] = odd[r] = zero();
+  for (int64_t i = 0; i < words; i += kLanes) {
+    F v[kLanes];
+#pragma GCC unroll 16
+    for (int j = 0; j < kLanes; ++j)
+      v[j] = load_some(reinterpret_cast<const float*>(cache + offsets[j]) + i, words - i);
+    transpose(v);
+    const float* q = s.q_rows + kPack * i;
+#pragma GCC unroll 16
+    for (int j = 0; j < kLanes; ++j) {
+      if (i + j >= words) break;
+      const F first = D == DType::kF32 ? v[j] : even_bf16(v[j]);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const float* pair = q + r * padded + kPack * j;
+        F& sum = D == DType::kF32 && j % 2 == 1 ? odd[r] : scores[r];
+        sum = fma(set1(pair[0]), first, sum);
+        if constexpr (D != DType::kF32) odd[r] = fma(set1(pair[1]), odd_bf16(v[j]), odd[r]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) scores[r] = add(scores[r], odd[r]);
+}
+
+template <DType D, int R, int V>
+inline void add_values_from_cache(AttentionState& s, const uint8_t* cache,
+                                  const int64_t offsets[kLanes], int64_t head_dim, int64_t d) {
+  F sums[R][V];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sums[r][v] = load(s.out(r) + d + v * kLanes);
+#pragma GCC unroll 4
+  for (int j = 0; j < kLanes; ++j)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const F value = load_value<D>(cache + offsets[j], d + v * kLanes, head_dim);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) sums[r][v] = fma(set1(s.weights[r][j]), value, sums[r][v]);
+    }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(s.out(r) + d + v * kLanes, sums[r][v]);
+}
+
+// Rows that a later tile needs are on their way while this one is computed: block tables lead
+// anywhere, which no hardware foresees.
+inline void prefetch_rows(const uint8_t* cache, const int64_t offsets[kLanes], int64_t bytes) {
+  for (int j = 0; j < kLanes; ++j)
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(cache + offsets[j] + b);
+}
+
+template <DType D, int R>
+void attend_few(AttentionState& s, const AttentionArgs& a, const AttentionItem& item) {
+  // As many sums as registers hold: with fewer, each addition would wait for the one before it.
+  constexpr int kVectors = kLanes == 16 ? 4 : 2;
+  const auto* keys = static_cast<const uint8_t*>(a.k_cache);
+  const auto* values = static_cast<const uint8_t*>(a.v_cache);
+  const int64_t context = s.limit[R - 1], row_bytes = a.head_dim * dtype_bytes(D);
+  int64_t offsets[kLanes] = {}, next[kLanes] = {};
+  find_rows(a, item, 0, context, next);
+  for (int64_t position = 0; position < context; position += kLanes) {
+    __builtin_memcpy(offsets, next, sizeof offsets);
+    if (position + kLanes < context) {
+      find_rows(a, item, position + kLanes, context, next);
+      prefetch_rows(keys, next, row_bytes);
+      prefetch_rows(values, next, row_bytes);
+    }
+    F scores[R];
+    score_from_cache<D, R>(s, keys, offsets, a.head_dim, scores);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) weigh_row(s, r, scores[r], position);
+    int64_t d = 0;
+    for (; d + kVectors * kLanes <= s.padded; d += kVectors * kLanes)
+      add_values_from_cache<D, R, kVectors>(s, values, offsets, a.head_dim, d);
+    for (; d < s.padded; d += kLanes)
+      add_values_from_cache<D, R, 1>(s, values, offsets, a.head_dim, d);
+  }
+}
+
 template <DType D>
 void attend(AttentionState& s, const AttentionArgs& a, const AttentionItem& item) {
+  switch (s.rows) {
+    case 1: return attend_few<D, 1>(s, a, item);
+    case 2: return attend_few<D, 2>(s, a, item);
+    case 3: return attend_few<D, 3>(s, a, item);
+    case 4: return attend_few<D, 4>(s, a, item);
+    default: break;
+  }
   const int64_t context = s.limit[s.rows - 1];
   for (int64_t position = 0; position < context; position += kLanes) {
     load_tile<D>(s, a, item, position, context);
