@@ -4,10 +4,10 @@
 //!
 //! Two questions are asked. Its *socket* is sent a PING, which the I/O thread answers however busy
 //! the program is: silence means a stopped process or a broken network. Its *loop* is asked with a
-//! harmless utility call when it shows nothing else: silence means a deadlock, or a long step. Only
-//! prompts make steps long, so an engine that may work on one is given more time; one that only
-//! decodes, or has nothing to do, is not. Calls that may take long themselves suspend the second
-//! question.
+//! harmless utility call when it shows nothing else: silence means a deadlock, or a long step. Prompts
+//! make steps long, so an engine that may work on one is given more time, and one whose steps were
+//! long lately is given several times as long. Calls that may take long themselves suspend the
+//! second question.
 //!
 //! Turns are counted, not time: a frontend that was stopped itself must not blame its engines.
 
@@ -61,11 +61,17 @@ pub(crate) struct Signs {
     pub(crate) calling: bool,
 }
 
+/// An engine may be silent this many times longer than it was lately. A big batch on a slow machine
+/// makes long steps, and does so again and again.
+const LONGER: u32 = 4;
+
 /// Silence so far, in turns.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pulse {
     socket: u32,
     message: u32,
+    /// The longest silence that ended with a message lately: it shrinks with every other message.
+    longest: u32,
 }
 
 impl Pulse {
@@ -73,16 +79,25 @@ impl Pulse {
     pub(crate) fn look(&mut self, signs: Signs, patience: &Patience) -> Option<Duration> {
         let quiet = |turns: u32, sign: bool| if sign { 0 } else { turns.saturating_add(1) };
         let heard = signs.message || signs.socket.unwrap_or(true);
+        if signs.message {
+            self.longest = self.message.max(self.longest - self.longest.div_ceil(8));
+        }
         self.socket = quiet(self.socket, heard);
         self.message = quiet(self.message, signs.message || signs.calling);
         if self.socket >= TURNS {
             return Some(patience.silence);
         }
-        let (turns, limit) = match signs.prompting {
-            true => (patience.prompt_turns(), patience.prompt),
-            false => (TURNS, patience.silence),
-        };
-        (self.message >= turns).then_some(limit)
+        let turns = self.turns(signs.prompting, patience);
+        (self.message >= turns).then(|| patience.silence * turns / TURNS)
+    }
+
+    /// Turns that its loop may be silent now.
+    fn turns(&self, prompting: bool, patience: &Patience) -> u32 {
+        let prompt = patience.prompt_turns();
+        match prompting {
+            true => prompt,
+            false => self.longest.saturating_mul(LONGER).clamp(TURNS, prompt),
+        }
     }
 }
 
@@ -134,6 +149,28 @@ mod tests {
                 "a call suspends it"
             );
         }
+    }
+
+    #[test]
+    fn long_steps_are_expected_again_and_then_forgotten() {
+        let mut pulse = Pulse::default();
+        let mut turn = |message, prompting| {
+            let signs = Signs {
+                socket: Some(true),
+                message,
+                prompting,
+                calling: false,
+            };
+            pulse.look(signs, &PATIENCE)
+        };
+        // A prompt shows that a step may take three turns; then decoding steps of six do as well.
+        for (silent, prompting) in [(3, true), (6, false), (6, false)] {
+            (0..silent).for_each(|_| assert_eq!(turn(false, prompting), None));
+            assert_eq!(turn(true, false), None);
+        }
+        (0..40).for_each(|_| assert_eq!(turn(true, false), None));
+        (0..3).for_each(|_| assert_eq!(turn(false, false), None));
+        assert_eq!(turn(false, false), Some(PATIENCE.silence));
     }
 
     #[test]

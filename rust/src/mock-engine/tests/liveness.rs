@@ -22,7 +22,8 @@ use vllm_zmtp::command::{SocketType, opening};
 use vllm_zmtp::frame::encode_message;
 use vllm_zmtp::{Dealer, Push};
 
-const SILENCE: Duration = Duration::from_millis(40);
+/// Long enough for a busy machine: doubles that are well must not be called silent.
+const SILENCE: Duration = Duration::from_millis(500);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn patience(prompt: Duration) -> Patience {
@@ -98,7 +99,7 @@ fn an_idle_engine_is_asked_and_stays() {
     run(async {
         let (client, shard, engine) = doubles(patience(HOUR), |_| {}).await;
         let calls = || Counters::get(&engine.counters().calls);
-        eventually("ten answers", || calls() >= 10).await;
+        eventually("some answers", || calls() >= 3).await;
         assert!(client.health().is_ready());
         let mut stream = shard.submit(request(3)).expect("the engine is there");
         assert_eq!(tokens(&collect(&mut stream).await.expect("well")).len(), 3);
@@ -127,7 +128,7 @@ fn an_engine_that_answers_again_is_taken_back_without_the_old_requests() {
 #[test]
 fn a_prompt_may_take_longer() {
     run(async {
-        let long = 10 * SILENCE;
+        let long = 3 * SILENCE;
         let (_client, shard, _engine) = doubles(patience(long), |options| {
             options.fault.push("silent@1".parse().expect("a fault"));
         })
@@ -147,7 +148,7 @@ fn a_call_that_takes_long_suspends_the_question() {
         .await;
         let mut stream = shard.submit(request(1_000_000)).expect("it is there");
         stream.next_batch().await.expect("the first step");
-        let limit = 10 * SILENCE;
+        let limit = 3 * SILENCE;
         let called = client.utility("wake_up", vec![], limit).await;
         // The second step is the silent one: the call may have been answered before it.
         if called.is_err() {
@@ -285,7 +286,7 @@ fn the_limit_can_be_turned_off() {
         let (client, mut dealer) =
             tokio::join!(EngineClient::connect(config), register(&input, 1000));
         let client = client.expect("registered");
-        let called = client.utility("is_sleeping", vec![], 4 * SILENCE).await;
+        let called = client.utility("is_sleeping", vec![], SILENCE).await;
         assert!(called.is_err(), "nobody answers");
         assert!(client.health().is_ready());
         // The call is the only message: no heartbeat came beside it.
