@@ -190,7 +190,8 @@ def fuzz(session: nox.Session) -> None:
     environ = {"VLLM_FUZZ_FACTOR": "50"}
     with checks(session) as counts:
         cargo = build_rust.require_cargo()
-        codec = ["-p", "vllm-engine-client", "--test", "codec"]
+        crates = ["-p", "vllm-engine-client", "-p", "vllm-zmtp"]
+        codec = [*crates, "--test", "codec", "--test", "session"]
         counts.run("wire in Rust", [cargo, "test", *WORKSPACE[:2], "--locked", *codec], **environ)
         chosen = session.posargs or ["tests/wire/test_fuzz.py", "tests/unit/loader"]
         counts.run("wire and GGUF in Python", pytest("--timeout=3000", *chosen), **environ)

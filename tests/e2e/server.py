@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MARK = "VLLM_TEST_MARK"
+VLLM_SERVE = (sys.executable, "-m", "vllm.cli", "serve")
 PATIENCE_S = 120.0  # far above what any wait takes; a test that needs it has failed
 _READY = re.compile(r"ready: [\d.]+ s, serving (?P<name>.+) on (?P<url>\S+)")
 
@@ -33,9 +34,15 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIEN
 
 
 class Server:
-    """One `vllm serve`, with a private folder for temporary files and caches."""
+    """One `vllm serve` (or `command`), with a private folder for temporary files and caches."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], **environ: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        command: Sequence[str] = VLLM_SERVE,
+        **environ: str,
+    ) -> None:
         self.temp = folder / "tmp"
         self.temp.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / "log"
@@ -50,7 +57,7 @@ class Server:
         }
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "vllm.cli", "serve", *arguments],
+                [*command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

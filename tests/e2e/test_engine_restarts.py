@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import signal
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
-from tests.e2e.conftest import Start, frontend_environment
+from tests.e2e.conftest import RUST_MISSING, Start, frontend_environment, rust_frontend
 from tests.e2e.server import Server, wait_for
 from tests.e2e.streams import Reader, complete
 from tests.e2e.test_supervisor import free_port
@@ -105,3 +108,31 @@ def test_an_engine_of_another_host_comes_back(start: Start, tiny_model: Path) ->
         return answer.status_code == 200
 
     wait_for(serves_again, "rank 1 to serve again")
+
+
+def test_the_engine_below_the_rust_parent_comes_back(tiny_model: Path, tmp_path: Path) -> None:
+    """`vllm-rs serve` is the parent: it starts the headless supervisor, which starts the engine."""
+    binary = rust_frontend()
+    if binary is None:
+        pytest.skip(RUST_MISSING)
+    port = free_port()
+    arguments = [str(tiny_model), "--port", str(port)]
+    command = (str(binary), "serve")
+    server = Server(tmp_path / "s", arguments, command, VLLM_RS_PYTHON=sys.executable)
+
+    def answers(status: int) -> bool:
+        assert not server.ended, server.log
+        with suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{port}/health", timeout=30).status_code == status
+        return False
+
+    try:
+        wait_for(lambda: answers(200), "the server to be ready")
+        server.kill("engine")
+        wait_for(lambda: answers(503), "the death to be noticed")
+        wait_for(lambda: answers(200), "the engine to be back")
+        body = {"prompt": "x", "max_tokens": 4}
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=60)
+        assert answer.json()["usage"]["completion_tokens"] == 4
+    finally:
+        server.close()

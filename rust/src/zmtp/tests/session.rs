@@ -80,7 +80,15 @@ fn any_message() -> impl Strategy<Value = Message> {
     .prop_map(|frames| frames.into_iter().map(Bytes::from).collect())
 }
 
+/// Longer runs by `nox -s fuzz`.
+fn fuzz_factor() -> u32 {
+    let word = std::env::var("VLLM_FUZZ_FACTOR").unwrap_or_default();
+    word.parse().unwrap_or(1)
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512 * fuzz_factor()))]
+
     #[test]
     fn any_split_of_a_conversation_gives_the_same_events(
         identity in prop::collection::vec(any::<u8>(), 0..4),
