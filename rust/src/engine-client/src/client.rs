@@ -10,12 +10,13 @@ use rmpv::Value;
 use tokio::sync::Notify;
 use vllm_zmtp::{Limits, Listener};
 
+use crate::engine::EngineStats;
 use crate::error::{ConnectError, UtilityError};
 use crate::liveness::Patience;
 use crate::protocol::{RequestType, UtilityRequest};
 use crate::registration::Registration;
 use crate::shard::ShardClient;
-use crate::state::{EngineStats, Health, Shared};
+use crate::state::{Health, Shared};
 use crate::transport;
 use crate::utility::PendingCall;
 

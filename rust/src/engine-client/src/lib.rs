@@ -10,6 +10,7 @@
 
 pub mod balance;
 mod client;
+mod engine;
 mod error;
 pub mod handshake;
 mod inbox;
@@ -24,6 +25,7 @@ mod utility;
 mod watch;
 
 pub use client::{EngineClient, TransportConfig};
+pub use engine::{EngineState, EngineStats};
 pub use error::{ConnectError, EngineFailure, StreamError, SubmitError, UtilityError};
 pub use liveness::Patience;
 pub use protocol::{
@@ -32,7 +34,7 @@ pub use protocol::{
 };
 pub use registration::Registration;
 pub use shard::{OutputStream, ShardClient};
-pub use state::{EngineHealth, EngineState, EngineStats, Health};
+pub use state::{EngineHealth, Health};
 pub use vllm_zmtp::{Limits, Listener};
 
 /// Number of the wire: minor version of the vLLM release whose protocol both sides speak.

@@ -2,27 +2,17 @@
 
 //! What all shards and the transport share: engines, their load and health.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use vllm_zmtp::RouterSender;
 
-use crate::balance::{Load, least_loaded};
+use crate::balance::least_loaded;
+use crate::engine::{Engine, EngineState, EngineStats};
 use crate::error::{EngineFailure, StreamError, SubmitError};
 use crate::inbox::{Inbox, ShardEvent};
-use crate::protocol::{SchedulerStats, engine_identity};
 use crate::request_id::Nonce;
 use crate::utility::UtilityCalls;
-
-/// Whether an engine takes requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EngineState {
-    /// It does.
-    Ready,
-    /// It does not, and this is why. It may come back by registering again.
-    Failed(EngineFailure),
-}
 
 /// One engine's health.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,203 +44,6 @@ impl Health {
             EngineState::Failed(failure) => Some(failure),
             EngineState::Ready => None,
         })
-    }
-}
-
-/// An engine's gauges, and its counters since it registered.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct EngineStats {
-    /// Engine index.
-    pub index: u32,
-    /// Requests of this frontend that have not ended.
-    pub in_flight: u64,
-    /// Running requests.
-    pub running: u64,
-    /// Waiting requests.
-    pub waiting: u64,
-    /// Share of KV blocks in use, 0 to 1.
-    pub kv_cache_usage: f64,
-    /// Messages received.
-    pub steps: u64,
-    /// Tokens looked up in the prefix cache.
-    pub prefix_cache_queries: u64,
-    /// Tokens found there.
-    pub prefix_cache_hits: u64,
-    /// Label of the loaded weights.
-    pub weight_version: Option<String>,
-}
-
-/// One engine, as routing sees it.
-#[derive(Debug)]
-pub(crate) struct Engine {
-    pub(crate) index: u32,
-    pub(crate) identity: Bytes,
-    alive: AtomicBool,
-    /// Counts registrations, so that a failure ends the requests before it and none after.
-    epoch: AtomicU32,
-    in_flight: AtomicUsize,
-    /// Running and waiting by the last statistics, less this frontend's own: of other frontends.
-    others: AtomicUsize,
-    /// Requests stopped lately, which statistics may still count.
-    stopped: AtomicUsize,
-    /// Requests without any output yet.
-    unstarted: AtomicUsize,
-    /// Messages it must send until a dropped request without output is surely out of its step.
-    abandoned: AtomicU32,
-    /// Requests waited by the last statistics; preempted ones do too.
-    queued: AtomicBool,
-    /// Messages received, of whatever kind.
-    messages: AtomicU64,
-    failure: Mutex<Option<EngineFailure>>,
-    pub(crate) stats: Mutex<EngineStats>,
-}
-
-impl Engine {
-    fn new(index: u32) -> Self {
-        Self {
-            index,
-            identity: Bytes::copy_from_slice(&engine_identity(index as u16)),
-            alive: AtomicBool::new(true),
-            epoch: AtomicU32::new(0),
-            in_flight: AtomicUsize::new(0),
-            others: AtomicUsize::new(0),
-            stopped: AtomicUsize::new(0),
-            unstarted: AtomicUsize::new(0),
-            abandoned: AtomicU32::new(0),
-            queued: AtomicBool::new(false),
-            messages: AtomicU64::new(0),
-            failure: Mutex::new(None),
-            stats: Mutex::new(EngineStats {
-                index,
-                ..EngineStats::default()
-            }),
-        }
-    }
-
-    pub(crate) fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::SeqCst)
-    }
-
-    fn load(&self) -> Option<Load> {
-        self.is_alive().then(|| Load {
-            own: self.in_flight.load(Ordering::Relaxed),
-            others: self.others.load(Ordering::Relaxed),
-        })
-    }
-
-    /// Admits a request unless the engine's own load has changed since it was looked at: shards
-    /// that route at the same moment must not all choose the same engine.
-    fn admit_if(&self, own: usize) -> bool {
-        let (count, relaxed) = (&self.in_flight, Ordering::Relaxed);
-        let admitted = count.compare_exchange(own, own + 1, relaxed, relaxed);
-        if admitted.is_ok() {
-            self.unstarted.fetch_add(1, relaxed);
-        }
-        admitted.is_ok()
-    }
-
-    fn admit(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.unstarted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A request was stopped from this side.
-    pub(crate) fn stop(&self) {
-        self.stopped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Statistics came that count this many requests.
-    fn count_others(&self, total: u64) {
-        let total = usize::try_from(total).unwrap_or(usize::MAX);
-        let own = self.in_flight.load(Ordering::Relaxed);
-        let stopped = self.stopped.load(Ordering::Relaxed);
-        let others = total.saturating_sub(own.saturating_add(stopped));
-        self.others.store(others, Ordering::Relaxed);
-    }
-
-    /// Statistics that come from now on have seen the requests that were stopped.
-    pub(crate) fn forget_stopped(&self) {
-        self.stopped.store(0, Ordering::Relaxed);
-    }
-
-    /// Statistics that are not renewed say nothing: an engine that is idle sends none.
-    pub(crate) fn forget_others(&self) {
-        self.others.store(0, Ordering::Relaxed);
-    }
-
-    /// A request's first output came.
-    pub(crate) fn start(&self) {
-        self.unstarted.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// A request ended, with or without any output.
-    pub(crate) fn release(&self, started: bool) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if !started {
-            self.start();
-            // One message may be on its way already.
-            self.abandoned.store(2, Ordering::Relaxed);
-        }
-    }
-
-    /// A message came.
-    fn count_message(&self) {
-        self.messages.fetch_add(1, Ordering::Relaxed);
-        let abandoned = self.abandoned.load(Ordering::Relaxed);
-        if abandoned > 0 {
-            self.abandoned.store(abandoned - 1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn messages(&self) -> u64 {
-        self.messages.load(Ordering::Relaxed)
-    }
-
-    /// Whether a prompt may be in its current step.
-    pub(crate) fn is_prompting(&self) -> bool {
-        self.unstarted.load(Ordering::Relaxed) > 0
-            || self.abandoned.load(Ordering::Relaxed) > 0
-            || self.queued.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn failure(&self) -> Option<EngineFailure> {
-        let failure = self.failure.lock();
-        failure
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clone()
-    }
-
-    pub(crate) fn record(&self, stats: Option<&SchedulerStats>, weight_version: Option<String>) {
-        let mut own = self
-            .stats
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        own.steps += 1;
-        self.count_message();
-        if weight_version.is_some() && own.weight_version != weight_version {
-            own.weight_version = weight_version;
-        }
-        let Some(stats) = stats else { return };
-        self.queued
-            .store(stats.num_waiting_reqs > 0, Ordering::Relaxed);
-        own.running = stats.num_running_reqs;
-        own.waiting = stats.num_waiting_reqs;
-        own.kv_cache_usage = stats.kv_cache_usage;
-        own.prefix_cache_queries += stats.prefix_cache_stats.queries;
-        own.prefix_cache_hits += stats.prefix_cache_stats.hits;
-        let load = stats
-            .num_running_reqs
-            .saturating_add(stats.num_waiting_reqs);
-        self.count_others(load);
-    }
-
-    fn state(&self) -> EngineState {
-        self.failure()
-            .map_or(EngineState::Ready, EngineState::Failed)
     }
 }
 
@@ -374,11 +167,7 @@ impl Shared {
     /// Takes an engine out and ends its streams and calls. True when it was in.
     pub(crate) fn fail_engine(&self, at: usize, failure: EngineFailure) -> bool {
         let engine = &self.engines[at];
-        *engine
-            .failure
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(failure.clone());
-        if !engine.alive.swap(false, Ordering::SeqCst) {
+        if !engine.fail(failure.clone()) {
             return false;
         }
         let event = ShardEvent::EngineFailed {
@@ -393,14 +182,7 @@ impl Shared {
 
     /// Takes an engine in again: it registered anew, or answers after all.
     pub(crate) fn revive_engine(&self, at: usize) {
-        let engine = &self.engines[at];
-        engine.epoch.fetch_add(1, Ordering::SeqCst);
-        engine.forget_others();
-        *engine
-            .failure
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
-        engine.alive.store(true, Ordering::SeqCst);
+        self.engines[at].revive();
     }
 
     /// Ends everything.
@@ -423,16 +205,6 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> Vec<EngineStats> {
-        let stats = |engine: &Engine| {
-            let own = engine
-                .stats
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            EngineStats {
-                in_flight: engine.in_flight.load(Ordering::Relaxed) as u64,
-                ..own.clone()
-            }
-        };
-        self.engines.iter().map(stats).collect()
+        self.engines.iter().map(Engine::stats).collect()
     }
 }

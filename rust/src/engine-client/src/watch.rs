@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use crate::client::send_call;
+use crate::engine::Engine;
 use crate::error::EngineFailure;
 use crate::liveness::{Patience, Pulse, Signs};
-use crate::state::{Engine, Shared};
+use crate::state::Shared;
 use crate::utility::beat_id;
 
 /// The question that every engine of this wire answers and that changes nothing.
