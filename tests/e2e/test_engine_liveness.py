@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.conftest import Start, frontend_environment
-from tests.e2e.server import Server, wait_for
+from tests.e2e.server import PATIENCE_S, Server, wait_for
 from tests.e2e.streams import Reader, complete
 
 
@@ -25,7 +25,7 @@ def test_a_stopped_engine_fails_its_streams_and_is_taken_back(
     readers = [Reader(server) for _ in range(5)]
     server.kill("engine", signal.SIGSTOP)
     for reader in readers:
-        reader.join(60)
+        reader.join(PATIENCE_S)
         assert not reader.is_alive()
         assert any(line.startswith('data: {"error":') for line in reader.lines[-2:]), reader.lines
     assert health(server) == 503
@@ -39,12 +39,12 @@ def test_a_stopped_engine_fails_its_streams_and_is_taken_back(
 
 
 def test_only_the_requests_of_the_stopped_engine_fail(start: Start, tiny_model: Path) -> None:
-    flags = ["--port", 0, "--data-parallel-size", 2, "--engine-silence-timeout", 2]
+    flags = ["--port", 0, "--data-parallel-size", 2]
     server = start(tiny_model, *flags, **frontend_environment("rust")).wait_ready()
-    on_rank = [Reader(server, rank=rank, max_tokens=2000) for rank in (0, 1)]
+    on_rank = [Reader(server, rank=0, max_tokens=400), Reader(server, rank=1)]
     server.kill("engine 1", signal.SIGSTOP)
     for reader in on_rank:
-        reader.join(60)
+        reader.join(PATIENCE_S)
     assert on_rank[0].lines[-1] == "data: [DONE]"
     assert any(line.startswith('data: {"error":') for line in on_rank[1].lines[-2:])
     assert health(server) == 200

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import RUST_MISSING, Start, frontend_environment, rust_frontend
-from tests.e2e.server import Server, wait_for
+from tests.e2e.server import PATIENCE_S, Server, wait_for
 from tests.e2e.streams import Reader, complete
 from tests.e2e.test_supervisor import free_port
 from vllm.errors import ExitCode
@@ -34,7 +34,7 @@ def test_an_engine_killed_under_streams_comes_back(
     readers = [Reader(server) for _ in range(20)]
     server.kill("engine")
     for reader in readers:
-        reader.join(60)
+        reader.join(PATIENCE_S)
         assert any(line.startswith('data: {"error":') for line in reader.lines[-2:]), reader.lines
     assert health(server) == 503
     assert complete(server).status_code == 503
@@ -54,12 +54,11 @@ def test_an_engine_killed_under_streams_comes_back(
 def test_an_engine_that_was_stopped_and_then_killed_comes_back(
     start: Start, tiny_model: Path
 ) -> None:
-    flags = ["--port", 0, "--engine-silence-timeout", 2]
-    server = start(tiny_model, *flags, **frontend_environment("rust")).wait_ready()
+    server = start(tiny_model, "--port", 0, **frontend_environment("rust")).wait_ready()
     pid = server.wait_pid("frontend")
     reader = Reader(server)
     server.kill("engine", signal.SIGSTOP)
-    reader.join(60)
+    reader.join(PATIENCE_S)
     assert any(line.startswith('data: {"error":') for line in reader.lines[-2:]), reader.lines
     server.kill("engine")
     wait_for(lambda: "engine 0 is back" in server.log, "the new engine")
@@ -93,10 +92,10 @@ def test_an_engine_of_another_host_comes_back(start: Start, tiny_model: Path) ->
     server = start(tiny_model, "--port", 0, "--data-parallel-size-local", 1, *common, **rust)
     remote = start(tiny_model, "--headless", "--data-parallel-start-rank", 1, *common)
     server.wait_ready()
-    on_rank = [Reader(server, rank=rank, max_tokens=2000) for rank in (0, 1)]
+    on_rank = [Reader(server, rank=0, max_tokens=400), Reader(server, rank=1)]
     remote.kill("engine")
     for reader in on_rank:
-        reader.join(60)
+        reader.join(PATIENCE_S)
     assert on_rank[0].lines[-1] == "data: [DONE]"
     assert any(line.startswith('data: {"error":') for line in on_rank[1].lines[-2:])
     assert health(server) == 200
