@@ -25,6 +25,7 @@ from vllm.api_server.app import build_app
 from vllm.api_server.call import State
 from vllm.api_server.metrics import Metrics
 from vllm.api_server.model import Model, load_model
+from vllm.config.serve import RUST_ONLY
 from vllm.errors import ExitCode, UsageError, VLLMError
 from vllm.protocol.client import AsyncEngineClient
 from vllm.protocol.errors import HandshakeError
@@ -76,7 +77,19 @@ def _configuration(options: argparse.Namespace) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         vllm_logging.setup("frontend")
         raise UsageError(f"the frontend's configuration cannot be read: {error}") from None
+    _refuse_rust_only(config)
     return config
+
+
+def _refuse_rust_only(config: dict[str, Any]) -> None:
+    """What only the Rust frontend serves is refused, not ignored."""
+    given = [f"--{name.replace('_', '-')}" for name in RUST_ONLY if config.get(name) is not None]
+    if given:
+        vllm_logging.setup("frontend", config.get("log_format", "text"))
+        raise UsageError(
+            f"{', '.join(given)}: the Python frontend does not serve this; the Rust frontend does "
+            "(VLLM_USE_RUST_FRONTEND=1)"
+        )
 
 
 def _adopt_uvicorn_log() -> None:

@@ -60,6 +60,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _limit(text: str) -> int:
+    value = int(text)
+    if value < -1:
+        raise ValueError("-1 (no limit), 0 or more is needed")
+    return value
+
+
 def _natural(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -96,6 +103,19 @@ SERVED: tuple[Flag, ...] = (
         "largest accepted body in bytes, with a unit if you like (32MiB)",
         parse_size,
         metavar="SIZE",
+    ),
+    Flag(
+        "max-num-queued-reqs",
+        "HTTP",
+        "requests that may wait beyond what the engines run at once, counted per choice; -1: no "
+        "limit",
+        _limit,
+    ),
+    Flag(
+        "max-num-queued-tokens",
+        "HTTP",
+        "prompt tokens of requests that may wait; -1: no limit",
+        _limit,
     ),
     Flag(
         "shutdown-timeout",
@@ -199,7 +219,6 @@ _CORS = "cross-origin requests are not served yet"
 _MEDIA = "only text goes in and comes out"
 _LORA = "adapters are not served yet"
 _SPEC = "speculative decoding is not served"
-_QUEUE = "admission limits are not served yet"
 _BALANCE = "one frontend balances over all engines"
 _COMPILE = "nothing is compiled at start"
 _MOE = "mixture-of-experts models are not served yet"
@@ -237,7 +256,6 @@ REFUSED: tuple[Refused, ...] = (
     *_rows(_LORA, "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "max-cpu-loras"),
     *_rows(_LORA, "lora-dtype", "fully-sharded-loras", "default-mm-loras"),
     *_rows(_SPEC, "speculative-config", "speculative-model", "num-speculative-tokens"),
-    *_rows(_QUEUE, "max-num-queued-reqs", "max-num-queued-tokens"),
     *_rows("the model runs on one device per engine", "tensor-parallel-size", neutral=_ONE),
     *_rows("the model runs on one device per engine", "pipeline-parallel-size", neutral=_ONE),
     *_rows("the model runs on one device per engine", "decode-context-parallel-size", neutral=_ONE),

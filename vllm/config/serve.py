@@ -36,6 +36,10 @@ _ENGINE_FLAGS = {
 }
 
 
+# Flags that the Rust frontend serves and the reference frontend refuses.
+RUST_ONLY = ("max_num_queued_reqs", "max_num_queued_tokens")
+
+
 @dataclass(frozen=True)
 class HTTPConfig:
     """Where to listen: a Unix socket at `uds`, else `host` and `port` (0: any free one)."""
@@ -69,6 +73,8 @@ class FrontendConfig:
     public_metrics: bool = False
     enable_request_id_headers: bool = False
     log_format: str = "text"
+    max_num_queued_reqs: int | None = None
+    max_num_queued_tokens: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; unset values are left out."""
@@ -168,6 +174,7 @@ def _frontend(
         public_metrics=arguments.public_metrics,
         enable_request_id_headers=arguments.enable_request_id_headers,
         log_format=arguments.log_format,
+        **{name: getattr(arguments, name) for name in RUST_ONLY},
     )
 
 

@@ -9,6 +9,7 @@ mod cli;
 mod environment;
 mod fault;
 mod frontend;
+mod http_flags;
 mod launch;
 mod logging;
 mod process;

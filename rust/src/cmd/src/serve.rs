@@ -12,6 +12,7 @@ use vllm_server::Listener;
 
 use crate::environment;
 use crate::fault::{Code, Fault};
+use crate::http_flags::HttpFlags;
 use crate::launch::{self, Launch, ModelPlan};
 use crate::logging::{self, LogFormat};
 use crate::process;
@@ -51,6 +52,8 @@ pub struct ServeFlags {
     /// Largest accepted body in bytes, with a unit if you like (32MiB)
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_request_body_size: Option<usize>,
+    #[command(flatten)]
+    http: HttpFlags,
     /// Seconds that running requests get to finish after the first signal
     #[arg(long, default_value_t = 0.0)]
     shutdown_timeout: f64,
@@ -100,6 +103,7 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
         )));
     }
     let mut settings = settings(&flags)?;
+    flags.http.apply(&mut settings);
     let patience = settings.patience()?;
     let config = settings.server(Shards::parse(&flags.shards, local as usize)?)?;
     let ready =

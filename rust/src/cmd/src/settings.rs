@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use vllm_engine_client::Patience;
-use vllm_server::ServerConfig;
+use vllm_server::{QueueLimits, ServerConfig};
 
 use crate::environment;
 use crate::fault::Fault;
@@ -41,6 +41,10 @@ pub struct Settings {
     pub engine_silence_timeout: Option<f64>,
     /// The same while it may work on a prompt.
     pub engine_prompt_timeout: Option<f64>,
+    /// Choices that may wait; -1: no limit.
+    pub max_num_queued_reqs: Option<i64>,
+    /// Prompt tokens that may wait; -1: no limit.
+    pub max_num_queued_tokens: Option<i64>,
     /// Bytes.
     pub max_request_body_size: Option<usize>,
     /// Seconds.
@@ -130,6 +134,7 @@ impl Settings {
             api_keys: std::mem::take(&mut self.api_key).into(),
             max_body_bytes: body?.unwrap_or(defaults.max_body_bytes),
             max_logprobs: max_logprobs(self.max_logprobs, defaults.max_logprobs)?,
+            queue: self.queue(defaults.queue)?,
             shards: shards.least,
             max_shards: shards.most,
             shutdown_timeout: seconds("shutdown_timeout", self.shutdown_timeout)?
@@ -162,6 +167,15 @@ impl Settings {
         })
     }
 
+    fn queue(&self, defaults: QueueLimits) -> Result<QueueLimits, Fault> {
+        let requests = self.max_num_queued_reqs;
+        let tokens = self.max_num_queued_tokens;
+        Ok(QueueLimits {
+            requests: limit("max_num_queued_reqs", requests, defaults.requests)?,
+            tokens: limit("max_num_queued_tokens", tokens, defaults.tokens)?,
+        })
+    }
+
     /// One line for the keys that mean nothing here.
     pub fn log_others(&self) {
         if !self.others.is_empty() {
@@ -178,16 +192,22 @@ fn seconds(name: &str, value: Option<f64>) -> Result<Option<Duration>, Fault> {
         .map_err(|value| Fault::usage(format!("{name} is {value}; accepted: seconds, at least 0")))
 }
 
-fn max_logprobs(given: Option<i64>, default: u32) -> Result<u32, Fault> {
+/// A count of which -1 means that there is no limit.
+fn limit(name: &str, given: Option<i64>, default: u64) -> Result<u64, Fault> {
     match given {
         None => Ok(default),
-        Some(-1) => Ok(u32::MAX),
-        Some(value) => u32::try_from(value).map_err(|_| {
+        Some(-1) => Ok(u64::MAX),
+        Some(value) => u64::try_from(value).map_err(|_| {
             Fault::usage(format!(
-                "max_logprobs is {value}; accepted: -1 (no limit), 0 or more"
+                "{name} is {value}; accepted: -1 (no limit), 0 or more"
             ))
         }),
     }
+}
+
+fn max_logprobs(given: Option<i64>, default: u32) -> Result<u32, Fault> {
+    let most = limit("max_logprobs", given, u64::from(default))?;
+    Ok(u32::try_from(most).unwrap_or(u32::MAX))
 }
 
 fn read_all(fd: OwnedFd) -> Result<String, Fault> {

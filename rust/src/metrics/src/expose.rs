@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::cell::{Counter, Histogram};
-use crate::registry::{EngineGauges, Metrics};
+use crate::registry::{EngineGauges, Metrics, QueueGauges};
 use crate::shard::{Finish, RequestMetrics, ShardMetrics};
 use crate::text::Page;
 
@@ -153,7 +153,7 @@ const GAUGES: &[GaugeRow] = &[
 
 impl Metrics {
     /// The page, in Prometheus' text format. `engines` are in order of their index.
-    pub fn expose(&self, engines: &[EngineGauges]) -> String {
+    pub fn expose(&self, engines: &[EngineGauges], queue: QueueGauges) -> String {
         let shards = self
             .shards
             .lock()
@@ -167,6 +167,7 @@ impl Metrics {
         self.cache_config(&mut page);
         self.http(&mut page, &shards);
         steps(&mut page, &shards);
+        admission(&mut page, &shards, queue);
         page.finish()
     }
 
@@ -311,6 +312,46 @@ fn steps(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
     page.sample("vllm:frontend_shards", &[], shards.len() as f64);
 }
 
+/// What waits, and what was refused for it.
+fn admission(page: &mut Page, shards: &[Arc<ShardMetrics>], queue: QueueGauges) {
+    let gauges = [
+        (
+            "vllm:frontend_choices",
+            "Choices let in that have not ended.",
+            queue.choices,
+        ),
+        (
+            "vllm:frontend_queued_choices",
+            "Choices let in that have no output yet.",
+            queue.waiting,
+        ),
+        (
+            "vllm:frontend_queued_tokens",
+            "Prompt tokens of choices without output.",
+            queue.tokens,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, "gauge", help);
+        page.sample(name, &[], value as f64);
+    }
+    let name = "vllm:frontend_rejections_total";
+    page.family(
+        name,
+        "counter",
+        "Requests refused because the queue was full, by its limit.",
+    );
+    let total = |get: fn(&ShardMetrics) -> &Counter| -> f64 {
+        shards.iter().map(|s| get(s).get()).sum::<u64>() as f64
+    };
+    page.sample(
+        name,
+        &[("limit", "requests")],
+        total(|s| &s.rejected_requests),
+    );
+    page.sample(name, &[("limit", "tokens")], total(|s| &s.rejected_tokens));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,10 +382,16 @@ mod tests {
             shard.engine(0).success(Finish::Stop).inc();
             shard.handler(0).record(200, 0.2);
         }
-        let page = metrics.expose(&[EngineGauges {
-            running: 4,
-            ..EngineGauges::default()
-        }]);
+        let page = metrics.expose(
+            &[EngineGauges {
+                running: 4,
+                ..EngineGauges::default()
+            }],
+            QueueGauges {
+                waiting: 5,
+                ..QueueGauges::default()
+            },
+        );
         for line in [
             "vllm:prompt_tokens_total{engine=\"0\",model_name=\"m\"} 6.0",
             "vllm:num_requests_running{engine=\"0\",model_name=\"m\"} 4.0",
@@ -352,6 +399,8 @@ mod tests {
             "http_requests_total{handler=\"/health\",method=\"GET\",status=\"2xx\"} 2.0",
             "http_request_duration_seconds_bucket{handler=\"/health\",method=\"GET\",le=\"0.5\"} 2.0",
             "vllm:frontend_shards 2.0",
+            "vllm:frontend_queued_choices 5.0",
+            "vllm:frontend_rejections_total{limit=\"requests\"} 0.0",
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
         }
@@ -359,7 +408,7 @@ mod tests {
 
     #[test]
     fn every_family_is_declared_once() {
-        let page = metrics().expose(&[EngineGauges::default()]);
+        let page = metrics().expose(&[EngineGauges::default()], QueueGauges::default());
         let mut names: Vec<_> = page.lines().filter(|l| l.starts_with("# TYPE")).collect();
         let count = names.len();
         names.sort_unstable();

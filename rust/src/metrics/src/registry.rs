@@ -36,6 +36,17 @@ pub struct EngineGauges {
     pub prefix_cache_hits: u64,
 }
 
+/// What was let into the frontend. Read at scrape time.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct QueueGauges {
+    /// Choices that have not ended.
+    pub choices: u64,
+    /// Choices without output.
+    pub waiting: u64,
+    /// Prompt tokens of choices without output.
+    pub tokens: u64,
+}
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {

@@ -157,6 +157,10 @@ impl HttpMetrics {
 pub struct ShardMetrics {
     pub(crate) engines: Box<[RequestMetrics]>,
     pub(crate) http: Box<[HttpMetrics]>,
+    /// Requests refused because too many wait.
+    pub rejected_requests: Counter,
+    /// Requests refused because too many prompt tokens wait.
+    pub rejected_tokens: Counter,
     /// Rendering a template, seconds.
     pub render: Histogram,
     /// Encoding a prompt, seconds.
@@ -168,6 +172,8 @@ impl ShardMetrics {
         Self {
             engines: (0..engines).map(|_| RequestMetrics::new(context)).collect(),
             http: (0..handlers).map(|_| HttpMetrics::new()).collect(),
+            rejected_requests: Counter::default(),
+            rejected_tokens: Counter::default(),
             render: Histogram::new(buckets::STEP),
             tokenize: Histogram::new(buckets::STEP),
         }

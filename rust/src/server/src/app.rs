@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use vllm_engine_client::{EngineClient, ShardClient};
 use vllm_metrics::{Metrics, ShardMetrics};
 
+use crate::admission::Admission;
 use crate::choice::Scratch;
 use crate::config::ServerConfig;
 use crate::connection::Connections;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub closed: tokio::sync::Notify,
     /// Requests that are being answered by engines.
     pub requests: Gauge,
+    /// What was let in, and what may wait.
+    pub admission: Arc<Admission>,
     /// Open connections.
     pub connections: AtomicUsize,
     /// Index of the first engine.

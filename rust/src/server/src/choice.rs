@@ -16,6 +16,7 @@ use vllm_metrics::{Finish, ShardMetrics};
 use vllm_openai::response::StopReason;
 use vllm_tokenizer::{Detokenizer, StopMatcher, StopStrings};
 
+use crate::admission::Seat;
 use crate::errors::Failure;
 use crate::generation::timing::Timing;
 
@@ -105,6 +106,24 @@ pub struct Scratch {
     pub delta: Delta,
 }
 
+/// What a choice is made of.
+pub struct Parts {
+    /// From 0 over all prompts of the request.
+    pub index: u32,
+    /// Which of the request's prompts it continues.
+    pub prompt: usize,
+    /// Its place among all that were let in.
+    pub seat: Seat,
+    /// What it has in common with the other choices.
+    pub plan: Rc<Plan>,
+    /// What the engine sends.
+    pub stream: OutputStream,
+    /// From tokens to text.
+    pub detokenizer: Detokenizer,
+    /// When things happened.
+    pub timing: Timing,
+}
+
 /// One choice.
 pub struct Choice {
     /// From 0 over all prompts of the request.
@@ -114,8 +133,8 @@ pub struct Choice {
     /// Tokens so far.
     pub tokens: u32,
     plan: Rc<Plan>,
-    /// Gone once the choice ended; dropping it earlier aborts in the engine.
-    stream: Option<OutputStream>,
+    /// Gone once the choice ended; dropping it earlier aborts in the engine and frees the seat.
+    stream: Option<(OutputStream, Seat)>,
     detokenizer: Detokenizer,
     matcher: StopMatcher,
     timing: Timing,
@@ -123,24 +142,18 @@ pub struct Choice {
 
 impl Choice {
     /// A choice whose engine request was submitted.
-    pub fn new(
-        index: u32,
-        prompt: usize,
-        plan: Rc<Plan>,
-        stream: OutputStream,
-        detokenizer: Detokenizer,
-        timing: Timing,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let plan = parts.plan;
         let matcher = StopMatcher::new(plan.matcher.clone(), plan.include_stop);
         Self {
-            index,
-            prompt,
+            index: parts.index,
+            prompt: parts.prompt,
             tokens: 0,
             plan,
-            stream: Some(stream),
-            detokenizer,
+            stream: Some((parts.stream, parts.seat)),
+            detokenizer: parts.detokenizer,
             matcher,
-            timing,
+            timing: parts.timing,
         }
     }
 
@@ -156,7 +169,7 @@ impl Choice {
         scratch: &mut Scratch,
         cells: &ShardMetrics,
     ) -> Poll<Result<(), Failure>> {
-        let Some(stream) = &mut self.stream else {
+        let Some((stream, seat)) = &mut self.stream else {
             return Poll::Pending;
         };
         let Scratch {
@@ -167,6 +180,9 @@ impl Choice {
         delta.clear();
         outputs.clear();
         let polled = ready!(stream.poll_outputs(cx, outputs));
+        if !outputs.is_empty() {
+            seat.start();
+        }
         for output in outputs.drain(..) {
             self.take(output, raw, delta, cells)?;
             if delta.ended.is_some() {

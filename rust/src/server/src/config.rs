@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use vllm_openai::limits::MAX_BODY_BYTES;
 
+use crate::admission::QueueLimits;
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -20,6 +22,8 @@ pub struct ServerConfig {
     pub max_body_bytes: usize,
     /// Most candidates per token in `logprobs` and `prompt_logprobs`.
     pub max_logprobs: u32,
+    /// What may wait before requests are refused.
+    pub queue: QueueLimits,
     /// Event loops open at start.
     pub shards: usize,
     /// Event loops opened by load at most.
@@ -46,6 +50,7 @@ impl Default for ServerConfig {
             api_keys: Vec::new(),
             max_body_bytes: MAX_BODY_BYTES,
             max_logprobs: 20,
+            queue: QueueLimits::default(),
             shards: 1,
             max_shards: 1,
             shutdown_timeout: Duration::ZERO,

@@ -2,6 +2,8 @@
 
 //! From failures of the layers below to what a client is told. Details go to the log, with the request's id.
 
+use crate::admission::{Full, RETRY_AFTER};
+use crate::app::App;
 use vllm_engine_client::{EngineError, StreamError, SubmitError};
 use vllm_openai::ApiError;
 
@@ -80,6 +82,31 @@ fn stream_error(error: &StreamError, request: &str) -> ApiError {
         .with_code("slow_reader"),
         StreamError::Undecodable(_) => engine_failed(),
     }
+}
+
+/// 429 with the time to wait: too much waits already.
+pub fn busy(app: &App, full: Full) -> ApiError {
+    let (what, count, cell) = match full {
+        Full::Requests => (
+            "requests",
+            app.shared.admission.choices(),
+            &app.cells.rejected_requests,
+        ),
+        Full::Tokens => (
+            "prompt tokens",
+            app.shared.admission.tokens(),
+            &app.cells.rejected_tokens,
+        ),
+    };
+    cell.inc();
+    ApiError::new(
+        429,
+        "rate_limit_error",
+        format!(
+            "The server is busy: {count} {what} are in its queue. Try again in {RETRY_AFTER} s."
+        ),
+    )
+    .with_code("queue_full")
 }
 
 /// 503 while no engine serves.

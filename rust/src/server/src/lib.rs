@@ -9,6 +9,7 @@
 //! Each shard is one thread with one current-thread runtime. A connection, its requests and its writes stay
 //! on one shard for life, so nothing on the way of a token is shared, locked or sent to another thread.
 
+mod admission;
 mod app;
 mod auth;
 mod body;
@@ -30,6 +31,7 @@ mod sampling;
 mod server;
 mod submit;
 
+pub use admission::QueueLimits;
 pub use config::{ConfigError, ServerConfig};
 pub use listener::Listener;
 pub use model::Model;

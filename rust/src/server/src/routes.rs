@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use vllm_metrics::Handler as Named;
 use vllm_openai::ApiError;
 
+use crate::admission;
 use crate::app::App;
 use crate::auth;
 use crate::body::{self, Body};
@@ -381,6 +382,11 @@ pub fn json(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body>
 pub fn error_response(error: &ApiError) -> Response<Body> {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, error.to_json());
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, admission::RETRY_AFTER.into());
+    }
     if status == StatusCode::UNAUTHORIZED {
         response
             .headers_mut()

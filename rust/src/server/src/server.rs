@@ -14,6 +14,7 @@ use tokio::task::LocalSet;
 use vllm_engine_client::{EngineClient, Registration};
 use vllm_metrics::{Info, Metrics};
 
+use crate::admission::Admission;
 use crate::app::{App, Gauge, Shared, unix_now};
 use crate::config::ServerConfig;
 use crate::connection::{self, Orders, Stream};
@@ -67,6 +68,7 @@ impl Server {
             phase: Phase::default(),
             closed: Notify::new(),
             requests: Gauge::default(),
+            admission: Admission::new(config.queue, registration.max_num_seqs),
             connections: AtomicUsize::new(0),
             first_engine,
             started: unix_now() as u64,

@@ -10,8 +10,9 @@ use vllm_engine_client::{EngineCoreRequest, SamplingParams};
 use vllm_openai::{ApiError, Options};
 use vllm_tokenizer::StopStrings;
 
+use crate::admission::{Permit, Seat};
 use crate::app::{App, unix_now};
-use crate::choice::{Choice, Plan};
+use crate::choice::{Choice, Parts, Plan};
 use crate::errors;
 use crate::generation::timing::Timing;
 use crate::generation::{Facts, Generation};
@@ -65,25 +66,42 @@ pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// A seat for every choice, before any work is done for them.
+pub fn admit(app: &App, choices: usize) -> Result<Permit, ApiError> {
+    let admission = &app.shared.admission;
+    admission.check_width(choices)?;
+    admission
+        .admit(choices)
+        .map_err(|full| errors::busy(app, full))
+}
+
 /// Sends every choice to an engine. If one cannot be sent, dropping the others aborts them.
-pub fn submit(app: &Rc<App>, order: &Order<'_>, prompts: Vec<Ids>) -> Result<Generation, ApiError> {
+pub fn submit(
+    app: &Rc<App>,
+    order: &Order<'_>,
+    permit: Permit,
+    prompts: Vec<Ids>,
+) -> Result<Generation, ApiError> {
     let options = order.options;
     let width = prompts.len() * options.choices() as usize;
+    let per_prompt = options.choices() as usize;
+    let mut seats = permit
+        .seats(|choice| prompts[choice / per_prompt].len())
+        .map_err(|full| errors::busy(app, full))?;
     let plan = Rc::new(plan(options, width));
     let mut choices = Vec::with_capacity(width);
     for (prompt, ids) in prompts.iter().enumerate() {
         let params = sampling::params(&app.model, options, ids.len())?;
         for n in 0..options.choices() {
             let index = choices.len() as u32;
-            choices.push(choice(
-                app,
-                order,
-                &plan,
-                (index, n),
+            let seat = seats.next().expect("a seat was taken for every choice");
+            let place = Place {
+                index,
+                n,
                 prompt,
-                ids,
-                params.clone(),
-            )?);
+                seat,
+            };
+            choices.push(choice(app, order, &plan, place, ids, params.clone())?);
         }
     }
     let model = options
@@ -117,12 +135,21 @@ fn plan(options: &Options, choices: usize) -> Plan {
     }
 }
 
+/// Where a choice stands among the others of its request.
+struct Place {
+    /// From 0 over all prompts.
+    index: u32,
+    /// From 0 for each prompt.
+    n: u32,
+    prompt: usize,
+    seat: Seat,
+}
+
 fn choice(
     app: &Rc<App>,
     order: &Order<'_>,
     plan: &Rc<Plan>,
-    (index, n): (u32, u32),
-    prompt: usize,
+    place: Place,
     ids: &Ids,
     mut params: SamplingParams,
 ) -> Result<Choice, ApiError> {
@@ -130,7 +157,7 @@ fn choice(
     params.seed = options
         .sampling
         .seed
-        .map(|seed| i128::from(seed) + i128::from(n));
+        .map(|seed| i128::from(seed) + i128::from(place.n));
     let max_tokens = params.max_tokens.unwrap_or(0) as u32;
     let request = EngineCoreRequest {
         prompt_token_ids: Some(ids.clone()),
@@ -158,14 +185,15 @@ fn choice(
         max_tokens,
         options.choices(),
     );
-    Ok(Choice::new(
-        index,
-        prompt,
-        plan.clone(),
+    Ok(Choice::new(Parts {
+        index: place.index,
+        prompt: place.prompt,
+        seat: place.seat,
+        plan: plan.clone(),
         stream,
         detokenizer,
         timing,
-    ))
+    }))
 }
 
 fn rank(headers: &HeaderMap) -> Result<Option<u32>, ApiError> {

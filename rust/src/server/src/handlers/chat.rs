@@ -17,6 +17,7 @@ pub async fn handle(call: Call) -> Answer {
     let request = ChatRequest::from_json(&body)?;
     drop(body);
     submit::check(&app, &request.options)?;
+    let permit = submit::admit(&app, request.options.choices() as usize)?;
     let (options, ids) = prompt::chat(&app, request).await?;
     let id = request_id("chatcmpl-", options.request_id.as_deref(), &parts.headers);
     let order = Order {
@@ -25,7 +26,7 @@ pub async fn handle(call: Call) -> Answer {
         options: &options,
         headers: &parts.headers,
     };
-    let generation = submit::submit(&app, &order, vec![ids])?;
+    let generation = submit::submit(&app, &order, permit, vec![ids])?;
     if options.stream {
         return handlers::stream(generation, Route::Chat, &options).await;
     }

@@ -17,6 +17,7 @@ pub async fn handle(call: Call) -> Answer {
     let CompletionRequest { options, prompt } = CompletionRequest::from_json(&body)?;
     drop(body);
     submit::check(&app, &options)?;
+    let permit = submit::admit(&app, prompt.len() * options.choices() as usize)?;
     let prompts = prompt::completion(&app, &options, prompt).await?;
     let id = request_id("cmpl-", options.request_id.as_deref(), &parts.headers);
     let order = Order {
@@ -25,7 +26,7 @@ pub async fn handle(call: Call) -> Answer {
         options: &options,
         headers: &parts.headers,
     };
-    let generation = submit::submit(&app, &order, prompts)?;
+    let generation = submit::submit(&app, &order, permit, prompts)?;
     if options.stream {
         return handlers::stream(generation, Route::Completions, &options).await;
     }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::json;
 use vllm_engine_client::{EngineState, EngineStats};
-use vllm_metrics::EngineGauges;
+use vllm_metrics::{EngineGauges, QueueGauges};
 use vllm_openai::ApiError;
 use vllm_openai::response::{ModelCard, ModelList};
 
@@ -89,10 +89,21 @@ pub async fn load(call: Call) -> Answer {
 pub async fn metrics(call: Call) -> Answer {
     let shared = &call.app.shared;
     let engines: Vec<_> = shared.engine.stats().iter().map(gauges).collect();
-    let mut response = answer(StatusCode::OK, shared.metrics.expose(&engines));
+    let mut response = answer(
+        StatusCode::OK,
+        shared.metrics.expose(&engines, queue(shared)),
+    );
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     Ok(response)
+}
+
+fn queue(shared: &Shared) -> QueueGauges {
+    QueueGauges {
+        choices: shared.admission.choices(),
+        waiting: shared.admission.waiting(),
+        tokens: shared.admission.tokens(),
+    }
 }
 
 fn gauges(stats: &EngineStats) -> EngineGauges {

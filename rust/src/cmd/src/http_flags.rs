@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Flags of `vllm-rs serve` about HTTP that a supervisor passes as configuration.
+//!
+//! Owns: their names and help. Must not know: what the server does with the values.
+
+use crate::settings::Settings;
+
+/// How HTTP is served.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct HttpFlags {
+    /// Requests that may wait beyond what the engines run at once, counted per choice; -1: no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_num_queued_reqs: Option<i64>,
+    /// Prompt tokens of requests that may wait; -1: no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_num_queued_tokens: Option<i64>,
+    /// /metrics needs no key
+    #[arg(long)]
+    public_metrics: bool,
+    /// Answers carry the id in X-Request-Id
+    #[arg(long)]
+    enable_request_id_headers: bool,
+}
+
+impl HttpFlags {
+    /// Writes what was given into a configuration.
+    pub fn apply(&self, settings: &mut Settings) {
+        settings.max_num_queued_reqs = self.max_num_queued_reqs;
+        settings.max_num_queued_tokens = self.max_num_queued_tokens;
+        settings.public_metrics = Some(self.public_metrics);
+        settings.enable_request_id_headers = Some(self.enable_request_id_headers);
+    }
+}
