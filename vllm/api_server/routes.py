@@ -31,29 +31,30 @@ class Route:
 _LATER = "this API is not served yet; use /v1/chat/completions"
 _NO_TASK = "the model generates text; it has no such task"
 _NO_LORA = "the engine has no adapters yet"
-_NO_PROFILER = "profiling over HTTP is not served yet"
-_TOKENIZE = "rendering alone is not served yet; use /tokenize"
+_RUST = "the Python frontend does not serve it; the Rust frontend does"
 _OPERATOR = "the Python frontend has no routes for operators; the Rust frontend has"
 
 _UNSERVED = {
-    ("POST", "/collective_rpc"): "calls to workers are not served yet",
-    ("POST", "/start_profile"): _NO_PROFILER,
-    ("POST", "/stop_profile"): _NO_PROFILER,
-    ("GET", "/server_info"): "it is not served yet",
+    ("GET", "/"): "there is no web page yet",
     ("GET", "/openapi.json"): "it is not generated yet",
     ("GET", "/docs"): "it is not generated yet",
-    ("GET", "/tokenizer_info"): "it is not served yet",
+    ("GET", "/tokenizer_info"): _RUST,
     ("POST", "/v1/responses"): _LATER,
+    ("GET", "/v1/responses/{id}"): _LATER,
+    ("DELETE", "/v1/responses/{id}"): _LATER,
+    ("POST", "/v1/responses/{id}"): _LATER,
     ("POST", "/v1/messages"): _LATER,
     ("POST", "/v1/messages/count_tokens"): _LATER,
-    ("POST", "/v1/chat/completions/render"): _TOKENIZE,
-    ("POST", "/v1/completions/render"): _TOKENIZE,
+    ("POST", "/v1/chat/completions/render"): _RUST,
+    ("POST", "/v1/completions/render"): _RUST,
     ("POST", "/v1/chat/completions/batch"): _LATER,
-    ("POST", "/inference/v1/generate"): _LATER,
+    ("POST", "/inference/v1/generate"): _RUST,
     ("POST", "/v1/load_lora_adapter"): _NO_LORA,
     ("POST", "/v1/unload_lora_adapter"): _NO_LORA,
     ("POST", "/v1/files"): _LATER,
+    ("GET", "/v1/files"): _LATER,
     ("POST", "/v1/batches"): _LATER,
+    ("GET", "/v1/batches"): _LATER,
 }
 _TASKS = (
     "/v1/embeddings",
@@ -75,6 +76,10 @@ _OPERATORS = (
     ("POST", "/pause"),
     ("POST", "/resume"),
     ("GET", "/is_paused"),
+    ("POST", "/collective_rpc"),
+    ("POST", "/start_profile"),
+    ("POST", "/stop_profile"),
+    ("GET", "/server_info"),
 )
 
 ROUTES: tuple[Route, ...] = (

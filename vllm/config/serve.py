@@ -37,7 +37,7 @@ _ENGINE_FLAGS = {
 
 
 # Flags that the Rust frontend serves and the reference frontend refuses.
-RUST_ONLY = ("max_num_queued_reqs", "max_num_queued_tokens")
+RUST_ONLY = ("max_num_queued_reqs", "max_num_queued_tokens", "enable_scale_out")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class FrontendConfig:
     log_format: str = "text"
     max_num_queued_reqs: int | None = None
     max_num_queued_tokens: int | None = None
+    enable_scale_out: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; unset values are left out."""
@@ -174,8 +175,14 @@ def _frontend(
         public_metrics=arguments.public_metrics,
         enable_request_id_headers=arguments.enable_request_id_headers,
         log_format=arguments.log_format,
-        **{name: getattr(arguments, name) for name in RUST_ONLY},
+        **{name: _given(arguments, name) for name in RUST_ONLY},
     )
+
+
+def _given(arguments: argparse.Namespace, name: str) -> Any:
+    """A flag's value; None where it was left out, also for a switch."""
+    value = getattr(arguments, name)
+    return None if value is False else value
 
 
 def api_keys(arguments: argparse.Namespace) -> tuple[str, ...]:

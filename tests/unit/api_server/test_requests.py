@@ -107,8 +107,10 @@ def test_fields_are_those_of_the_rust_frontend() -> None:
     table = source[source.index("pub static FIELDS") :]
     rows = re.findall(r'row\(\s*"(\w+)",\s*R::(\w+),\s*(\w+)', table)
     assert len(rows) > 70
-    for route, name_of_route in (("chat", "CHAT"), ("completions", "COMPLETIONS")):
-        theirs = {name: kind for name, where, kind in rows if where in ("BOTH", name_of_route)}
+    both = {"BOTH", "REQUEST", "SAMPLED"}
+    own = {"chat": {"CHAT"}, "completions": {"COMPLETIONS", "COUNTED_LOGPROBS"}}
+    for route, sets in own.items():
+        theirs = {name: kind for name, where, kind in rows if where in both | sets}
         ours = FIELDS[route]
         assert set(ours) == set(theirs)
         for name, kind in theirs.items():

@@ -10,6 +10,7 @@ use vllm_engine_client::WIRE_VERSION;
 
 use crate::fault::{Code, Fault};
 use crate::frontend::{self, FrontendFlags};
+use crate::render::{self, RenderFlags};
 use crate::serve::{self, ServeFlags};
 
 /// An OpenAI-compatible server in front of vLLM engines
@@ -26,6 +27,8 @@ enum Command {
     Frontend(FrontendFlags),
     /// Serve a model: launch headless engines, or wait for external ones
     Serve(ServeFlags),
+    /// Print a request's prompt as token ids, without engines
+    Render(RenderFlags),
     /// Measure servers
     #[command(subcommand)]
     Bench(Bench),
@@ -48,6 +51,7 @@ pub fn run() -> Result<(), Fault> {
     match cli.command {
         Command::Frontend(flags) => frontend::run(flags),
         Command::Serve(flags) => serve::run(flags),
+        Command::Render(flags) => render::run(flags),
         Command::Bench(Bench::Serve(args)) => {
             vllm_bench::run(args).map_err(|error| Fault::new(Code::Internal, error.to_string()))
         }

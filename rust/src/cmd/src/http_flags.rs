@@ -15,6 +15,9 @@ pub struct HttpFlags {
     /// Prompt tokens of requests that may wait; -1: no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_num_queued_tokens: Option<i64>,
+    /// Serve /inference/v1/generate: token ids in, token ids out
+    #[arg(long)]
+    enable_scale_out: bool,
     /// /metrics needs no key
     #[arg(long)]
     public_metrics: bool,
@@ -28,6 +31,7 @@ impl HttpFlags {
     pub fn apply(&self, settings: &mut Settings) {
         settings.max_num_queued_reqs = self.max_num_queued_reqs;
         settings.max_num_queued_tokens = self.max_num_queued_tokens;
+        settings.enable_scale_out = Some(self.enable_scale_out);
         settings.public_metrics = Some(self.public_metrics);
         settings.enable_request_id_headers = Some(self.enable_request_id_headers);
     }

@@ -142,7 +142,7 @@ async fn start(launch: Launch) -> Result<Server, Fault> {
 }
 
 /// Reads the model's files and prepares tokenizer and template.
-fn load(plan: ModelPlan) -> Result<Model, Fault> {
+pub fn load(plan: ModelPlan) -> Result<Model, Fault> {
     let fault = |error: &dyn std::fmt::Display| Fault::new(Code::Model, error.to_string());
     let mut files = ModelFiles::open(&plan.path).map_err(|error| fault(&error))?;
     if plan.neutral_defaults {
@@ -157,6 +157,7 @@ fn load(plan: ModelPlan) -> Result<Model, Fault> {
         let template = ChatTemplate::compile(&source, tokens(&files));
         model.template =
             Some(template.map_err(|error| Fault::usage(format!("--chat-template: {error}")))?);
+        model.about.chat_template = Some(source);
     }
     Ok(model)
 }

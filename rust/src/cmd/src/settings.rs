@@ -53,6 +53,8 @@ pub struct Settings {
     pub log_format: Option<String>,
     /// Answers carry the request's id.
     pub enable_request_id_headers: Option<bool>,
+    /// Token ids in, token ids out.
+    pub enable_scale_out: Option<bool>,
     /// `/metrics` needs no key.
     pub public_metrics: Option<bool>,
     /// Keys of other launchers.
@@ -141,6 +143,7 @@ impl Settings {
                 .unwrap_or(defaults.shutdown_timeout),
             dev_mode: environment::flag("VLLM_SERVER_DEV_MODE")?.unwrap_or(false),
             request_id_headers: self.enable_request_id_headers.unwrap_or(false),
+            scale_out: self.enable_scale_out.unwrap_or(false),
             public_metrics: self.public_metrics.unwrap_or(false),
             idle_timeout: keep_alive
                 .map_or_else(

@@ -345,3 +345,31 @@ fn what_cannot_work_is_said_in_one_line_with_its_code() {
         "--args-json",
     );
 }
+
+#[test]
+fn a_request_is_rendered_without_a_server() {
+    let folder = model_folder();
+    let file = folder.path().join("request.json");
+    std::fs::write(
+        &file,
+        r#"{"messages": [{"role": "user", "content": "a"}], "max_tokens": 3}"#,
+    )
+    .expect("the folder is writable");
+    let run = |more: &[&std::ffi::OsStr]| -> Output {
+        let mut command = command();
+        command.arg("render").arg(folder.path()).args(more);
+        command.output().expect("it runs")
+    };
+    let done = run(&["--request".as_ref(), file.as_ref()]);
+    assert!(done.status.success(), "{done:?}");
+    let rendered: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!(rendered["token_ids"][0], 256, "<|im_start|>");
+    assert_eq!(rendered["sampling_params"]["max_tokens"], 3);
+    std::fs::write(&file, r#"{"messages": []}"#).expect("the folder is writable");
+    let refused = run(&["--request".as_ref(), file.as_ref()]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("`messages`"),
+        "{refused:?}"
+    );
+}

@@ -19,16 +19,22 @@ const MAX_UNKNOWN: usize = 16;
 
 /// Reads a JSON object into a draft. Known fields are checked, unknown ones are listed in `options.unknown`.
 pub fn read(body: &[u8], route: Routes) -> Result<Draft, ApiError> {
+    let mut draft = Draft::default();
+    read_into(&mut draft, body, route)?;
+    Ok(draft)
+}
+
+/// Reads an object's members into a draft.
+pub(crate) fn read_into(draft: &mut Draft, body: &[u8], route: Routes) -> Result<(), ApiError> {
     // The last member of a name counts.
     let members: IndexMap<_, _> = members(body)?.into_iter().collect();
-    let mut draft = Draft::default();
     for (name, raw) in members {
         match fields::find(&name, route) {
-            Some(field) => apply(field, &mut draft, raw)?,
-            None => note_unknown(&mut draft, name),
+            Some(field) => apply(field, draft, raw)?,
+            None => note_unknown(draft, name),
         }
     }
-    Ok(draft)
+    Ok(())
 }
 
 fn note_unknown(draft: &mut Draft, name: Cow<'_, str>) {

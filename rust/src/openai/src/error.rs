@@ -89,6 +89,11 @@ impl ApiError {
         .with_code("internal_error")
     }
 
+    /// 501: known, and not served.
+    pub fn not_served(message: impl Into<String>) -> Self {
+        Self::new(501, "not_implemented_error", message).with_code("not_implemented")
+    }
+
     /// 503: nothing can be served now, try later.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "server_error", message).with_code("unavailable")

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::error::ApiError;
 use crate::limits::*;
 use crate::request::Draft;
-use crate::{chat, completions, messages};
+use crate::{chat, completions, generate, messages};
 
 /// Set of routes a row applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,16 @@ impl Routes {
     pub const COMPLETIONS: Self = Self(2);
     /// Both.
     pub const BOTH: Self = Self(3);
+    /// `/inference/v1/generate`.
+    pub const GENERATE: Self = Self(4);
+    /// Its `sampling_params`.
+    pub const SAMPLING: Self = Self(8);
+    /// Fields of all requests that say nothing about sampling.
+    const REQUEST: Self = Self(3 | 4);
+    /// Where `logprobs` is a number.
+    const COUNTED_LOGPROBS: Self = Self(2 | 8);
+    /// Fields about sampling, wherever they stand.
+    const SAMPLED: Self = Self(3 | 8);
 
     /// Whether the sets share a route.
     pub fn overlaps(self, other: Self) -> bool {
@@ -188,7 +198,7 @@ const REASONING: &str = "reasoning models are not served yet";
 const STRUCTURED: &str = "structured output is not served yet";
 const MEDIA: &str = "only text goes in and comes out";
 
-/// Every known field of chat and completions.
+/// Every known field of chat, completions and generate.
 pub static FIELDS: &[Field] = &[
     row(
         "add_generation_prompt",
@@ -202,7 +212,7 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "allowed_token_ids",
-        R::BOTH,
+        R::SAMPLED,
         Ids(MAX_ALLOWED_TOKEN_IDS, |d, v| {
             d.options.sampling.allowed_token_ids = v
         }),
@@ -210,7 +220,7 @@ pub static FIELDS: &[Field] = &[
     row("audio", R::CHAT, Refused(Null, MEDIA)),
     row(
         "bad_words",
-        R::BOTH,
+        R::SAMPLED,
         TextList((MAX_BAD_WORDS, MAX_STOP_BYTES), |d, v| {
             d.options.sampling.bad_words = v
         }),
@@ -225,7 +235,7 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "cache_salt",
-        R::BOTH,
+        R::REQUEST,
         Text(MAX_ID_BYTES, |d, v| d.options.cache_salt = Some(v)),
     ),
     row(
@@ -246,6 +256,7 @@ pub static FIELDS: &[Field] = &[
         R::CHAT,
         Bool(|d, v| d.continue_final_message = v),
     ),
+    row("detokenize", R::SAMPLING, NoEffect),
     row(
         "documents",
         R::CHAT,
@@ -264,9 +275,10 @@ pub static FIELDS: &[Field] = &[
         R::BOTH,
         Refused(OFF, "the prompt is not repeated in the answer yet"),
     ),
+    row("features", R::GENERATE, Refused(Null, MEDIA)),
     row(
         "frequency_penalty",
-        R::BOTH,
+        R::SAMPLED,
         Float(range(PENALTY), |d, v| {
             d.options.sampling.frequency_penalty = Some(v)
         }),
@@ -293,7 +305,7 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "ignore_eos",
-        R::BOTH,
+        R::SAMPLED,
         Bool(|d, v| d.options.sampling.ignore_eos = v),
     ),
     row(
@@ -303,12 +315,12 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "include_stop_str_in_output",
-        R::BOTH,
+        R::SAMPLED,
         Bool(|d, v| d.options.sampling.include_stop_str_in_output = v),
     ),
     row(
         "kv_transfer_params",
-        R::BOTH,
+        R::REQUEST,
         Refused(Literals(&["{}"]), "the engine has no KV connector"),
     ),
     row(
@@ -318,12 +330,12 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "logit_bias",
-        R::BOTH,
+        R::SAMPLED,
         Json("an object of token id to bias", read_logit_bias),
     ),
     row(
         "logprob_token_ids",
-        R::BOTH,
+        R::SAMPLED,
         Refused(
             Literals(&["[]"]),
             "log probabilities of chosen ids are not served yet",
@@ -332,7 +344,7 @@ pub static FIELDS: &[Field] = &[
     row("logprobs", R::CHAT, Bool(|d, v| d.want_logprobs = v)),
     row(
         "logprobs",
-        R::COMPLETIONS,
+        R::COUNTED_LOGPROBS,
         Int(U32, |d, v| d.options.logprobs = Some(v as u32)),
     ),
     row(
@@ -342,7 +354,7 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "max_tokens",
-        R::BOTH,
+        R::SAMPLED,
         Int((1, U32.1), |d, v| {
             d.options.sampling.max_tokens = Some(v as u32)
         }),
@@ -360,12 +372,12 @@ pub static FIELDS: &[Field] = &[
     row("metadata", R::BOTH, NoEffect),
     row(
         "min_p",
-        R::BOTH,
+        R::SAMPLED,
         Float(range((0.0, 1.0)), |d, v| d.options.sampling.min_p = Some(v)),
     ),
     row(
         "min_tokens",
-        R::BOTH,
+        R::SAMPLED,
         Int(U32, |d, v| d.options.sampling.min_tokens = Some(v as u32)),
     ),
     row(
@@ -380,14 +392,15 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "model",
-        R::BOTH,
+        R::REQUEST,
         Text(4096, |d, v| d.options.model = Some(v)),
     ),
     row(
         "n",
-        R::BOTH,
+        R::SAMPLED,
         Int((1, MAX_N), |d, v| d.options.n = Some(v as u32)),
     ),
+    row("output_kind", R::SAMPLING, NoEffect),
     row("parallel_tool_calls", R::CHAT, NoEffect),
     row(
         "prediction",
@@ -396,14 +409,14 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "presence_penalty",
-        R::BOTH,
+        R::SAMPLED,
         Float(range(PENALTY), |d, v| {
             d.options.sampling.presence_penalty = Some(v)
         }),
     ),
     row(
         "priority",
-        R::BOTH,
+        R::REQUEST,
         Int((-MAX_PRIORITY, MAX_PRIORITY), |d, v| {
             d.options.priority = v as i32
         }),
@@ -424,26 +437,26 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "prompt_logprobs",
-        R::BOTH,
+        R::SAMPLED,
         Int(U32, |d, v| d.options.prompt_logprobs = Some(v as u32)),
     ),
     row("reasoning", R::CHAT, Refused(Null, REASONING)),
     row("reasoning_effort", R::CHAT, Refused(Null, REASONING)),
     row(
         "repetition_detection",
-        R::BOTH,
+        R::SAMPLED,
         Refused(Null, "the engine does not detect repetition yet"),
     ),
     row(
         "repetition_penalty",
-        R::BOTH,
+        R::SAMPLED,
         Float(above(0.0, f64::MAX), |d, v| {
             d.options.sampling.repetition_penalty = Some(v)
         }),
     ),
     row(
         "request_id",
-        R::BOTH,
+        R::REQUEST,
         Text(MAX_ID_BYTES, |d, v| d.options.request_id = Some(v)),
     ),
     row("response_format", R::BOTH, Refused(TypeText, STRUCTURED)),
@@ -454,13 +467,21 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "return_tokens_as_token_ids",
-        R::BOTH,
+        R::REQUEST,
         Bool(|d, v| d.options.return_tokens_as_token_ids = v),
     ),
     row("safety_identifier", R::BOTH, NoEffect),
     row(
+        "sampling_params",
+        R::GENERATE,
+        Json(
+            "an object of sampling fields",
+            generate::read_sampling_params,
+        ),
+    ),
+    row(
         "seed",
-        R::BOTH,
+        R::SAMPLED,
         Int((i64::MIN, i64::MAX), |d, v| {
             d.options.sampling.seed = Some(v)
         }),
@@ -472,46 +493,46 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "session_id",
-        R::BOTH,
+        R::REQUEST,
         Text(MAX_ID_BYTES, |d, v| d.options.session_id = Some(v)),
     ),
     row(
         "skip_special_tokens",
-        R::BOTH,
+        R::SAMPLED,
         Bool(|d, v| d.options.sampling.skip_special_tokens = Some(v)),
     ),
     row(
         "spaces_between_special_tokens",
-        R::BOTH,
+        R::SAMPLED,
         Refused(Literals(&["true"]), "the tokenizer decides about spaces"),
     ),
     row(
         "stop",
-        R::BOTH,
+        R::SAMPLED,
         TextOrList((MAX_STOP_STRINGS, MAX_STOP_BYTES), |d, v| {
             d.options.sampling.stop = v
         }),
     ),
     row(
         "stop_token_ids",
-        R::BOTH,
+        R::SAMPLED,
         Ids(MAX_STOP_TOKEN_IDS, |d, v| {
             d.options.sampling.stop_token_ids = v
         }),
     ),
     row("store", R::CHAT, Refused(OFF, "answers are not stored")),
-    row("stream", R::BOTH, Bool(|d, v| d.options.stream = v)),
+    row("stream", R::REQUEST, Bool(|d, v| d.options.stream = v)),
     row(
         "stream_interval",
-        R::BOTH,
+        R::REQUEST,
         Refused(Literals(&["1"]), "every step is streamed"),
     ),
     row(
         "stream_options",
-        R::BOTH,
+        R::REQUEST,
         Json("an object of stream options", chat::read_stream_options),
     ),
-    row("structured_outputs", R::BOTH, Refused(Null, STRUCTURED)),
+    row("structured_outputs", R::SAMPLED, Refused(Null, STRUCTURED)),
     row(
         "suffix",
         R::COMPLETIONS,
@@ -519,15 +540,20 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "temperature",
-        R::BOTH,
+        R::SAMPLED,
         Float(range(TEMPERATURE), |d, v| {
             d.options.sampling.temperature = Some(v)
         }),
     ),
     row(
         "thinking_token_budget",
-        R::BOTH,
+        R::SAMPLED,
         Refused(Literals(&["-1"]), REASONING),
+    ),
+    row(
+        "token_ids",
+        R::GENERATE,
+        Json("a list of token ids", generate::read_token_ids),
     ),
     row(
         "tool_choice",
@@ -537,7 +563,7 @@ pub static FIELDS: &[Field] = &[
     row("tools", R::CHAT, Refused(Literals(&["[]"]), TOOLS)),
     row(
         "top_k",
-        R::BOTH,
+        R::SAMPLED,
         Int((-1, i32::MAX as i64), |d, v| {
             d.options.sampling.top_k = Some(v)
         }),
@@ -549,7 +575,7 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "top_p",
-        R::BOTH,
+        R::SAMPLED,
         Float(above(0.0, 1.0), |d, v| d.options.sampling.top_p = Some(v)),
     ),
     row(
@@ -564,7 +590,7 @@ pub static FIELDS: &[Field] = &[
         R::BOTH,
         Refused(OFF, "beam search is not served"),
     ),
-    row("user", R::BOTH, NoEffect),
+    row("user", R::REQUEST, NoEffect),
     row(
         "verbosity",
         R::CHAT,

@@ -72,6 +72,35 @@ pub struct ChatChoice {
     pub token_ids: Option<Vec<u32>>,
 }
 
+/// A whole answer of `/inference/v1/generate`.
+#[derive(Debug, Serialize)]
+pub struct Generated<'a> {
+    /// The client's id, or a random one.
+    pub request_id: &'a str,
+    /// In order of their index.
+    pub choices: Vec<GeneratedChoice>,
+    /// Tokens consumed and produced.
+    pub usage: Usage,
+    /// Per prompt position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs: Option<PromptLogprobs>,
+}
+
+/// A choice made of token ids.
+#[derive(Debug, Serialize)]
+pub struct GeneratedChoice {
+    /// From 0.
+    pub index: u32,
+    /// With `logprobs`, else `null`.
+    pub logprobs: Option<ChatLogprobs>,
+    /// `stop`, `length`, `abort`...
+    pub finish_reason: &'static str,
+    /// The stop string or stop token id that ended the text.
+    pub stop_reason: Option<StopReason>,
+    /// The generated ids.
+    pub token_ids: Vec<u32>,
+}
+
 /// The assistant's message.
 #[derive(Debug, Serialize)]
 pub struct AssistantMessage {

@@ -30,6 +30,8 @@ pub struct ServerConfig {
     pub max_shards: usize,
     /// How long running requests may go on after the signal to stop.
     pub shutdown_timeout: Duration,
+    /// `/inference/v1/generate` is served.
+    pub scale_out: bool,
     /// Routes for operators during development.
     pub dev_mode: bool,
     /// `/metrics` needs no key.
@@ -54,6 +56,7 @@ impl Default for ServerConfig {
             shards: 1,
             max_shards: 1,
             shutdown_timeout: Duration::ZERO,
+            scale_out: false,
             dev_mode: false,
             public_metrics: false,
             request_id_headers: false,

@@ -26,6 +26,7 @@ mod listener;
 mod load;
 mod model;
 mod prompt;
+pub mod render;
 mod routes;
 mod sampling;
 mod server;

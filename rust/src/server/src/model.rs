@@ -4,7 +4,7 @@
 
 use vllm_chat::ChatTemplate;
 use vllm_engine_client::Registration;
-use vllm_model_files::{GenerationDefaults, ModelFiles};
+use vllm_model_files::{GenerationDefaults, ModelFiles, SpecialTokens};
 use vllm_tokenizer::Tokenizer;
 
 /// A model that could not be prepared.
@@ -28,8 +28,31 @@ pub struct Model {
     pub vocab: u32,
     /// The end-of-sequence token.
     pub eos: Option<u32>,
+    /// What `/tokenizer_info` tells.
+    pub about: About,
     /// What the model's author recommends; `eos_token_ids` holds every id that ends a text.
     pub defaults: GenerationDefaults,
+}
+
+/// The tokenizer's surroundings, as text.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Named special tokens.
+    pub special_tokens: SpecialTokens,
+    /// Whether the beginning-of-sequence token is added, where the model says so.
+    pub add_bos_token: Option<bool>,
+    /// Source of the chat template.
+    pub chat_template: Option<String>,
+}
+
+impl About {
+    fn of(files: &ModelFiles) -> Self {
+        Self {
+            special_tokens: files.special_tokens.clone(),
+            add_bos_token: files.add_bos_token,
+            chat_template: files.chat_templates.default.clone(),
+        }
+    }
 }
 
 impl Model {
@@ -54,6 +77,7 @@ impl Model {
             vocab,
             eos,
             defaults: files.generation.clone(),
+            about: About::of(files),
             root,
         })
     }

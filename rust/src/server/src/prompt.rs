@@ -28,6 +28,28 @@ pub async fn chat(app: &Rc<App>, request: ChatRequest) -> Result<(Options, Ids),
     Ok((options, ids))
 }
 
+/// As [`chat`], on this thread and without a server.
+pub fn chat_here(model: &Model, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
+    let (options, job) = ChatJob::split(request);
+    let ids = fit(model, &options, job.run(model)?.ids, "messages")?;
+    Ok((options, ids))
+}
+
+/// As [`completion`], on this thread and without a server.
+pub fn completion_here(
+    model: &Model,
+    options: &Options,
+    prompt: Prompt,
+) -> Result<Vec<Ids>, ApiError> {
+    let lists = match prompt {
+        Prompt::Ids(lists) => lists,
+        Prompt::Texts(texts) => {
+            encode_all(model, &texts, options.add_special_tokens.unwrap_or(true))?
+        }
+    };
+    fit_all(model, options, lists)
+}
+
 /// Renders and encodes a conversation for `/tokenize`: no limit on its length but the body's.
 pub async fn chat_unlimited(app: &Rc<App>, request: ChatRequest) -> Result<Vec<u32>, ApiError> {
     chat_ids(app, ChatJob::split(request).1).await
@@ -62,9 +84,13 @@ pub async fn completion(
             encode(app, texts, options.add_special_tokens.unwrap_or(true)).await?
         }
     };
+    fit_all(&app.model, options, lists)
+}
+
+fn fit_all(model: &Model, options: &Options, lists: Vec<Vec<u32>>) -> Result<Vec<Ids>, ApiError> {
     lists
         .into_iter()
-        .map(|ids| fit(&app.model, options, ids, "prompt"))
+        .map(|ids| fit(model, options, ids, "prompt"))
         .collect()
 }
 
@@ -77,12 +103,7 @@ pub async fn encode(
     let started = Instant::now();
     let model = app.model.clone();
     let bytes: usize = texts.iter().map(String::len).sum();
-    let run = move || {
-        texts
-            .iter()
-            .map(|text| encode_one(&model, text, add_special, "prompt"))
-            .collect()
-    };
+    let run = move || encode_all(&model, &texts, add_special);
     let ids = if bytes <= INLINE_BYTES {
         run()
     } else {
@@ -90,6 +111,15 @@ pub async fn encode(
     };
     app.cells.tokenize.observe(started.elapsed().as_secs_f64());
     ids
+}
+
+fn encode_all(
+    model: &Model,
+    texts: &[String],
+    add_special: bool,
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let encode = |text: &String| encode_one(model, text, add_special, "prompt");
+    texts.iter().map(encode).collect()
 }
 
 fn encode_one(
@@ -238,7 +268,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// Cuts a prompt as asked and checks that it leaves room for an answer.
-fn fit(model: &Model, options: &Options, ids: Vec<u32>, field: &str) -> Result<Ids, ApiError> {
+pub fn fit(model: &Model, options: &Options, ids: Vec<u32>, field: &str) -> Result<Ids, ApiError> {
     let context = model.context as usize;
     let ids = match options.truncate_prompt_tokens {
         None => &ids[..],

@@ -18,7 +18,7 @@ use crate::admission;
 use crate::app::App;
 use crate::auth;
 use crate::body::{self, Body};
-use crate::handlers::{chat, completions, dev, health, info, tokenize};
+use crate::handlers::{chat, completions, dev, generate, health, info, render, tokenize};
 use crate::identity;
 
 /// One request on its way to a handler.
@@ -110,7 +110,6 @@ use Access::{Dev, Key, Open};
 const LATER: &str = "this API is not served yet; use /v1/chat/completions";
 const NO_TASK: &str = "the model generates text; it has no such task";
 const NO_LORA: &str = "the engine has no adapters yet";
-const NO_PROFILER: &str = "profiling over HTTP is not served yet";
 
 /// Every known route; the busiest first.
 static ROUTES: &[Route] = &[
@@ -125,6 +124,18 @@ static ROUTES: &[Route] = &[
     }),
     serve("POST", "/detokenize", Key, |call| {
         Box::pin(tokenize::detokenize(call))
+    }),
+    serve("GET", "/tokenizer_info", Key, |call| {
+        Box::pin(tokenize::info(call))
+    }),
+    serve("POST", "/v1/chat/completions/render", Key, |call| {
+        Box::pin(render::chat(call))
+    }),
+    serve("POST", "/v1/completions/render", Key, |call| {
+        Box::pin(render::completions(call))
+    }),
+    serve("POST", "/inference/v1/generate", Key, |call| {
+        Box::pin(generate::handle(call))
     }),
     serve("GET", "/v1/models", Key, |call| {
         Box::pin(info::models(call))
@@ -157,32 +168,28 @@ static ROUTES: &[Route] = &[
     serve("GET", "/is_paused", Dev, |call| {
         Box::pin(dev::is_paused(call))
     }),
-    unserved(
-        "POST",
-        "/collective_rpc",
-        "calls to workers are not served yet",
-    ),
-    unserved("POST", "/start_profile", NO_PROFILER),
-    unserved("POST", "/stop_profile", NO_PROFILER),
-    unserved("GET", "/server_info", "it is not served yet"),
+    serve("POST", "/collective_rpc", Dev, |call| {
+        Box::pin(dev::collective_rpc(call))
+    }),
+    serve("POST", "/start_profile", Dev, |call| {
+        Box::pin(dev::start_profile(call))
+    }),
+    serve("POST", "/stop_profile", Dev, |call| {
+        Box::pin(dev::stop_profile(call))
+    }),
+    serve("GET", "/server_info", Dev, |call| {
+        Box::pin(dev::server_info(call))
+    }),
     unserved("GET", "/openapi.json", "it is not generated yet"),
     unserved("GET", "/docs", "it is not generated yet"),
-    unserved("GET", "/tokenizer_info", "it is not served yet"),
+    unserved("GET", "/", "there is no web page yet"),
+    unserved("GET", "/v1/responses/{id}", LATER),
+    unserved("DELETE", "/v1/responses/{id}", LATER),
+    unserved("POST", "/v1/responses/{id}", LATER),
     unserved("POST", "/v1/responses", LATER),
     unserved("POST", "/v1/messages", LATER),
     unserved("POST", "/v1/messages/count_tokens", LATER),
-    unserved(
-        "POST",
-        "/v1/chat/completions/render",
-        "rendering alone is not served yet; use /tokenize",
-    ),
-    unserved(
-        "POST",
-        "/v1/completions/render",
-        "rendering alone is not served yet; use /tokenize",
-    ),
     unserved("POST", "/v1/chat/completions/batch", LATER),
-    unserved("POST", "/inference/v1/generate", LATER),
     unserved("POST", "/v1/embeddings", NO_TASK),
     unserved("POST", "/pooling", NO_TASK),
     unserved("POST", "/score", NO_TASK),
@@ -196,7 +203,9 @@ static ROUTES: &[Route] = &[
     unserved("POST", "/v1/load_lora_adapter", NO_LORA),
     unserved("POST", "/v1/unload_lora_adapter", NO_LORA),
     unserved("POST", "/v1/files", LATER),
+    unserved("GET", "/v1/files", LATER),
     unserved("POST", "/v1/batches", LATER),
+    unserved("GET", "/v1/batches", LATER),
 ];
 
 /// The routes as the HTTP metrics name them; the last one stands for every unknown path.
@@ -299,15 +308,10 @@ fn shown_id(app: &App, parts: &http::request::Parts) -> Option<HeaderValue> {
 async fn run(route: &Route, call: Call) -> Answer {
     permit(route, &call)?;
     match &route.action {
-        Action::Unserved(why) => Err(ApiError::new(
-            501,
-            "not_implemented_error",
-            format!(
-                "{} {} is known but not served: {why}.",
-                route.method, route.path
-            ),
-        )
-        .with_code("not_implemented")),
+        Action::Unserved(why) => Err(ApiError::not_served(format!(
+            "{} {} is known but not served: {why}.",
+            route.method, route.path
+        ))),
         Action::Serve(handle) => guard(route.path, handle(call)).await,
     }
 }
@@ -320,15 +324,10 @@ fn permit(route: &Route, call: &Call) -> Result<(), ApiError> {
         auth::check(&config.api_keys, &call.parts.headers)?;
     }
     if route.access == Access::Dev && !config.dev_mode {
-        return Err(ApiError::new(
-            501,
-            "not_implemented_error",
-            format!(
-                "{} {} is served only with VLLM_SERVER_DEV_MODE=1.",
-                route.method, route.path
-            ),
-        )
-        .with_code("not_implemented"));
+        return Err(ApiError::not_served(format!(
+            "{} {} is served only with VLLM_SERVER_DEV_MODE=1.",
+            route.method, route.path
+        )));
     }
     Ok(())
 }

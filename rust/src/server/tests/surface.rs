@@ -165,6 +165,42 @@ fn unknown_paths_methods_and_routes_have_json_errors() {
 }
 
 #[test]
+fn operators_routes_are_calls_on_the_engines_behind_a_key() {
+    let mut setup = Setup::saying("x");
+    setup.config.dev_mode = true;
+    setup.config.api_keys = vec!["secret".into()];
+    let server = setup.start();
+    let key = "Authorization: Bearer secret\r\n";
+    let ask = |method: &str, path: &str, body: &str| {
+        request(server.address, method, path, key, body.as_bytes())
+    };
+    for (method, path, body) in [
+        ("POST", "/reset_prefix_cache", ""),
+        ("POST", "/sleep?level=1", ""),
+        ("POST", "/wake_up", ""),
+        ("GET", "/is_sleeping", ""),
+        ("POST", "/pause", ""),
+        ("POST", "/resume", ""),
+        ("GET", "/is_paused", ""),
+        ("POST", "/collective_rpc", r#"{"method": "m"}"#),
+        ("POST", "/start_profile", ""),
+        ("POST", "/stop_profile", ""),
+        ("GET", "/server_info", ""),
+    ] {
+        let closed = request(server.address, method, path, "", body.as_bytes());
+        assert_eq!(closed.status, 401, "{path}");
+        let reply = ask(method, path, body);
+        // What the double does not know it refuses, which shows that it was asked.
+        let refused = reply.status == 500 && reply.text().contains("engine_error");
+        assert!(reply.status == 200 || refused, "{path}: {}", reply.text());
+    }
+    let info = ask("GET", "/server_info", "");
+    assert!(!info.text().contains("secret") && info.json()["engines"][0]["index"] == 0);
+    assert_eq!(ask("POST", "/sleep?level=x", "").status, 400);
+    assert_eq!(ask("POST", "/collective_rpc", "{}").status, 400);
+}
+
+#[test]
 fn bodies_beyond_the_limit_are_refused_before_they_are_read() {
     let mut setup = Setup::saying("x");
     setup.config.max_body_bytes = 1000;

@@ -17,6 +17,8 @@ pub enum Route {
     Chat,
     /// `/v1/completions`.
     Completions,
+    /// `/inference/v1/generate`: token ids and no text.
+    Generate,
 }
 
 impl Route {
@@ -24,6 +26,7 @@ impl Route {
         match self {
             Self::Chat => "chat.completion.chunk",
             Self::Completions => "text_completion",
+            Self::Generate => "",
         }
     }
 
@@ -32,6 +35,7 @@ impl Route {
         match self {
             Self::Chat => br#","delta":{"content":""#,
             Self::Completions => br#","text":""#,
+            Self::Generate => b"",
         }
     }
 
@@ -40,6 +44,7 @@ impl Route {
         match self {
             Self::Chat => br#""}"#,
             Self::Completions => br#"""#,
+            Self::Generate => b"",
         }
     }
 
@@ -47,11 +52,33 @@ impl Route {
     fn plain_end(self) -> &'static [u8] {
         match self {
             Self::Chat => b"\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
+            // Every delta of tokens carries their ids: none is plain.
+            Self::Generate => b"}]}\n\n",
             Self::Completions => {
                 b"\",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null}]}\n\n"
             }
         }
     }
+}
+
+/// A chunk up to and with `"choices":[`.
+fn head(route: Route, facts: &Facts) -> Vec<u8> {
+    let mut head = Vec::with_capacity(192);
+    if route == Route::Generate {
+        head.extend_from_slice(b"data: {\"request_id\":");
+        json::string(&facts.id, &mut head);
+    } else {
+        head.extend_from_slice(b"data: {\"id\":");
+        json::string(&facts.id, &mut head);
+        head.extend_from_slice(b",\"object\":");
+        json::string(route.object(), &mut head);
+        head.extend_from_slice(b",\"created\":");
+        json::integer(facts.created, &mut head);
+        head.extend_from_slice(b",\"model\":");
+        json::string(&facts.model, &mut head);
+    }
+    head.extend_from_slice(b",\"choices\":[");
+    head
 }
 
 /// Writes the chunks of one request into a buffer.
@@ -73,16 +100,7 @@ pub struct ChunkWriter {
 impl ChunkWriter {
     /// A writer for a request.
     pub fn new(route: Route, facts: &Facts, width: usize, continuous_usage: bool) -> Self {
-        let mut head = Vec::with_capacity(192);
-        head.extend_from_slice(b"data: {\"id\":");
-        json::string(&facts.id, &mut head);
-        head.extend_from_slice(b",\"object\":");
-        json::string(route.object(), &mut head);
-        head.extend_from_slice(b",\"created\":");
-        json::integer(facts.created, &mut head);
-        head.extend_from_slice(b",\"model\":");
-        json::string(&facts.model, &mut head);
-        head.extend_from_slice(b",\"choices\":[");
+        let head = head(route, facts);
         let mut plain_head = head.clone();
         plain_head.extend_from_slice(b"{\"index\":0");
         plain_head.extend_from_slice(route.before_text());
@@ -117,9 +135,11 @@ impl ChunkWriter {
     fn full(&mut self, facts: &Facts, choice: &Choice, delta: &Delta) {
         self.open(choice.index);
         let out = &mut self.buffer;
-        out.extend_from_slice(self.route.before_text());
-        json::escape(&delta.text, out);
-        out.extend_from_slice(self.route.after_text());
+        if self.route != Route::Generate {
+            out.extend_from_slice(self.route.before_text());
+            json::escape(&delta.text, out);
+            out.extend_from_slice(self.route.after_text());
+        }
         self.logprobs(facts, choice, delta);
         self.finish(delta);
         if facts.plan.token_ids {
@@ -143,7 +163,7 @@ impl ChunkWriter {
         }
         let namer = Namer::new(&facts.app.model.tokenizer, &facts.plan);
         match self.route {
-            Route::Chat => {
+            Route::Chat | Route::Generate => {
                 out.extend_from_slice(b"{\"content\":");
                 json::value(&namer.chat(&delta.logprobs), out);
                 out.push(b'}');
@@ -161,7 +181,7 @@ impl ChunkWriter {
         let out = &mut self.buffer;
         out.extend_from_slice(b",\"finish_reason\":");
         json::value(&delta.ended.as_ref().map(|ended| ended.reason), out);
-        if delta.ended.is_some() || self.route == Route::Completions {
+        if delta.ended.is_some() || self.route != Route::Chat {
             out.extend_from_slice(b",\"stop_reason\":");
             json::value(
                 &delta.ended.as_ref().and_then(|ended| ended.stop.as_ref()),

@@ -8,6 +8,7 @@ use vllm_engine_client::Logprobs;
 use vllm_openai::ApiError;
 use vllm_openai::response::{
     Answer, AssistantMessage, ChatChoice, ChatLogprobs, CompletionChoice, CompletionLogprobs,
+    Generated, GeneratedChoice,
 };
 
 use super::json;
@@ -90,6 +91,27 @@ pub async fn completion(generation: Generation) -> Result<Vec<u8>, ApiError> {
     Ok(body(&answer))
 }
 
+/// Runs a request to its end and writes the answer of token ids.
+pub async fn generate(generation: Generation) -> Result<Vec<u8>, ApiError> {
+    let (generation, mut folded) = run(generation).await?;
+    let facts = &generation.facts;
+    let namer = Namer::new(&facts.app.model.tokenizer, &facts.plan);
+    let prompt_logprobs = folded
+        .first_mut()
+        .and_then(|first| first.prompt_logprobs.take());
+    let answer = Generated {
+        request_id: &facts.id,
+        choices: folded
+            .into_iter()
+            .zip(0..)
+            .map(|(folded, index)| generate_choice(facts, &namer, folded, index))
+            .collect(),
+        usage: generation.usage(),
+        prompt_logprobs: prompt_logprobs.map(|logprobs| namer.prompt(&logprobs)),
+    };
+    Ok(body(&answer))
+}
+
 async fn run(mut generation: Generation) -> Result<(Generation, Vec<Folded>), ApiError> {
     let mut fold = Fold((0..generation.width()).map(|_| Folded::default()).collect());
     std::future::poll_fn(|cx| match generation.poll(cx, &mut fold) {
@@ -118,6 +140,27 @@ fn chat_choice(facts: &Facts, namer: &Namer<'_>, folded: Folded, index: u32) -> 
         finish_reason: ended.reason,
         stop_reason: ended.stop,
         token_ids: facts.plan.token_ids.then_some(folded.ids),
+    }
+}
+
+fn generate_choice(
+    facts: &Facts,
+    namer: &Namer<'_>,
+    folded: Folded,
+    index: u32,
+) -> GeneratedChoice {
+    let ended = folded.ended.unwrap_or(Ended {
+        reason: "abort",
+        stop: None,
+    });
+    GeneratedChoice {
+        index,
+        logprobs: facts.plan.logprobs.map(|_| ChatLogprobs {
+            content: namer.chat(&folded.rows),
+        }),
+        finish_reason: ended.reason,
+        stop_reason: ended.stop,
+        token_ids: folded.ids,
     }
 }
 

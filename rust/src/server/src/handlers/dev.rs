@@ -11,10 +11,14 @@ use vllm_engine_client::UtilityError;
 use vllm_openai::ApiError;
 
 use crate::app::App;
+use crate::handlers::wire::{self, Rpc};
 use crate::routes::{Answer, Call, json as answer};
 
 /// Pausing and sleeping wait for running requests.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How an engine says that a method is known and not built.
+const NOT_BUILT: &str = " is not supported";
 
 async fn call_engines(app: &App, method: &str, args: Vec<Value>) -> Result<Vec<Value>, ApiError> {
     app.shared
@@ -23,6 +27,11 @@ async fn call_engines(app: &App, method: &str, args: Vec<Value>) -> Result<Vec<V
         .await
         .map_err(|error| {
             tracing::warn!(%error, "a call to the engines failed");
+            if let UtilityError::Failed { message, .. } = &error
+                && message.ends_with(NOT_BUILT)
+            {
+                return ApiError::not_served(format!("The engine has no {method} yet."));
+            }
             let status = if matches!(error, UtilityError::NoEngine { .. }) {
                 503
             } else {
@@ -121,4 +130,67 @@ pub async fn is_paused(call: Call) -> Answer {
         StatusCode::OK,
         json!({"is_paused": paused}).to_string(),
     ))
+}
+
+/// `POST /collective_rpc` with `method`, and if wanted `args`, `kwargs` and `timeout`: a call on every worker.
+pub async fn collective_rpc(call: Call) -> Answer {
+    let (app, _, body, _) = call.read_body().await?;
+    let rpc = Rpc::from_json(&body)?;
+    let args = vec![
+        rpc.method.into(),
+        rpc.timeout.map_or(Value::Nil, Value::from),
+        rpc.args,
+        rpc.kwargs,
+    ];
+    let results: Vec<_> = call_engines(&app, "collective_rpc", args)
+        .await?
+        .iter()
+        .map(wire::to_json)
+        .collect();
+    Ok(answer(
+        StatusCode::OK,
+        json!({"results": results}).to_string(),
+    ))
+}
+
+/// `POST /start_profile`.
+pub async fn start_profile(call: Call) -> Answer {
+    call_engines(&call.app, "profile", vec![true.into()]).await?;
+    done()
+}
+
+/// `POST /stop_profile`.
+pub async fn stop_profile(call: Call) -> Answer {
+    call_engines(&call.app, "profile", vec![false.into()]).await?;
+    done()
+}
+
+/// `GET /server_info`: the settings that matter, without keys.
+pub async fn server_info(call: Call) -> Answer {
+    let shared = &call.app.shared;
+    let (config, model) = (&shared.config, &shared.model);
+    let registration = shared.engine.registration();
+    let engines: Vec<_> = registration
+        .engines
+        .iter()
+        .map(|(index, frame)| {
+            json!({"index": index, "version": frame.vllm_version, "max_num_seqs": frame.max_num_seqs,
+                "num_gpu_blocks": frame.num_gpu_blocks, "block_size": frame.block_size, "dtype": frame.dtype})
+        })
+        .collect();
+    let info = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": {"root": model.root, "names": model.names, "max_model_len": model.context},
+        "server": {
+            "api_keys": config.api_keys.len(),
+            "max_request_body_size": config.max_body_bytes,
+            "max_logprobs": config.max_logprobs,
+            "max_num_queued_reqs": config.queue.requests,
+            "max_num_queued_tokens": config.queue.tokens,
+            "max_connections": config.max_connections,
+            "shards": [config.shards, config.max_shards],
+        },
+        "engines": engines,
+    });
+    Ok(answer(StatusCode::OK, info.to_string()))
 }

@@ -5,9 +5,12 @@
 pub mod chat;
 pub mod completions;
 pub mod dev;
+pub mod generate;
 pub mod health;
 pub mod info;
+pub mod render;
 pub mod tokenize;
+mod wire;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};

@@ -3,6 +3,7 @@
 //! `POST /tokenize` and `POST /detokenize`.
 
 use http::StatusCode;
+use vllm_model_files::SpecialToken;
 use vllm_openai::ApiError;
 use vllm_openai::response::{Detokenized, Tokenized};
 use vllm_openai::tokenize::{DetokenizeRequest, TokenizeInput, TokenizeRequest};
@@ -49,6 +50,25 @@ pub async fn detokenize(call: Call) -> Answer {
     sampling::check(&app.model, "tokens", request.tokens.iter().copied())?;
     let prompt = app.model.tokenizer.decode(&request.tokens, false);
     Ok(body_of(&Detokenized { prompt }))
+}
+
+/// `GET /tokenizer_info`: what a client needs to render and encode by itself.
+pub async fn info(call: Call) -> Answer {
+    let model = &call.app.model;
+    let about = &model.about;
+    let text = |token: &Option<SpecialToken>| token.as_ref().map(|token| token.text.clone());
+    let special = &about.special_tokens;
+    let info = serde_json::json!({
+        "vocab_size": model.tokenizer.vocab_size(),
+        "model_max_length": model.context,
+        "bos_token": text(&special.bos),
+        "eos_token": text(&special.eos),
+        "unk_token": text(&special.unk),
+        "pad_token": text(&special.pad),
+        "add_bos_token": about.add_bos_token,
+        "chat_template": about.chat_template,
+    });
+    Ok(json(StatusCode::OK, info.to_string()))
 }
 
 fn check_model(app: &App, name: Option<&str>) -> Result<(), ApiError> {
