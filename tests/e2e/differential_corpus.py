@@ -210,21 +210,40 @@ VALID = [
     completion("logprobs-stop", logprobs=1, stop=["a", "e", "i", "\u0010"], max_tokens=40),
     completion("long", prompt="word " * 300),
     completion("no-suffix", suffix=""),
+    completion("echo", prompt="Où êtes-vous", echo=True),
+    completion("echo-prompts-n", prompt=["one", "two"], echo=True, n=2, temperature=1, seed=4),
+    completion("echo-ids", prompt=[72, 101, 108], echo=True, return_token_ids=True),
+    completion("echo-half-a-character", prompt=[65, 172, 253], echo=True),
+    completion("echo-logprobs", prompt="Hello", echo=True, logprobs=2),
+    completion("echo-logprobs-zero", prompt=["a", "bc"], echo=True, logprobs=0),
+    completion("echo-both-logprobs", prompt="abc", echo=True, logprobs=1, prompt_logprobs=3),
+    completion("echo-stop", prompt="Hello", echo=True, stop=["l", "e", "a"], max_tokens=40),
+    completion("prompt-logprobs", prompt_logprobs=2),
+    completion("prompt-logprobs-list", prompt_logprobs=0, prompt=[[1, 2, 3], [4, 5]]),
+    completion("prompt-logprobs-ids", prompt_logprobs=1, logprobs=1, return_token_ids=True),
+    chat("prompt-logprobs", prompt_logprobs=2),
+    chat("prompt-logprobs-n", prompt_logprobs=1, n=2, return_token_ids=True),
+    completion("interval", stream_interval=3, logprobs=1, return_token_ids=True),
+    chat("interval-n", stream_interval=1000, n=2, temperature=1, seed=5),
+    chat("documents", documents=[{"title": "t", "text": "x"}]),
+    chat("no-documents", documents=[]),
 ]
 
 # Answers that are given whole only.
 WHOLE = [
-    Case("chat-prompt-logprobs", "POST", CHAT, chat("x", prompt_logprobs=2).body),
-    Case("chat-prompt-logprobs-n", "POST", CHAT, chat("x", prompt_logprobs=1, n=2).body),
     Case(
-        "completion-prompt-logprobs", "POST", COMPLETIONS, completion("x", prompt_logprobs=2).body
-    ),
-    Case(
-        "completion-prompt-logprobs-list",
+        f"best-of-{name}",
         "POST",
-        COMPLETIONS,
-        completion("x", prompt_logprobs=0, prompt=[[1, 2, 3], [4, 5]]).body,
-    ),
+        path,
+        build("x", best_of=4, temperature=1, seed=11, **fields).body,
+    )
+    for name, path, build, fields in (
+        ("chat", CHAT, chat, {}),
+        ("chat-logprobs", CHAT, chat, {"n": 2, "logprobs": True}),
+        ("completion", COMPLETIONS, completion, {"n": 3}),
+        ("completion-prompts", COMPLETIONS, completion, {"prompt": ["a", "b"], "logprobs": 1}),
+        ("completion-echo", COMPLETIONS, completion, {"echo": True}),
+    )
 ]
 
 # name -> a field's wrong values, on both routes
@@ -265,8 +284,8 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "return_token_ids": ["x"],
     "cache_salt": [5, "z" * 513],
     "request_id": [5],
-    "best_of": [3],
-    "echo": [True],
+    "best_of": [0, 129, "x"],
+    "stream_interval": [0, 1025, "x"],
     "use_beam_search": [True],
     "response_format": [{"type": "json_object"}, "text"],
     "structured_outputs": [{"json": {}}],
@@ -282,6 +301,8 @@ WRONG_CHAT_VALUES: dict[str, list[Any]] = {
     "chat_template": ["{{ messages }}"],
     "chat_template_kwargs": [5, []],
     "reasoning_effort": ["low"],
+    "echo": [True],
+    "documents": [{}, ["x"]],
     "modalities": [["text", "audio"]],
     "store": [True],
     "add_generation_prompt": ["yes"],
@@ -311,6 +332,7 @@ WRONG_COMPLETION_VALUES: dict[str, list[Any]] = {
     "prompt": [..., None, 5, {}, [], [[]], ["a", 1], [1, "a"], [[1], "a"], [-1], [260], [[1], []]],
     "logprobs": [-1, 21, True, "x"],
     "suffix": ["end"],
+    "echo": ["yes"],
     "prompt_embeds": ["AAAA"],
 }
 
@@ -329,7 +351,9 @@ WRONG = [
     wrong_chat("too-long", messages=[said("user", "word " * 3000)]),
     wrong_completion("too-long", prompt="word " * 3000),
     wrong_completion("too-many-choices", prompt=["x"] * 9, n=128),
-    wrong_chat("prompt-logprobs-streamed", prompt_logprobs=1, stream=True),
+    wrong_chat("best-of-streamed", best_of=2, stream=True),
+    wrong_completion("best-of-below-n", best_of=2, n=3),
+    wrong_completion("best-of-too-many", prompt=["x"] * 9, best_of=128),
     wrong_chat("continued-and-answered", continue_final_message=True, add_generation_prompt=True),
     wrong_chat("stream-options-inside", stream=True, stream_options={"include_usage": "yes"}),
     wrong_chat("min-above-max", min_tokens=9, max_tokens=4),

@@ -26,6 +26,14 @@ from tests.e2e.server import Server
 
 # Scalar kernels give the same numbers whatever else is in a batch.
 ENVIRONMENT = {"VLLM_CPU_ISA": "scalar"}
+CHOICE_FIELDS = (
+    "finish_reason",
+    "stop_reason",
+    "token_ids",
+    "prompt_token_ids",
+    "prompt_logprobs",
+    "logprobs",
+)
 SET_APART = ("id", "created")
 _POSITION = re.compile(r" \(line \d+, column \d+\)")
 _READERS_VERDICT = re.compile(r"The request body (ends too early|is not valid JSON)")
@@ -72,7 +80,7 @@ def fold(events: list[Any]) -> dict[str, Any]:
     assert len({event.get("id") for event in events}) == 1
     folded: dict[str, Any] = {"choices": {}}
     for event in events:
-        for name in ("model", "object", "usage", "prompt_token_ids", "error"):
+        for name in ("model", "object", "usage", "prompt_token_ids", "prompt_logprobs", "error"):
             if name in event:
                 folded[name] = event[name]
         for part in event.get("choices", []):
@@ -92,6 +100,9 @@ def fold_choice(choice: dict[str, Any], part: dict[str, Any]) -> None:
     for name in ("finish_reason", "stop_reason"):
         if part.get(name) is not None:
             choice[name] = part[name]
+    if "prompt_logprobs" in part:
+        assert "prompt_logprobs" not in choice, "they come once"
+        choice["prompt_logprobs"] = part["prompt_logprobs"]
     for name in ("token_ids", "prompt_token_ids"):
         if name in part:
             choice[name] = choice.get(name, []) + part[name]
@@ -107,12 +118,12 @@ def as_folded(body: dict[str, Any]) -> dict[str, Any]:
         choice: dict[str, Any] = {"text": part.get("text", "")}
         if "message" in part:
             choice |= {"role": part["message"]["role"], "text": part["message"]["content"]}
-        for name in ("finish_reason", "stop_reason", "token_ids", "prompt_token_ids", "logprobs"):
+        for name in CHOICE_FIELDS:
             if part.get(name) is not None:
                 choice[name] = part[name]
         choices.append(choice)
     folded = {"choices": choices, "model": body["model"], "usage": body["usage"]}
-    return folded | {k: body[k] for k in ("prompt_token_ids",) if k in body}
+    return folded | {k: body[k] for k in ("prompt_token_ids", "prompt_logprobs") if k in body}
 
 
 def answers_of(server: Server) -> dict[str, Answer]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from vllm.api_server.errors import ApiError
 from vllm.api_server.generation import Choice, Delta, Ended
-from vllm.api_server.logprobs import CompletionLogprobs, Namer
+from vllm.api_server.logprobs import CompletionLogprobs, Namer, mean, sampled
 from vllm.api_server.requests import ChatRequest, Request
+from vllm.protocol.messages import LogprobsTensors
 
 DONE = b"data: [DONE]\n\n"
 Deltas = AsyncGenerator[tuple[Choice, Delta]]
@@ -58,6 +59,15 @@ class Answer:
     def prompt_tokens(self) -> int:
         return sum(map(len, self.prompts))
 
+    @property
+    def echoes_logprobs(self) -> bool:
+        """An echoed prompt has log probabilities where the answer has them."""
+        return self.request.echo and self.request.logprobs is not None
+
+    @property
+    def shows_prompt_logprobs(self) -> bool:
+        return self.request.get("prompt_logprobs") is not None
+
     def head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
@@ -75,18 +85,28 @@ class _Folded:
     chat: list[dict[str, Any]] = field(default_factory=list)
     completion: CompletionLogprobs = field(default_factory=CompletionLogprobs)
     prompt_logprobs: list[dict[str, Any] | None] | None = None
+    sampled: list[float] = field(default_factory=list)
     ended: Ended = field(default_factory=lambda: Ended("abort"))
 
     def add(self, answer: Answer, delta: Delta) -> None:
         self.text += delta.text
         self.ids += delta.ids
+        if delta.prompt_logprobs is not None:
+            self._add_prompt(answer, delta.prompt_logprobs)
+        if delta.logprobs is not None:
+            self.sampled += sampled(delta.logprobs, len(delta.ids))
         if delta.logprobs is not None and answer.is_chat:
             self.chat += answer.namer.chat(delta.logprobs, len(delta.ids))
         elif delta.logprobs is not None:
             self.completion.add(answer.namer, delta.logprobs, len(delta.ids))
-        if delta.prompt_logprobs is not None:
-            self.prompt_logprobs = answer.namer.prompt(delta.prompt_logprobs)
         self.ended = delta.ended or self.ended
+
+    def _add_prompt(self, answer: Answer, logprobs: LogprobsTensors) -> None:
+        if answer.shows_prompt_logprobs:
+            self.prompt_logprobs = answer.namer.prompt(logprobs)
+        if answer.echoes_logprobs:
+            first = answer.prompts[self.prompt][0]
+            self.completion.echo(answer.namer, first, logprobs)
 
 
 async def whole(answer: Answer, deltas: Deltas) -> dict[str, Any]:
@@ -94,16 +114,29 @@ async def whole(answer: Answer, deltas: Deltas) -> dict[str, Any]:
     folded: dict[int, _Folded] = {}
     async for choice, delta in deltas:
         folded.setdefault(choice.index, _Folded(choice.prompt)).add(answer, delta)
-    parts = [folded[index] for index in sorted(folded)]
+    every = [folded[index] for index in sorted(folded)]
+    parts = _best(answer, every)
     build = _chat_choice if answer.is_chat else _completion_choice
     body = answer.head("chat.completion" if answer.is_chat else "text_completion")
     body["choices"] = [build(answer, part, index) for index, part in enumerate(parts)]
-    body["usage"] = usage_of(answer.prompt_tokens, sum(len(part.ids) for part in parts))
+    body["usage"] = usage_of(answer.prompt_tokens, sum(len(part.ids) for part in every))
     if answer.is_chat and parts[0].prompt_logprobs is not None:
         body["prompt_logprobs"] = parts[0].prompt_logprobs
     if answer.is_chat and answer.with_ids:
         body["prompt_token_ids"] = answer.prompts[0]
     return body
+
+
+def _best(answer: Answer, candidates: list[_Folded]) -> list[_Folded]:
+    """The likeliest candidates of each prompt, the likeliest first."""
+    if not answer.request.ranks:
+        return candidates
+    best = []
+    for prompt in range(len(answer.prompts)):
+        own = [part for part in candidates if part.prompt == prompt]
+        own.sort(key=lambda part: -mean(part.sampled))
+        best += own[: answer.request.choices]
+    return best
 
 
 def _chat_choice(answer: Answer, part: _Folded, index: int) -> dict[str, Any]:
@@ -150,36 +183,55 @@ class Chunks:
         self._kind = "chat.completion.chunk" if answer.is_chat else "text_completion"
         self._started: dict[int, CompletionLogprobs] = {}
         self._completion_tokens = 0
+        self._shows_prompt = answer.shows_prompt_logprobs and not answer.is_chat
+        self._interval = answer.request.get("stream_interval", 1)
+        self._held: dict[int, tuple[Choice, Delta]] = {}
 
     async def events(self, deltas: Deltas) -> AsyncGenerator[bytes]:
         """All events of the stream; an error that comes after the first one is an event too."""
         try:
             async for choice, delta in deltas:
-                for chunk in self._chunks(choice, delta):
+                due = self._due(choice, delta)
+                for chunk in self._chunks(choice, due) if due is not None else ():
                     yield event(chunk)
         except ApiError as error:
             if not self._started:
                 raise
+            for choice, delta in self._held.values():
+                for chunk in self._chunks(choice, delta):
+                    yield event(chunk)
             yield event(error.body())
             return
         if self._final_usage:
             yield event(self._answer.head(self._kind) | {"choices": [], "usage": self._usage()})
         yield DONE
 
+    def _due(self, choice: Choice, delta: Delta) -> Delta | None:
+        """Deltas wait until so many tokens came together; the first and the last never do."""
+        if self._interval == 1 or delta.first:
+            return delta
+        held = self._held.pop(choice.index, None)
+        whole = delta if held is None else held[1].joined(delta)
+        if whole.ended is not None or len(whole.ids) >= self._interval:
+            return whole
+        self._held[choice.index] = choice, whole
+        return None
+
     def _chunks(self, choice: Choice, delta: Delta) -> list[dict[str, Any]]:
         self._completion_tokens += len(delta.ids)
         chunks = []
-        if choice.index not in self._started and (delta.ids or delta.ended is not None):
+        if delta.first:
             self._started[choice.index] = CompletionLogprobs()
             if self._answer.is_chat:
-                chunks.append(self._role(choice))
+                chunks.append(self._role(choice, delta))
         shows_ids = self._answer.with_ids and delta.ids
         has_logprobs = delta.logprobs is not None and self._answer.request.logprobs is not None
-        if delta.text or shows_ids or has_logprobs or delta.ended is not None:
+        shows_prompt = delta.prompt_logprobs is not None and not self._answer.is_chat
+        if delta.text or shows_ids or has_logprobs or shows_prompt or delta.ended is not None:
             chunks.append(self._content(choice, delta))
         return chunks
 
-    def _role(self, choice: Choice) -> dict[str, Any]:
+    def _role(self, choice: Choice, delta: Delta) -> dict[str, Any]:
         """Chat: the chunk that says who speaks, and the prompt's ids when they were asked for."""
         chunk = self._chunk(
             {
@@ -189,6 +241,8 @@ class Chunks:
                 "finish_reason": None,
             }
         )
+        if delta.prompt_logprobs is not None and choice.index == 0:
+            chunk["prompt_logprobs"] = self._answer.namer.prompt(delta.prompt_logprobs)
         if self._answer.with_ids:
             chunk.pop("usage", None)
             chunk["prompt_token_ids"] = self._answer.prompts[choice.prompt]
@@ -201,6 +255,8 @@ class Chunks:
         part["finish_reason"] = delta.ended.reason if delta.ended else None
         if delta.ended is not None or not self._answer.is_chat:
             part["stop_reason"] = delta.ended.stop if delta.ended else None
+        if delta.prompt_logprobs is not None and self._shows_prompt:
+            part["prompt_logprobs"] = self._answer.namer.prompt(delta.prompt_logprobs)
         if self._answer.with_ids:
             part["token_ids"] = delta.ids
             if not self._answer.is_chat and delta.first:
@@ -208,12 +264,18 @@ class Chunks:
         return self._chunk(part)
 
     def _logprobs(self, choice: Choice, delta: Delta) -> dict[str, Any] | None:
-        if delta.logprobs is None or self._answer.request.logprobs is None or not delta.ids:
+        echoed = delta.prompt_logprobs if self._answer.echoes_logprobs else None
+        new = delta.logprobs if delta.ids else None
+        if self._answer.request.logprobs is None or (new is None and echoed is None):
             return None
-        if self._answer.is_chat:
-            return {"content": self._answer.namer.chat(delta.logprobs, len(delta.ids))}
+        namer = self._answer.namer
+        if self._answer.is_chat and new is not None:
+            return {"content": namer.chat(new, len(delta.ids))}
         lists = CompletionLogprobs(self._started[choice.index].offset)
-        lists.add(self._answer.namer, delta.logprobs, len(delta.ids))
+        if echoed is not None:
+            lists.echo(namer, self._answer.prompts[choice.prompt][0], echoed)
+        if new is not None:
+            lists.add(namer, new, len(delta.ids))
         self._started[choice.index] = lists
         return lists.body()
 

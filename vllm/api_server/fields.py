@@ -20,6 +20,7 @@ from vllm.api_server.limits import (
     LOGIT_BIAS,
     MAX_ALLOWED_TOKEN_IDS,
     MAX_BAD_WORDS,
+    MAX_DOCUMENTS,
     MAX_I32,
     MAX_ID_BYTES,
     MAX_LOGIT_BIAS,
@@ -30,6 +31,7 @@ from vllm.api_server.limits import (
     MAX_STOP_BYTES,
     MAX_STOP_STRINGS,
     MAX_STOP_TOKEN_IDS,
+    MAX_STREAM_INTERVAL,
     MAX_TOKEN_ID,
     MAX_U32,
     PENALTY,
@@ -126,6 +128,15 @@ def read_stream_options(path: str, member: Member) -> dict[str, bool]:
     return found
 
 
+def read_documents(path: str, member: Member) -> list[dict[str, Any]]:
+    """Objects for the template."""
+    documents = member.value
+    if not isinstance(documents, list) or not all(isinstance(item, dict) for item in documents):
+        raise mismatch(path, member.raw, "a list of objects")
+    body.check_count(path, len(documents), MAX_DOCUMENTS)
+    return documents
+
+
 _PROMPT = "a string, a list of token ids, a list of strings, or a list of lists of token ids"
 
 
@@ -173,15 +184,19 @@ _REASONING = "reasoning models are not served yet"
 _STRUCTURED = "structured output is not served yet"
 _MEDIA = "only text goes in and comes out"
 _BEAM = "beam search is not served"
+_ECHO = "a conversation is not repeated; `continue_final_message` goes on in the last message"
 
 _ROWS: list[Field] = [
     Field("add_generation_prompt", (CHAT,), body.boolean),
     Field("add_special_tokens", BOTH, body.boolean),
     Field("allowed_token_ids", BOTH, _ids(MAX_ALLOWED_TOKEN_IDS)),
     Field("bad_words", BOTH, _texts(MAX_BAD_WORDS, single=False)),
+    Field("best_of", BOTH, _whole(1, MAX_N)),
     Field("cache_salt", BOTH, _text(MAX_ID_BYTES)),
     Field("chat_template_kwargs", (CHAT,), read_object("an object of template variables")),
     Field("continue_final_message", (CHAT,), body.boolean),
+    Field("documents", (CHAT,), read_documents),
+    Field("echo", (COMPLETIONS,), body.boolean),
     Field("frequency_penalty", BOTH, _number(*PENALTY)),
     Field("ignore_eos", BOTH, body.boolean),
     Field("include_stop_str_in_output", BOTH, body.boolean),
@@ -213,6 +228,7 @@ _ROWS: list[Field] = [
     Field("stop", BOTH, _texts(MAX_STOP_STRINGS, single=True)),
     Field("stop_token_ids", BOTH, _ids(MAX_STOP_TOKEN_IDS)),
     Field("stream", BOTH, body.boolean),
+    Field("stream_interval", BOTH, _whole(1, MAX_STREAM_INTERVAL)),
     Field("stream_options", BOTH, read_stream_options),
     Field("temperature", BOTH, _number(*TEMPERATURE)),
     Field("top_k", BOTH, _whole(-1, MAX_I32)),
@@ -224,12 +240,10 @@ _ROWS: list[Field] = [
     *_refuse(_MEDIA, "media_io_kwargs", (CHAT,), "{}"),
     *_refuse(_MEDIA, "mm_processor_kwargs", BOTH, "{}"),
     *_refuse(_MEDIA, "modalities", (CHAT,), '["text"]'),
-    *_refuse("candidates are not ranked yet; `n` returns all of them", "best_of", BOTH, "1"),
     *_refuse("the server renders with the model's own template", "chat_template", (CHAT,)),
-    *_refuse("documents for templates are not served yet", "documents", (CHAT,), "[]"),
     *_refuse(_BEAM, "early_stopping use_beam_search", BOTH, "false"),
     *_refuse(_BEAM, "length_penalty", BOTH, "1", "1.0"),
-    *_refuse("the prompt is not repeated in the answer yet", "echo", BOTH, "false"),
+    *_refuse(_ECHO, "echo", (CHAT,), "false"),
     *_refuse(_TOOLS, "function_call tool_choice", (CHAT,), '"none"', '"auto"'),
     *_refuse(_TOOLS, "functions tools", (CHAT,), "[]"),
     *_refuse(_STRUCTURED, "guided_choice guided_decoding_backend guided_grammar guided_json"),
@@ -246,7 +260,6 @@ _ROWS: list[Field] = [
     *_refuse("there is one tier", "service_tier", (CHAT,), '"auto"', '"default"'),
     *_refuse("the tokenizer decides about spaces", "spaces_between_special_tokens", BOTH, "true"),
     *_refuse("answers are not stored", "store", (CHAT,), "false"),
-    *_refuse("every step is streamed", "stream_interval", BOTH, "1"),
     *_refuse("the model has no infill template", "suffix", (COMPLETIONS,), '""'),
     *_refuse("the model has no such setting", "verbosity", (CHAT,)),
     *_refuse("the engine has no plug-ins", "vllm_xargs", BOTH, "{}"),

@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from vllm.api_server import errors
 from vllm.api_server.errors import ApiError
 from vllm.api_server.requests import Request
@@ -46,7 +48,7 @@ class Delta:
 
     `text` is final; `ids` are all new tokens, also those without text yet; `logprobs` has a row for
     each of them, when asked for; `prompt_logprobs` comes once, when asked for; `first` marks the
-    delta with the choice's first tokens.
+    choice's first delta.
     """
 
     first: bool = False
@@ -55,6 +57,27 @@ class Delta:
     logprobs: LogprobsLists | None = None
     prompt_logprobs: LogprobsTensors | None = None
     ended: Ended | None = None
+
+    def joined(self, later: Delta) -> Delta:
+        """Both as one; the later one is not a first delta."""
+        return Delta(
+            first=self.first,
+            text=self.text + later.text,
+            ids=self.ids + later.ids,
+            logprobs=_joined(self.logprobs, later.logprobs),
+            prompt_logprobs=self.prompt_logprobs or later.prompt_logprobs,
+            ended=later.ended,
+        )
+
+
+def _joined(rows: LogprobsLists | None, later: LogprobsLists | None) -> LogprobsLists | None:
+    if rows is None or later is None:
+        return rows or later
+    return LogprobsLists(
+        np.concatenate((rows.token_ids, later.token_ids)),
+        np.concatenate((rows.logprobs, later.logprobs)),
+        np.concatenate((rows.sampled_token_ranks, later.sampled_token_ranks)),
+    )
 
 
 class Choice:
@@ -67,9 +90,13 @@ class Choice:
     ) -> None:
         self.index, self.prompt = index, prompt
         self.tokens = 0
+        self._begun = False
         self._least = request.get("min_tokens", 0)
         self._include_stop = request.get("include_stop_str_in_output", False)
         skip = request.get("skip_special_tokens", True)
+        # An echoed prompt stands before the answer.
+        shown = tokenizer.decode(ids, skip_special_tokens=skip) if request.echo else ""
+        self._before = shown
         self._detokenizer = Detokenizer(tokenizer, ids, skip_special_tokens=skip)
         self._matcher = StopMatcher(request.get("stop") or (), self._include_stop)
 
@@ -78,10 +105,10 @@ class Choice:
         if output.finish_reason == FinishReason.ERROR:
             raise failure(output.request_id, output.error)
         delta = Delta(prompt_logprobs=output.new_prompt_logprobs_tensors)
+        self._begin(output, delta)
         used = self._take_text(output, delta)
         delta.ids = output.new_token_ids[:used]
         delta.logprobs = output.new_logprobs
-        delta.first = self.tokens == 0
         self.tokens += used
         if delta.ended is None and output.finish_reason is not None:
             # The end of the text: whatever was held back is final now.
@@ -89,6 +116,13 @@ class Choice:
             delta.text += text + self._matcher.finish()
             delta.ended = Ended(output.finish_reason.name.lower(), output.stop_reason)
         return delta
+
+    def _begin(self, output: EngineCoreOutput, delta: Delta) -> None:
+        """The first output that a client sees something of."""
+        visible = output.new_token_ids or output.finish_reason is not None or delta.prompt_logprobs
+        if not self._begun and visible:
+            self._begun = delta.first = True
+            delta.text = self._before
 
     def _take_text(self, output: EngineCoreOutput, delta: Delta) -> int:
         """Append the text of the new tokens; how many of them count (a stop string cuts)."""

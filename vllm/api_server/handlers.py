@@ -124,7 +124,7 @@ def _work(call: Call, answer: Answer) -> list[tuple[Choice, EngineCoreRequest]]:
     work: list[tuple[Choice, EngineCoreRequest]] = []
     for prompt, ids in enumerate(answer.prompts):
         params = sampling.params_of(model, request, len(ids))
-        for number in range(request.choices):
+        for number in range(request.candidates):
             index = len(work)
             engine_request = EngineCoreRequest(
                 request_id=f"{answer.id}-{index}-{unique}",
@@ -171,12 +171,18 @@ def encode_chat(model: Model, request: ChatRequest) -> list[int]:
             request.messages,
             add_generation_prompt=request.add_generation_prompt,
             continue_final_message=request.get("continue_final_message", False),
-            variables=request.get("chat_template_kwargs"),
+            variables=_variables(request),
         )
     except ChatTemplateError as error:
         raise bad_field("messages", _sentence(str(error))) from None
     # The template writes special tokens itself.
     return model.tokenizer.encode(text, request.get("add_special_tokens", False))
+
+
+def _variables(request: ChatRequest) -> dict[str, Any]:
+    documents = request.get("documents")
+    own = {"documents": documents} if documents else {}
+    return own | (request.get("chat_template_kwargs") or {})
 
 
 def _encode_prompts(model: Model, request: CompletionRequest) -> list[list[int]]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,19 +83,32 @@ class CompletionLogprobs:
 
     offset: int = 0
     text_offset: list[int] = field(default_factory=list)
-    token_logprobs: list[float] = field(default_factory=list)
+    token_logprobs: list[float | None] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     top_logprobs: list[dict[str, float] | None] = field(default_factory=list)
 
     def add(self, namer: Namer, logprobs: LogprobsLists, used: int) -> None:
         """Append the first `used` rows."""
         for row in _rows(logprobs, used):
-            number, logprob = row[0]
-            self.text_offset.append(self.offset)
-            self.offset += namer.characters(number)
-            self.token_logprobs.append(logprob)
-            self.tokens.append(namer.name(number))
-            self.top_logprobs.append(namer.by_name(row))
+            self._add_row(namer, row)
+
+    def echo(self, namer: Namer, first: int, prompt: LogprobsTensors) -> None:
+        """Append an echoed prompt, whose first token has nothing before it."""
+        self._add_token(namer, first)
+        self.token_logprobs.append(None)
+        self.top_logprobs.append(None)
+        for ids, values in zip(prompt.token_ids.numpy(), prompt.logprobs.numpy(), strict=True):
+            self._add_row(namer, [(int(n), plain(v)) for n, v in zip(ids, values, strict=True)])
+
+    def _add_row(self, namer: Namer, row: Row) -> None:
+        self._add_token(namer, row[0][0])
+        self.token_logprobs.append(row[0][1])
+        self.top_logprobs.append(namer.by_name(row))
+
+    def _add_token(self, namer: Namer, number: int) -> None:
+        self.text_offset.append(self.offset)
+        self.offset += namer.characters(number)
+        self.tokens.append(namer.name(number))
 
     def body(self) -> dict[str, Any]:
         return {
@@ -104,6 +117,17 @@ class CompletionLogprobs:
             "tokens": self.tokens,
             "top_logprobs": self.top_logprobs,
         }
+
+
+def mean(logprobs: Iterable[float]) -> float:
+    """Mean log probability per token, by which candidates are ranked."""
+    values = list(logprobs)
+    return sum(values) / max(len(values), 1)
+
+
+def sampled(logprobs: LogprobsLists, used: int) -> list[float]:
+    """Log probabilities of the first `used` sampled tokens."""
+    return [row[0][1] for row in _rows(logprobs, used)]
 
 
 def _rows(logprobs: LogprobsLists, used: int) -> Iterator[Row]:

@@ -38,6 +38,26 @@ class Request:
         return self.get("n", 1)
 
     @property
+    def candidates(self) -> int:
+        """Choices generated per prompt."""
+        return self.get("best_of", self.choices)
+
+    @property
+    def ranks(self) -> bool:
+        """More is generated than answered: the likeliest are."""
+        return self.candidates > self.choices
+
+    @property
+    def echo(self) -> bool:
+        return self.get("echo", False)
+
+    @property
+    def prompt_logprobs(self) -> int | None:
+        """Candidates per prompt token; an echoed prompt has those of the answer."""
+        asked = [self.get("prompt_logprobs"), self.logprobs if self.echo else None]
+        return max((count for count in asked if count is not None), default=None)
+
+    @property
     def stream(self) -> bool:
         return self.get("stream", False)
 
@@ -102,17 +122,24 @@ def _check_common(request: Request) -> None:
         raise bad_field(
             "stream_options", "`stream_options` is only allowed together with `stream: true`."
         )
-    if request.stream and "prompt_logprobs" in request.values:
-        raise bad_field(
-            "prompt_logprobs",
-            "`prompt_logprobs` is not served together with `stream: true`. Send the request "
-            "without streaming.",
-        )
+    _check_best_of(request)
     least = request.get("min_tokens")
     if least is not None and request.max_tokens is not None and least > request.max_tokens:
         raise bad_field(
             "min_tokens",
             f"`min_tokens` ({least}) must not be above `max_tokens` ({request.max_tokens}).",
+        )
+
+
+def _check_best_of(request: Request) -> None:
+    best_of, n = request.candidates, request.choices
+    if best_of < n:
+        raise bad_field("best_of", f"`best_of` ({best_of}) must not be below `n` ({n}).")
+    if request.ranks and request.stream:
+        raise bad_field(
+            "best_of",
+            "`best_of` above `n` cannot be streamed: which candidates are best shows at their "
+            "ends.",
         )
 
 
@@ -161,12 +188,13 @@ def read_completion(raw: bytes) -> CompletionRequest:
         prompts=values["prompt"],
     )
     _check_common(request)
-    total = len(request.prompts) * request.choices
+    total = len(request.prompts) * request.candidates
     if total > MAX_CHOICES:
+        name = "best_of" if request.ranks else "n"
         raise bad_field(
-            "n",
-            f"{len(request.prompts)} prompts with `n` = {request.choices} are {total} choices; at "
-            f"most {MAX_CHOICES} are served at once.",
+            name,
+            f"{len(request.prompts)} prompts with `{name}` = {request.candidates} are {total} "
+            f"choices; at most {MAX_CHOICES} are served at once.",
         )
     return request
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from vllm.envs import parse_size
 
+MAX_STREAM_INTERVAL = 1024
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -64,6 +66,13 @@ def _limit(text: str) -> int:
     value = int(text)
     if value < -1:
         raise ValueError("-1 (no limit), 0 or more is needed")
+    return value
+
+
+def _interval(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= MAX_STREAM_INTERVAL:
+        raise ValueError(f"a whole number from 1 to {MAX_STREAM_INTERVAL} is needed")
     return value
 
 
@@ -141,6 +150,18 @@ SERVED: tuple[Flag, ...] = (
         _seconds,
         300.0,
         metavar="SECONDS",
+    ),
+    Flag(
+        "strict-fields",
+        "HTTP",
+        "refuse request fields that are not known instead of ignoring them",
+        kind=None,
+    ),
+    Flag(
+        "stream-interval",
+        "HTTP",
+        "tokens per event of a stream after the first one, unless a request says so; default: 1",
+        _interval,
     ),
     Flag(
         "enable-scale-out",
@@ -303,14 +324,12 @@ REFUSED: tuple[Refused, ...] = (
     ),
     *_rows("found from the template", "chat-template-content-format", neutral=("auto",)),
     *_rows("the role is assistant", "response-role", neutral=("assistant",)),
-    *_rows("every step is streamed", "stream-interval", neutral=_ONE),
     *_rows("idle streams send nothing", "sse-keep-alive-interval", neutral=("0",)),
     *_rows(_OUTPUT, "return-tokens-as-token-ids", "enable-force-include-usage", neutral=_OFF),
     *_rows(_OUTPUT, "enable-prompt-tokens-details", "enable-per-request-metrics", neutral=_OFF),
     *_rows(_OUTPUT, "enable-server-load-tracking", neutral=_OFF),
     *_rows(_OUTPUT, "enable-tokenizer-info-endpoint", neutral=_OFF),
     *_rows("this route is not served yet", "tokens-only", "enable-sleep-mode", "disable-web-ui"),
-    *_rows("unknown fields are ignored with a debug line", "strict-fields"),
     *_rows("traces are not exported yet", "otlp-traces-endpoint", "collect-detailed-traces"),
     *_rows("profiles are not taken yet", "profiler-config", "enable-layerwise-nvtx-tracing"),
     *_rows(_LOG, "log-config-file", "uvicorn-log-level", "max-log-len", "enable-log-requests"),

@@ -37,7 +37,13 @@ _ENGINE_FLAGS = {
 
 
 # Flags that the Rust frontend serves and the reference frontend refuses.
-RUST_ONLY = ("max_num_queued_reqs", "max_num_queued_tokens", "enable_scale_out")
+RUST_ONLY = (
+    "max_num_queued_reqs",
+    "max_num_queued_tokens",
+    "enable_scale_out",
+    "strict_fields",
+    "stream_interval",
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ class FrontendConfig:
     max_num_queued_reqs: int | None = None
     max_num_queued_tokens: int | None = None
     enable_scale_out: bool | None = None
+    strict_fields: bool | None = None
+    stream_interval: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; unset values are left out."""

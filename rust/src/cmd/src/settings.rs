@@ -53,6 +53,10 @@ pub struct Settings {
     pub log_format: Option<String>,
     /// Answers carry the request's id.
     pub enable_request_id_headers: Option<bool>,
+    /// Unknown fields are refused.
+    pub strict_fields: Option<bool>,
+    /// Tokens per event of a stream.
+    pub stream_interval: Option<u32>,
     /// Token ids in, token ids out.
     pub enable_scale_out: Option<bool>,
     /// `/metrics` needs no key.
@@ -143,6 +147,8 @@ impl Settings {
                 .unwrap_or(defaults.shutdown_timeout),
             dev_mode: environment::flag("VLLM_SERVER_DEV_MODE")?.unwrap_or(false),
             request_id_headers: self.enable_request_id_headers.unwrap_or(false),
+            strict_fields: self.strict_fields.unwrap_or(false),
+            stream_interval: self.stream_interval.unwrap_or(1).max(1),
             scale_out: self.enable_scale_out.unwrap_or(false),
             public_metrics: self.public_metrics.unwrap_or(false),
             idle_timeout: keep_alive

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::body;
 use crate::error::ApiError;
 use crate::fields::Routes;
+use crate::limits::MAX_DOCUMENTS;
 use crate::messages::Message;
 use crate::request::{Draft, Options, StreamOptions};
 
@@ -22,6 +23,8 @@ pub struct ChatRequest {
     pub add_generation_prompt: bool,
     /// The last message is continued instead of answered.
     pub continue_final_message: bool,
+    /// Documents for the template.
+    pub documents: Vec<Value>,
     /// Variables for the template.
     pub template_kwargs: Map<String, Value>,
 }
@@ -48,6 +51,7 @@ impl ChatRequest {
             messages,
             add_generation_prompt,
             continue_final_message: draft.continue_final_message,
+            documents: draft.documents,
             template_kwargs: draft.template_kwargs,
         })
     }
@@ -74,6 +78,17 @@ fn generation_prompt(draft: &Draft) -> Result<bool, ApiError> {
     Ok(draft
         .add_generation_prompt
         .unwrap_or(!draft.continue_final_message))
+}
+
+pub(crate) fn read_documents(
+    draft: &mut Draft,
+    path: &str,
+    raw: &RawValue,
+) -> Result<(), ApiError> {
+    let documents: Vec<Map<String, Value>> = body::parse(path, raw, "a list of objects")?;
+    body::check_count(path, documents.len(), MAX_DOCUMENTS)?;
+    draft.documents = documents.into_iter().map(Value::from).collect();
+    Ok(())
 }
 
 pub(crate) fn read_template_kwargs(

@@ -62,7 +62,7 @@ impl CompletionRequest {
             .max_tokens
             .get_or_insert(DEFAULT_MAX_TOKENS);
         draft.options.check()?;
-        check_choices(prompt.len(), draft.options.choices())?;
+        check_choices(prompt.len(), &draft.options)?;
         Ok(Self {
             options: draft.options,
             prompt,
@@ -70,13 +70,15 @@ impl CompletionRequest {
     }
 }
 
-fn check_choices(prompts: usize, n: u32) -> Result<(), ApiError> {
+fn check_choices(prompts: usize, options: &Options) -> Result<(), ApiError> {
+    let n = options.candidates();
+    let name = if options.ranks() { "best_of" } else { "n" };
     let choices = prompts * n as usize;
     if choices > MAX_CHOICES {
         return Err(ApiError::field(
-            "n",
+            name,
             format!(
-                "{prompts} prompts with `n` = {n} are {choices} choices; at most {MAX_CHOICES} are served at once."
+                "{prompts} prompts with `{name}` = {n} are {choices} choices; at most {MAX_CHOICES} are served at once."
             ),
         ));
     }

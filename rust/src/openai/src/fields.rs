@@ -228,10 +228,7 @@ pub static FIELDS: &[Field] = &[
     row(
         "best_of",
         R::BOTH,
-        Refused(
-            Literals(&["1"]),
-            "candidates are not ranked yet; `n` returns all of them",
-        ),
+        Int((1, MAX_N), |d, v| d.options.best_of = Some(v as u32)),
     ),
     row(
         "cache_salt",
@@ -260,10 +257,7 @@ pub static FIELDS: &[Field] = &[
     row(
         "documents",
         R::CHAT,
-        Refused(
-            Literals(&["[]"]),
-            "documents for templates are not served yet",
-        ),
+        Json("a list of objects", chat::read_documents),
     ),
     row(
         "early_stopping",
@@ -272,9 +266,13 @@ pub static FIELDS: &[Field] = &[
     ),
     row(
         "echo",
-        R::BOTH,
-        Refused(OFF, "the prompt is not repeated in the answer yet"),
+        R::CHAT,
+        Refused(
+            OFF,
+            "a conversation is not repeated; `continue_final_message` goes on in the last message",
+        ),
     ),
+    row("echo", R::COMPLETIONS, Bool(|d, v| d.options.echo = v)),
     row("features", R::GENERATE, Refused(Null, MEDIA)),
     row(
         "frequency_penalty",
@@ -418,7 +416,7 @@ pub static FIELDS: &[Field] = &[
         "priority",
         R::REQUEST,
         Int((-MAX_PRIORITY, MAX_PRIORITY), |d, v| {
-            d.options.priority = v as i32
+            d.options.priority = Some(v as i32)
         }),
     ),
     row(
@@ -525,7 +523,9 @@ pub static FIELDS: &[Field] = &[
     row(
         "stream_interval",
         R::REQUEST,
-        Refused(Literals(&["1"]), "every step is streamed"),
+        Int((1, MAX_STREAM_INTERVAL), |d, v| {
+            d.options.stream_interval = Some(v as u32)
+        }),
     ),
     row(
         "stream_options",

@@ -102,7 +102,10 @@ mod tests {
         let options = &request.options;
         assert_eq!((options.choices(), options.logprobs), (2, Some(2)));
         assert_eq!(options.sampling.max_tokens, Some(3));
-        assert_eq!((options.priority, options.return_token_ids), (1, true));
+        assert_eq!(
+            (options.priority, options.return_token_ids),
+            (Some(1), true)
+        );
         assert_eq!(options.unknown, ["x"]);
     }
 

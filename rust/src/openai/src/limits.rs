@@ -30,6 +30,10 @@ pub const LOGIT_BIAS: (f64, f64) = (-100.0, 100.0);
 pub const MAX_ID_BYTES: usize = 512;
 /// Most messages of a chat request.
 pub const MAX_MESSAGES: usize = 16_384;
+/// Most documents of a chat request.
+pub const MAX_DOCUMENTS: usize = 1024;
+/// Most tokens per event of a stream.
+pub const MAX_STREAM_INTERVAL: i64 = 1024;
 /// Most prompts of a completions request.
 pub const MAX_PROMPTS: usize = 1024;
 /// Most choices of a completions request, over all prompts.

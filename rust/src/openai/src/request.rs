@@ -65,10 +65,16 @@ pub struct Options {
     pub model: Option<String>,
     /// Choices per prompt, at least 1.
     pub n: Option<u32>,
+    /// Candidates per prompt, of which the `n` likeliest are answered.
+    pub best_of: Option<u32>,
+    /// The prompt's text stands before each answer.
+    pub echo: bool,
     /// Server-sent events instead of one body.
     pub stream: bool,
     /// How to stream.
     pub stream_options: Option<StreamOptions>,
+    /// Tokens per event after the first one; the server's setting otherwise.
+    pub stream_interval: Option<u32>,
     /// How to choose tokens.
     pub sampling: Sampling,
     /// Candidates per generated token: `Some(0)` is the sampled token alone.
@@ -84,7 +90,7 @@ pub struct Options {
     /// The tokenizer adds its special tokens to the prompt.
     pub add_special_tokens: Option<bool>,
     /// Lower is earlier.
-    pub priority: i32,
+    pub priority: Option<i32>,
     /// Keeps prefix-cache entries of different tenants apart.
     pub cache_salt: Option<String>,
     /// The client's own id of the request.
@@ -101,6 +107,16 @@ impl Options {
         self.n.unwrap_or(1)
     }
 
+    /// Choices generated per prompt.
+    pub fn candidates(&self) -> u32 {
+        self.best_of.unwrap_or(self.choices())
+    }
+
+    /// More is generated than answered.
+    pub fn ranks(&self) -> bool {
+        self.candidates() > self.choices()
+    }
+
     /// Checks that need more than one field.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         if self.stream_options.is_some() && !self.stream {
@@ -109,13 +125,25 @@ impl Options {
                 "`stream_options` is only allowed together with `stream: true`.",
             ));
         }
-        if self.stream && self.prompt_logprobs.is_some() {
+        self.check_best_of()?;
+        self.sampling.check()
+    }
+
+    fn check_best_of(&self) -> Result<(), ApiError> {
+        let (best_of, n) = (self.candidates(), self.choices());
+        if best_of < n {
             return Err(ApiError::field(
-                "prompt_logprobs",
-                "`prompt_logprobs` is not served together with `stream: true`. Send the request without streaming.",
+                "best_of",
+                format!("`best_of` ({best_of}) must not be below `n` ({n})."),
             ));
         }
-        self.sampling.check()
+        if self.ranks() && self.stream {
+            return Err(ApiError::field(
+                "best_of",
+                "`best_of` above `n` cannot be streamed: which candidates are best shows at their ends.",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -153,6 +181,8 @@ pub struct Draft {
     pub add_generation_prompt: Option<bool>,
     /// Chat: the last message is continued.
     pub continue_final_message: bool,
+    /// Chat: documents for the template.
+    pub documents: Vec<Value>,
     /// Chat: variables for the template.
     pub template_kwargs: Map<String, Value>,
 }

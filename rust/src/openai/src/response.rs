@@ -177,8 +177,8 @@ pub struct Candidate {
 pub struct CompletionLogprobs {
     /// Where the token starts in the text, in characters.
     pub text_offset: Vec<usize>,
-    /// Log probability of the sampled token.
-    pub token_logprobs: Vec<f32>,
+    /// Log probability of the sampled token; `null` for the first token of an echoed prompt.
+    pub token_logprobs: Vec<Option<f32>>,
     /// Text of the sampled token.
     pub tokens: Vec<String>,
     /// Text to log probability: the most likely tokens and the sampled one.

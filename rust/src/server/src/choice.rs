@@ -21,10 +21,16 @@ use crate::errors::Failure;
 use crate::generation::timing::Timing;
 
 /// What all choices of a request have in common.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// How many they are.
     pub choices: usize,
+    /// How many choices of each prompt are answered.
+    pub answered: usize,
+    /// More are generated than answered: the likeliest are.
+    pub ranked: bool,
+    /// Text of each prompt, when it stands before the answer.
+    pub echo: Vec<String>,
     /// Stop strings as given.
     pub stop: Vec<String>,
     /// The same, prepared for matching.
@@ -41,6 +47,17 @@ pub struct Plan {
     pub token_ids: bool,
     /// The answer carries prompt log probabilities.
     pub prompt_logprobs: bool,
+}
+
+impl Plan {
+    /// An echoed prompt has log probabilities where the answer has them.
+    pub fn echoes_logprobs(&self) -> bool {
+        !self.echo.is_empty() && self.logprobs.is_some()
+    }
+
+    fn wants_prompt_logprobs(&self) -> bool {
+        self.prompt_logprobs || self.echoes_logprobs()
+    }
 }
 
 /// How a choice ended.
@@ -64,6 +81,8 @@ pub struct Rows {
 /// What a choice produced since it was last asked.
 #[derive(Debug, Default)]
 pub struct Delta {
+    /// The first one of its choice.
+    pub first: bool,
     /// New text, final: nothing of it is taken back.
     pub text: String,
     /// New tokens, also those without text yet.
@@ -84,10 +103,28 @@ impl Delta {
         self.text.is_empty()
             && self.ids.is_empty()
             && self.logprobs.is_empty()
+            && self.prompt_logprobs.is_none()
             && self.ended.is_none()
     }
 
-    fn clear(&mut self) {
+    /// Takes over what came later.
+    pub fn append(&mut self, later: &mut Self) {
+        self.first |= later.first;
+        self.text.push_str(&later.text);
+        self.count += later.count;
+        self.ids.append(&mut later.ids);
+        self.logprobs.append(&mut later.logprobs);
+        if later.prompt_logprobs.is_some() {
+            self.prompt_logprobs = later.prompt_logprobs.take();
+        }
+        if later.ended.is_some() {
+            self.ended = later.ended.take();
+        }
+    }
+
+    /// Empty, its memory kept.
+    pub fn clear(&mut self) {
+        self.first = false;
         self.text.clear();
         self.count = 0;
         self.ids.clear();
@@ -108,11 +145,9 @@ pub struct Scratch {
 
 /// What a choice is made of.
 pub struct Parts {
-    /// From 0 over all prompts of the request.
-    pub index: u32,
-    /// Which of the request's prompts it continues.
-    pub prompt: usize,
-    /// Its place among all that were let in.
+    /// Where it stands.
+    pub place: Place,
+    /// Its seat among all that were let in.
     pub seat: Seat,
     /// What it has in common with the other choices.
     pub plan: Rc<Plan>,
@@ -124,14 +159,23 @@ pub struct Parts {
     pub timing: Timing,
 }
 
-/// One choice.
-pub struct Choice {
+/// Where a choice stands in its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
     /// From 0 over all prompts of the request.
     pub index: u32,
     /// Which of the request's prompts it continues.
     pub prompt: usize,
+}
+
+/// One choice.
+pub struct Choice {
+    /// Where it stands.
+    pub place: Place,
     /// Tokens so far.
-    pub tokens: u32,
+    tokens: u32,
+    /// Whether it had a delta.
+    begun: bool,
     plan: Rc<Plan>,
     /// Gone once the choice ended; dropping it earlier aborts in the engine and frees the seat.
     stream: Option<(OutputStream, Seat)>,
@@ -146,9 +190,9 @@ impl Choice {
         let plan = parts.plan;
         let matcher = StopMatcher::new(plan.matcher.clone(), plan.include_stop);
         Self {
-            index: parts.index,
-            prompt: parts.prompt,
+            place: parts.place,
             tokens: 0,
+            begun: false,
             plan,
             stream: Some((parts.stream, parts.seat)),
             detokenizer: parts.detokenizer,
@@ -204,6 +248,7 @@ impl Choice {
             return Err(Failure::Engine(output.error));
         }
         self.timing.output(&output, cells);
+        self.begin(&output, delta);
         let matched = self.detokenize(&output, raw, delta);
         let used = matched.map_or(output.new_token_ids.len(), |(used, _)| used);
         self.count(&mut output, used, delta, cells);
@@ -221,6 +266,21 @@ impl Choice {
             (None, None) => {}
         }
         Ok(())
+    }
+
+    /// The first output that a client sees something of.
+    fn begin(&mut self, output: &EngineOutput, delta: &mut Delta) {
+        let silent = output.new_token_ids.is_empty()
+            && output.finish.is_none()
+            && output.prompt_logprobs.is_none();
+        if self.begun || silent {
+            return;
+        }
+        self.begun = true;
+        delta.first = true;
+        if let Some(text) = self.plan.echo.get(self.place.prompt) {
+            delta.text.push_str(text);
+        }
     }
 
     /// Appends text. A stop string that became complete gives the number of tokens up to it and its index.
@@ -268,12 +328,12 @@ impl Choice {
         if let Some(logprobs) = output
             .logprobs
             .take()
-            .filter(|_| self.plan.logprobs.is_some())
+            .filter(|_| self.plan.logprobs.is_some() || self.plan.ranked)
         {
             let used = used.min(logprobs.rows());
             delta.logprobs.push(Rows { logprobs, used });
         }
-        if self.plan.prompt_logprobs && output.prompt_logprobs.is_some() {
+        if self.plan.wants_prompt_logprobs() && output.prompt_logprobs.is_some() {
             delta.prompt_logprobs = output.prompt_logprobs.take();
         }
     }

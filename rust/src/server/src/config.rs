@@ -32,6 +32,10 @@ pub struct ServerConfig {
     pub shutdown_timeout: Duration,
     /// `/inference/v1/generate` is served.
     pub scale_out: bool,
+    /// Fields that no table knows are refused.
+    pub strict_fields: bool,
+    /// Tokens per event of a stream after the first one, unless a request says so.
+    pub stream_interval: u32,
     /// Routes for operators during development.
     pub dev_mode: bool,
     /// `/metrics` needs no key.
@@ -57,6 +61,8 @@ impl Default for ServerConfig {
             max_shards: 1,
             shutdown_timeout: Duration::ZERO,
             scale_out: false,
+            strict_fields: false,
+            stream_interval: 1,
             dev_mode: false,
             public_metrics: false,
             request_id_headers: false,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Ids of requests: the client's own, or a random one.
+//! What a request's head says about it: ids, session, priority, trace.
 
 use http::HeaderMap;
-use vllm_openai::limits::MAX_ID_BYTES;
+use vllm_openai::ApiError;
+use vllm_openai::limits::{MAX_ID_BYTES, MAX_PRIORITY};
 
 /// Header that carries a request's id in both directions.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -16,8 +17,86 @@ pub fn request_id(prefix: &str, own: Option<&str>, headers: &HeaderMap) -> Strin
     }
 }
 
+/// Header that names a request's session.
+const SESSION_ID: &str = "x-session-id";
+/// Header that says how soon a request is served.
+const PRIORITY: &str = "x-vllm-priority";
+/// Headers of W3C Trace Context.
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
+
+/// The session that a request belongs to: the field's, else the header's.
+pub fn session(own: Option<&str>, headers: &HeaderMap) -> Option<String> {
+    own.or_else(|| shown(headers, SESSION_ID))
+        .map(str::to_owned)
+}
+
+/// A request's priority: the field's, else the header's, else 0.
+pub fn priority(own: Option<i32>, headers: &HeaderMap) -> Result<i32, ApiError> {
+    let Some(value) = headers.get(PRIORITY).filter(|_| own.is_none()) else {
+        return Ok(own.unwrap_or(0));
+    };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    number
+        .filter(|number: &i32| i64::from(*number) >= -MAX_PRIORITY)
+        .ok_or_else(|| {
+            ApiError::field(
+                "X-Vllm-Priority",
+                format!("The header X-Vllm-Priority must be a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}."),
+            )
+        })
+}
+
+/// What a tracer needs to put the engine's work below the client's.
+pub fn trace(headers: &HeaderMap) -> Option<Vec<(String, String)>> {
+    let found: Vec<_> = TRACE
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), shown(headers, name)?.to_owned())))
+        .collect();
+    (!found.is_empty()).then_some(found)
+}
+
 /// The client's id, when it is one that can be shown.
 fn header(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(REQUEST_ID)?.to_str().ok()?;
+    shown(headers, REQUEST_ID)
+}
+
+/// A header's value, when it is text of a sane length.
+fn shown<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let value = headers.get(name)?.to_str().ok()?;
     (!value.is_empty() && value.len() <= MAX_ID_BYTES).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            http::HeaderName::from_static(name),
+            value.parse().expect("a header value"),
+        )])
+    }
+
+    #[test]
+    fn fields_win_over_headers() {
+        let given = headers(PRIORITY, "-7");
+        assert_eq!(priority(Some(3), &given).ok(), Some(3));
+        assert_eq!(priority(None, &given).ok(), Some(-7));
+        assert_eq!(priority(None, &HeaderMap::new()).ok(), Some(0));
+        for wrong in ["x", "1.5", "99999999999", "-2147483648"] {
+            let error = priority(None, &headers(PRIORITY, wrong)).expect_err("refused");
+            assert_eq!(error.param.as_deref(), Some("X-Vllm-Priority"));
+        }
+        let given = headers(SESSION_ID, "head");
+        assert_eq!(session(Some("own"), &given).as_deref(), Some("own"));
+        assert_eq!(session(None, &given).as_deref(), Some("head"));
+    }
+
+    #[test]
+    fn trace_headers_are_passed_on() {
+        let given = headers("traceparent", "00-a-b-01");
+        let expected = vec![("traceparent".to_owned(), "00-a-b-01".to_owned())];
+        assert_eq!(trace(&given), Some(expected));
+        assert_eq!(trace(&HeaderMap::new()), None);
+    }
 }

@@ -149,6 +149,7 @@ async fn on_worker<T: Send + 'static>(
 /// A conversation on its way to token ids; moves to another thread when it is long.
 struct ChatJob {
     messages: Vec<Message>,
+    documents: Vec<serde_json::Value>,
     kwargs: serde_json::Map<String, serde_json::Value>,
     add_generation_prompt: bool,
     continue_final_message: bool,
@@ -166,6 +167,7 @@ impl ChatJob {
     fn split(request: ChatRequest) -> (Options, Self) {
         let job = Self {
             messages: request.messages.into_iter().map(message).collect(),
+            documents: request.documents,
             kwargs: request.template_kwargs,
             add_generation_prompt: request.add_generation_prompt,
             continue_final_message: request.continue_final_message,
@@ -205,6 +207,7 @@ impl ChatJob {
             messages: &self.messages,
             add_generation_prompt: self.add_generation_prompt,
             continue_final_message: self.continue_final_message,
+            documents: (!self.documents.is_empty()).then_some(&self.documents),
             template_kwargs: (!self.kwargs.is_empty()).then_some(&self.kwargs),
             ..ChatInput::default()
         };

@@ -14,6 +14,14 @@ use crate::sampling;
 
 /// One prompt with everything that was said about it.
 pub fn rendered(model: &Model, options: &Options, ids: &Ids, id: &str) -> Result<Value, ApiError> {
+    for (name, asked) in [("best_of", options.ranks()), ("echo", options.echo)] {
+        if asked {
+            return Err(ApiError::field(
+                name,
+                format!("`{name}` concerns the answer, and rendering gives none."),
+            ));
+        }
+    }
     let mut out = Map::new();
     out.insert("request_id".into(), id.into());
     out.insert(
@@ -31,7 +39,7 @@ pub fn rendered(model: &Model, options: &Options, ids: &Ids, id: &str) -> Result
         out.insert("stream_options".into(), options);
     }
     out.insert("cache_salt".into(), options.cache_salt.clone().into());
-    out.insert("priority".into(), options.priority.into());
+    out.insert("priority".into(), options.priority.unwrap_or(0).into());
     Ok(out.into())
 }
 

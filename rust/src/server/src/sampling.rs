@@ -32,8 +32,11 @@ pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<Samplin
             .unwrap_or(1.0),
         max_tokens: Some(u64::from(max_tokens)),
         min_tokens: u64::from(min_tokens(sampling, max_tokens)?),
-        logprobs: options.logprobs.map(i64::from),
-        prompt_logprobs: options.prompt_logprobs.map(i64::from),
+        logprobs: options
+            .logprobs
+            .or(options.ranks().then_some(0))
+            .map(i64::from),
+        prompt_logprobs: prompt_logprobs(options).map(i64::from),
         ignore_eos: sampling.ignore_eos,
         logit_bias: (!sampling.logit_bias.is_empty())
             .then(|| sampling.logit_bias.iter().copied().collect()),
@@ -45,6 +48,13 @@ pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<Samplin
     };
     stops(model, sampling, &mut params);
     Ok(params)
+}
+
+/// An echoed prompt has log probabilities where the answer has them.
+fn prompt_logprobs(options: &Options) -> Option<u32> {
+    options
+        .prompt_logprobs
+        .max(options.logprobs.filter(|_| options.echo))
 }
 
 /// Stop ids: the request's, and unless they are to be ignored, every end of sequence that the model knows.

@@ -12,10 +12,11 @@ use vllm_tokenizer::StopStrings;
 
 use crate::admission::{Permit, Seat};
 use crate::app::{App, unix_now};
-use crate::choice::{Choice, Parts, Plan};
+use crate::choice::{Choice, Parts, Place, Plan};
 use crate::errors;
 use crate::generation::timing::Timing;
 use crate::generation::{Facts, Generation};
+use crate::identity;
 use crate::prompt::Ids;
 use crate::sampling;
 
@@ -60,6 +61,17 @@ pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
             ));
         }
     }
+    if let Some(name) = options
+        .unknown
+        .first()
+        .filter(|_| app.shared.config.strict_fields)
+    {
+        return Err(ApiError::field(
+            name,
+            format!("`{name}` is not known here, and this server takes known fields only (--strict-fields)."),
+        )
+        .with_code("unknown_field"));
+    }
     if !options.unknown.is_empty() {
         tracing::debug!(fields = ?options.unknown, "ignoring fields that are not known here");
     }
@@ -83,25 +95,21 @@ pub fn submit(
     prompts: Vec<Ids>,
 ) -> Result<Generation, ApiError> {
     let options = order.options;
-    let width = prompts.len() * options.choices() as usize;
-    let per_prompt = options.choices() as usize;
+    let per_prompt = options.candidates() as usize;
+    let width = prompts.len() * per_prompt;
     let mut seats = permit
         .seats(|choice| prompts[choice / per_prompt].len())
         .map_err(|full| errors::busy(app, full))?;
-    let plan = Rc::new(plan(options, width));
+    let plan = Rc::new(plan(app, options, &prompts));
     let mut choices = Vec::with_capacity(width);
     for (prompt, ids) in prompts.iter().enumerate() {
         let params = sampling::params(&app.model, options, ids.len())?;
-        for n in 0..options.choices() {
+        for n in 0..options.candidates() {
             let index = choices.len() as u32;
             let seat = seats.next().expect("a seat was taken for every choice");
-            let place = Place {
-                index,
-                n,
-                prompt,
-                seat,
-            };
-            choices.push(choice(app, order, &plan, place, ids, params.clone())?);
+            let place = Place { index, prompt };
+            let own = Own { place, n, seat };
+            choices.push(choice(app, order, &plan, own, ids, params.clone())?);
         }
     }
     let model = options
@@ -120,10 +128,15 @@ pub fn submit(
     Ok(Generation::new(facts, choices))
 }
 
-fn plan(options: &Options, choices: usize) -> Plan {
+fn plan(app: &App, options: &Options, prompts: &[Ids]) -> Plan {
     let sampling = &options.sampling;
+    let skip_special = sampling.skip_special_tokens.unwrap_or(true);
+    let text = |ids: &Ids| app.model.tokenizer.decode(ids, skip_special);
     Plan {
-        choices,
+        choices: prompts.len() * options.candidates() as usize,
+        answered: options.choices() as usize,
+        ranked: options.ranks(),
+        echo: prompts.iter().filter(|_| options.echo).map(text).collect(),
         matcher: StopStrings::new(sampling.stop.iter().map(String::as_str)),
         stop: sampling.stop.clone(),
         min_tokens: sampling.min_tokens.unwrap_or(0),
@@ -135,13 +148,11 @@ fn plan(options: &Options, choices: usize) -> Plan {
     }
 }
 
-/// Where a choice stands among the others of its request.
-struct Place {
-    /// From 0 over all prompts.
-    index: u32,
+/// What a choice is told besides what all choices of its request share.
+struct Own {
+    place: Place,
     /// From 0 for each prompt.
     n: u32,
-    prompt: usize,
     seat: Seat,
 }
 
@@ -149,7 +160,7 @@ fn choice(
     app: &Rc<App>,
     order: &Order<'_>,
     plan: &Rc<Plan>,
-    place: Place,
+    own: Own,
     ids: &Ids,
     mut params: SamplingParams,
 ) -> Result<Choice, ApiError> {
@@ -157,7 +168,7 @@ fn choice(
     params.seed = options
         .sampling
         .seed
-        .map(|seed| i128::from(seed) + i128::from(place.n));
+        .map(|seed| i128::from(seed) + i128::from(own.n));
     let max_tokens = params.max_tokens.unwrap_or(0) as u32;
     let request = EngineCoreRequest {
         prompt_token_ids: Some(ids.clone()),
@@ -165,9 +176,10 @@ fn choice(
         arrival_time: unix_now(),
         cache_salt: options.cache_salt.clone(),
         data_parallel_rank: rank(order.headers)?,
-        priority: i64::from(options.priority),
+        priority: i64::from(identity::priority(options.priority, order.headers)?),
+        trace_headers: identity::trace(order.headers),
         external_req_id: Some(order.id.clone()),
-        session_id: options.session_id.clone(),
+        session_id: identity::session(options.session_id.as_deref(), order.headers),
         ..EngineCoreRequest::default()
     };
     let stream = app
@@ -186,9 +198,8 @@ fn choice(
         options.choices(),
     );
     Ok(Choice::new(Parts {
-        index: place.index,
-        prompt: place.prompt,
-        seat: place.seat,
+        place: own.place,
+        seat: own.seat,
         plan: plan.clone(),
         stream,
         detokenizer,

@@ -5,9 +5,10 @@
 use vllm_openai::Usage;
 use vllm_openai::response::CompletionLogprobs;
 
+use super::interval::Interval;
 use super::json;
 use super::logprobs::Namer;
-use crate::choice::{Choice, Delta};
+use crate::choice::{Delta, Place};
 use crate::generation::{Facts, Sink};
 
 /// Which route's chunks.
@@ -93,13 +94,16 @@ pub struct ChunkWriter {
     /// Choices whose first chunk was written; where their next token starts, for logprobs.
     started: Vec<Option<usize>>,
     usage: Usage,
+    /// Deltas that wait for more tokens.
+    interval: Interval,
     /// What to send.
     pub buffer: Vec<u8>,
 }
 
 impl ChunkWriter {
     /// A writer for a request.
-    pub fn new(route: Route, facts: &Facts, width: usize, continuous_usage: bool) -> Self {
+    pub fn new(route: Route, facts: &Facts, continuous_usage: bool, interval: u32) -> Self {
+        let width = facts.plan.choices;
         let head = head(route, facts);
         let mut plain_head = head.clone();
         plain_head.extend_from_slice(b"{\"index\":0");
@@ -112,6 +116,7 @@ impl ChunkWriter {
             continuous_usage,
             started: vec![None; width],
             usage: Usage::new(prompt as u64, 0),
+            interval: Interval::new(interval),
             buffer: Vec::new(),
         }
     }
@@ -132,20 +137,37 @@ impl ChunkWriter {
     }
 
     /// Any delta.
-    fn full(&mut self, facts: &Facts, choice: &Choice, delta: &Delta) {
-        self.open(choice.index);
+    fn full(&mut self, facts: &Facts, place: Place, delta: &Delta) {
+        self.open(place.index);
         let out = &mut self.buffer;
         if self.route != Route::Generate {
             out.extend_from_slice(self.route.before_text());
             json::escape(&delta.text, out);
             out.extend_from_slice(self.route.after_text());
         }
-        self.logprobs(facts, choice, delta);
+        self.logprobs(facts, place, delta);
         self.finish(delta);
+        if self.route == Route::Completions {
+            self.prompt_logprobs(facts, delta);
+        }
         if facts.plan.token_ids {
-            self.token_ids(facts, choice, delta);
+            self.token_ids(facts, place, delta);
+        }
+        self.buffer.extend_from_slice(b"}]");
+        if self.route == Route::Generate && place.index == 0 {
+            self.prompt_logprobs(facts, delta);
         }
         self.close();
+    }
+
+    /// Of the prompt, when they were asked for and came with this delta.
+    fn prompt_logprobs(&mut self, facts: &Facts, delta: &Delta) {
+        let asked = facts.plan.prompt_logprobs;
+        if let Some(logprobs) = delta.prompt_logprobs.as_ref().filter(|_| asked) {
+            let namer = Namer::new(&facts.app.model.tokenizer, &facts.plan);
+            self.buffer.extend_from_slice(b",\"prompt_logprobs\":");
+            json::value(&namer.prompt(logprobs), &mut self.buffer);
+        }
     }
 
     fn open(&mut self, index: u32) {
@@ -154,10 +176,15 @@ impl ChunkWriter {
         json::integer(index, &mut self.buffer);
     }
 
-    fn logprobs(&mut self, facts: &Facts, choice: &Choice, delta: &Delta) {
+    fn logprobs(&mut self, facts: &Facts, place: Place, delta: &Delta) {
         let out = &mut self.buffer;
         out.extend_from_slice(b",\"logprobs\":");
-        if delta.logprobs.is_empty() {
+        let echoed = delta
+            .prompt_logprobs
+            .as_ref()
+            .filter(|_| facts.plan.echoes_logprobs());
+        let wanted = facts.plan.logprobs.is_some();
+        if !wanted || (delta.logprobs.is_empty() && echoed.is_none()) {
             out.extend_from_slice(b"null");
             return;
         }
@@ -169,8 +196,12 @@ impl ChunkWriter {
                 out.push(b'}');
             }
             Route::Completions => {
-                let offset = self.started[choice.index as usize].get_or_insert(0);
+                let offset = self.started[place.index as usize].get_or_insert(0);
                 let mut lists = CompletionLogprobs::default();
+                if let Some(prompt) = echoed {
+                    let first = facts.prompts[place.prompt][0];
+                    namer.echo(first, prompt, offset, &mut lists);
+                }
                 namer.completion(&delta.logprobs, offset, &mut lists);
                 json::value(&lists, out);
             }
@@ -190,19 +221,18 @@ impl ChunkWriter {
         }
     }
 
-    fn token_ids(&mut self, facts: &Facts, choice: &Choice, delta: &Delta) {
+    fn token_ids(&mut self, facts: &Facts, place: Place, delta: &Delta) {
         let out = &mut self.buffer;
         out.extend_from_slice(b",\"token_ids\":");
         json::integers(&delta.ids, out);
-        if self.route == Route::Completions && choice.tokens == delta.count {
+        if self.route == Route::Completions && delta.first {
             out.extend_from_slice(b",\"prompt_token_ids\":");
-            json::integers(&facts.prompts[choice.prompt], out);
+            json::integers(&facts.prompts[place.prompt], out);
         }
     }
 
-    /// Ends the choice and the chunk.
+    /// Ends the chunk behind its choices.
     fn close(&mut self) {
-        self.buffer.extend_from_slice(b"}]");
         if self.continuous_usage {
             self.buffer.extend_from_slice(b",\"usage\":");
             json::value(&self.usage, &mut self.buffer);
@@ -211,16 +241,20 @@ impl ChunkWriter {
     }
 
     /// Chat: the chunk that says who speaks, and the prompt's ids when they were asked for.
-    fn role(&mut self, facts: &Facts, choice: &Choice) {
-        self.open(choice.index);
+    fn role(&mut self, facts: &Facts, place: Place, delta: &Delta) {
+        self.open(place.index);
         let out = &mut self.buffer;
         out.extend_from_slice(
             br#","delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null"#,
         );
+        out.extend_from_slice(b"}]");
+        if place.index == 0 {
+            self.prompt_logprobs(facts, delta);
+        }
         if facts.plan.token_ids {
-            out.extend_from_slice(b"}],\"prompt_token_ids\":");
-            json::integers(&facts.prompts[choice.prompt], out);
-            out.extend_from_slice(b"}\n\n");
+            self.buffer.extend_from_slice(b",\"prompt_token_ids\":");
+            json::integers(&facts.prompts[place.prompt], &mut self.buffer);
+            self.buffer.extend_from_slice(b"}\n\n");
             return;
         }
         self.close();
@@ -247,25 +281,53 @@ impl ChunkWriter {
     }
 }
 
-impl Sink for ChunkWriter {
-    fn delta(&mut self, facts: &Facts, choice: &Choice, delta: &mut Delta) {
+impl ChunkWriter {
+    /// Writes a delta that is due.
+    fn write(&mut self, facts: &Facts, place: Place, delta: &Delta) {
         let completion = self.usage.completion_tokens + u64::from(delta.count);
         self.usage = Usage::new(self.usage.prompt_tokens, completion);
-        let started = &mut self.started[choice.index as usize];
-        if started.is_none() && (delta.count > 0 || delta.ended.is_some()) {
-            *started = Some(0);
+        if delta.first {
+            self.started[place.index as usize] = Some(0);
             if self.route == Route::Chat {
-                self.role(facts, choice);
+                self.role(facts, place, delta);
             }
         }
-        if delta.is_empty() {
+        if self.is_silent(delta) {
             return;
         }
-        let plain = delta.ended.is_none() && delta.logprobs.is_empty() && delta.ids.is_empty();
+        let plain = delta.ended.is_none()
+            && delta.logprobs.is_empty()
+            && delta.ids.is_empty()
+            && delta.prompt_logprobs.is_none();
         if plain && !self.continuous_usage {
-            self.plain(choice.index, &delta.text);
+            self.plain(place.index, &delta.text);
         } else {
-            self.full(facts, choice, delta);
+            self.full(facts, place, delta);
+        }
+    }
+
+    /// Whether a chunk would show nothing. Chat shows log probabilities of the prompt beside the role.
+    fn is_silent(&self, delta: &Delta) -> bool {
+        let shown_with_role = self.route == Route::Chat
+            && delta.text.is_empty()
+            && delta.ids.is_empty()
+            && delta.logprobs.is_empty()
+            && delta.ended.is_none();
+        delta.is_empty() || shown_with_role
+    }
+
+    /// Writes what waits for more tokens.
+    pub fn flush(&mut self, facts: &Facts) {
+        for (place, delta) in self.interval.take() {
+            self.write(facts, place, &delta);
+        }
+    }
+}
+
+impl Sink for ChunkWriter {
+    fn delta(&mut self, facts: &Facts, place: Place, delta: &mut Delta) {
+        if !self.interval.holds(place, delta) {
+            self.write(facts, place, delta);
         }
     }
 }

@@ -12,8 +12,8 @@ use vllm_openai::response::{
 };
 
 use super::json;
-use super::logprobs::Namer;
-use crate::choice::{Choice, Delta, Ended, Rows};
+use super::logprobs::{self, Namer};
+use crate::choice::{Delta, Ended, Place, Plan, Rows};
 use crate::generation::{Facts, Generation, Sink};
 
 /// Everything a choice produced.
@@ -30,9 +30,9 @@ struct Folded {
 struct Fold(Vec<Folded>);
 
 impl Sink for Fold {
-    fn delta(&mut self, _: &Facts, choice: &Choice, delta: &mut Delta) {
-        let folded = &mut self.0[choice.index as usize];
-        folded.prompt = choice.prompt;
+    fn delta(&mut self, _: &Facts, place: Place, delta: &mut Delta) {
+        let folded = &mut self.0[place.index as usize];
+        folded.prompt = place.prompt;
         folded.text.push_str(&delta.text);
         folded.ids.append(&mut delta.ids);
         folded.rows.append(&mut delta.logprobs);
@@ -119,7 +119,32 @@ async fn run(mut generation: Generation) -> Result<(Generation, Vec<Folded>), Ap
         Poll::Ready(end) => Poll::Ready(end),
     })
     .await?;
-    Ok((generation, fold.0))
+    let answered = best(&generation.facts.plan, fold.0);
+    Ok((generation, answered))
+}
+
+/// The likeliest candidates of each prompt, the likeliest first.
+fn best(plan: &Plan, candidates: Vec<Folded>) -> Vec<Folded> {
+    if !plan.ranked {
+        return candidates;
+    }
+    let mut ranked: Vec<_> = candidates
+        .into_iter()
+        .map(|folded| (logprobs::mean(&folded.rows), folded))
+        .collect();
+    // Stable: equally likely ones stay in order.
+    ranked.sort_by(|(a, x), (b, y)| x.prompt.cmp(&y.prompt).then(b.total_cmp(a)));
+    let mut left = plan.answered;
+    let mut prompt = 0;
+    ranked.retain(|(_, folded)| {
+        if folded.prompt != prompt {
+            (prompt, left) = (folded.prompt, plan.answered);
+        }
+        let keep = left > 0;
+        left = left.saturating_sub(1);
+        keep
+    });
+    ranked.into_iter().map(|(_, folded)| folded).collect()
 }
 
 fn chat_choice(facts: &Facts, namer: &Namer<'_>, folded: Folded, index: u32) -> ChatChoice {
@@ -175,10 +200,16 @@ fn completion_choice<'a>(
         stop: None,
     });
     let logprobs = facts.plan.logprobs.map(|_| {
-        let mut lists = CompletionLogprobs::default();
-        namer.completion(&folded.rows, &mut 0, &mut lists);
+        let (mut lists, mut offset) = (CompletionLogprobs::default(), 0);
+        let echoed = folded.prompt_logprobs.as_deref();
+        if let Some(prompt) = echoed.filter(|_| facts.plan.echoes_logprobs()) {
+            let first = facts.prompts[folded.prompt][0];
+            namer.echo(first, prompt, &mut offset, &mut lists);
+        }
+        namer.completion(&folded.rows, &mut offset, &mut lists);
         lists
     });
+    let asked = facts.plan.prompt_logprobs;
     CompletionChoice {
         index,
         text: folded.text,
@@ -187,6 +218,7 @@ fn completion_choice<'a>(
         stop_reason: ended.stop,
         prompt_logprobs: folded
             .prompt_logprobs
+            .filter(|_| asked)
             .map(|logprobs| namer.prompt(&logprobs)),
         token_ids: facts.plan.token_ids.then_some(folded.ids),
         prompt_token_ids: facts
@@ -200,4 +232,54 @@ fn body(answer: &impl serde::Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     json::value(answer, &mut out);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use vllm_engine_client::TokenLogprob;
+
+    use super::*;
+
+    fn candidate(prompt: usize, text: &str, logprobs: &[f32]) -> Folded {
+        let entry = |&logprob: &f32| TokenLogprob {
+            token_id: 0,
+            logprob,
+        };
+        let rows = Rows {
+            used: logprobs.len(),
+            logprobs: Box::new(Logprobs {
+                width: 1,
+                entries: logprobs.iter().map(entry).collect(),
+                ranks: std::iter::repeat_n(1, logprobs.len()).collect(),
+            }),
+        };
+        Folded {
+            prompt,
+            text: text.to_owned(),
+            rows: vec![rows],
+            ..Folded::default()
+        }
+    }
+
+    #[test]
+    fn the_likeliest_per_token_of_each_prompt_stay() {
+        let plan = Plan {
+            ranked: true,
+            answered: 2,
+            ..Plan::default()
+        };
+        let candidates = vec![
+            candidate(0, "long and likely", &[-0.1, -0.1, -0.1, -0.1]),
+            candidate(0, "unlikely", &[-9.0]),
+            candidate(0, "short", &[-0.3]),
+            candidate(1, "second", &[-0.5]),
+            candidate(1, "first", &[-0.4]),
+            candidate(1, "third", &[f32::NEG_INFINITY]),
+        ];
+        let texts: Vec<_> = best(&plan, candidates)
+            .into_iter()
+            .map(|folded| folded.text)
+            .collect();
+        assert_eq!(texts, ["long and likely", "short", "first", "second"]);
+    }
 }

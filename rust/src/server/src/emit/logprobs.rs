@@ -66,15 +66,34 @@ impl<'a> Namer<'a> {
 
     /// Completions: appends to the four lists; `offset` is where the next token starts, in characters.
     pub fn completion(&self, rows: &[Rows], offset: &mut usize, out: &mut CompletionLogprobs) {
-        for row in used(rows) {
-            let Some(sampled) = row.first() else { continue };
-            let name = self.name(sampled.token_id);
-            out.text_offset.push(*offset);
-            *offset += self.tokenizer.token_text(sampled.token_id).chars().count();
-            out.token_logprobs.push(clamp(sampled.logprob));
-            out.top_logprobs.push(self.by_name(row));
-            out.tokens.push(name);
-        }
+        used(rows).for_each(|row| self.completion_row(row, offset, out));
+    }
+
+    /// Completions: an echoed prompt, whose first token has nothing before it that would make it likely.
+    pub fn echo(
+        &self,
+        first: u32,
+        prompt: &Logprobs,
+        offset: &mut usize,
+        out: &mut CompletionLogprobs,
+    ) {
+        self.completion_token(first, offset, out);
+        out.token_logprobs.push(None);
+        out.top_logprobs.push(None);
+        (0..prompt.rows()).for_each(|row| self.completion_row(prompt.row(row), offset, out));
+    }
+
+    fn completion_row(&self, row: &[Entry], offset: &mut usize, out: &mut CompletionLogprobs) {
+        let Some(sampled) = row.first() else { return };
+        self.completion_token(sampled.token_id, offset, out);
+        out.token_logprobs.push(Some(clamp(sampled.logprob)));
+        out.top_logprobs.push(self.by_name(row));
+    }
+
+    fn completion_token(&self, id: u32, offset: &mut usize, out: &mut CompletionLogprobs) {
+        out.tokens.push(self.name(id));
+        out.text_offset.push(*offset);
+        *offset += self.tokenizer.token_text(id).chars().count();
     }
 
     /// The likeliest tokens and the sampled one; `null` when none were asked for.
@@ -115,6 +134,13 @@ impl<'a> Namer<'a> {
         }
         out
     }
+}
+
+/// Mean log probability per token, by which candidates are ranked.
+pub fn mean(rows: &[Rows]) -> f64 {
+    let sampled = || used(rows).filter_map(|row| row.first());
+    let sum: f64 = sampled().map(|entry| f64::from(clamp(entry.logprob))).sum();
+    sum / (sampled().count().max(1) as f64)
 }
 
 fn used(rows: &[Rows]) -> impl Iterator<Item = &[Entry]> {

@@ -4,6 +4,7 @@
 
 pub mod envelope;
 pub mod fold;
+pub mod interval;
 pub mod json;
 pub mod logprobs;
 pub mod pooled;

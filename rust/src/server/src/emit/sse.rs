@@ -99,7 +99,10 @@ impl SseBody {
                 }
                 self.writer.done();
             }
-            Err(error) => self.writer.error(&error),
+            Err(error) => {
+                self.writer.flush(&generation.facts);
+                self.writer.error(&error);
+            }
         }
     }
 }

@@ -11,13 +11,13 @@ use std::task::{Context, Poll};
 use vllm_openai::{ApiError, Usage};
 
 use crate::app::App;
-use crate::choice::{Choice, Delta, Plan};
+use crate::choice::{Choice, Delta, Place, Plan};
 use crate::errors;
 
 /// Takes deltas in the order in which they become ready.
 pub trait Sink {
     /// One delta of one choice.
-    fn delta(&mut self, request: &Facts, choice: &Choice, delta: &mut Delta);
+    fn delta(&mut self, request: &Facts, place: Place, delta: &mut Delta);
 }
 
 /// What stays the same while a request runs.
@@ -75,7 +75,7 @@ impl Generation {
         for choice in &mut self.choices {
             while let Poll::Ready(polled) = choice.poll(cx, &mut scratch, &app.cells) {
                 self.completion_tokens += u64::from(scratch.delta.count);
-                sink.delta(&self.facts, choice, &mut scratch.delta);
+                sink.delta(&self.facts, choice.place, &mut scratch.delta);
                 if let Err(failure) = polled {
                     return Poll::Ready(Err(failure.into_error(&self.facts.id)));
                 }

@@ -17,7 +17,7 @@ pub async fn handle(call: Call) -> Answer {
     let request = ChatRequest::from_json(&body)?;
     drop(body);
     submit::check(&app, &request.options)?;
-    let permit = submit::admit(&app, request.options.choices() as usize)?;
+    let permit = submit::admit(&app, request.options.candidates() as usize)?;
     let (options, ids) = prompt::chat(&app, request).await?;
     let id = request_id("chatcmpl-", options.request_id.as_deref(), &parts.headers);
     let order = Order {

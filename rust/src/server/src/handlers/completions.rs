@@ -17,7 +17,7 @@ pub async fn handle(call: Call) -> Answer {
     let CompletionRequest { options, prompt } = CompletionRequest::from_json(&body)?;
     drop(body);
     submit::check(&app, &options)?;
-    let permit = submit::admit(&app, prompt.len() * options.choices() as usize)?;
+    let permit = submit::admit(&app, prompt.len() * options.candidates() as usize)?;
     let prompts = prompt::completion(&app, &options, prompt).await?;
     let id = request_id("cmpl-", options.request_id.as_deref(), &parts.headers);
     let order = Order {

@@ -22,7 +22,7 @@ pub async fn handle(call: Call) -> Answer {
     let GenerateRequest { options, token_ids } = GenerateRequest::from_json(&body)?;
     drop(body);
     submit::check(&app, &options)?;
-    let permit = submit::admit(&app, options.choices() as usize)?;
+    let permit = submit::admit(&app, options.candidates() as usize)?;
     let ids = prompt::fit(&app.model, &options, token_ids, "token_ids")?;
     let id = request_id("", options.request_id.as_deref(), &parts.headers);
     let order = Order {

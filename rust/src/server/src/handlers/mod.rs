@@ -29,11 +29,12 @@ async fn stream(
     options: &Options,
 ) -> Result<Response<Body>, ApiError> {
     let stream = options.stream_options.unwrap_or_default();
-    let (width, continuous) = (
-        generation.width(),
-        stream.include_usage && stream.continuous_usage_stats,
-    );
-    let writer = ChunkWriter::new(route, &generation.facts, width, continuous);
+    let continuous = stream.include_usage && stream.continuous_usage_stats;
+    let facts = &generation.facts;
+    let interval = options
+        .stream_interval
+        .unwrap_or(facts.app.shared.config.stream_interval);
+    let writer = ChunkWriter::new(route, facts, continuous, interval);
     let body = SseBody::start(generation, writer, stream.include_usage).await?;
     let mut response = Response::new(Body::Stream(Box::new(body)));
     let headers = response.headers_mut();

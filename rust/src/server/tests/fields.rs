@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! Fields beyond sampling: what each does, streamed as well as whole.
+
+mod common;
+
+use common::answers::{CHAT, COMPLETIONS, body, both, folded, streamed};
+use common::client::{post, request};
+use common::{Fixture, Setup};
+use serde_json::{Value, json};
+
+#[test]
+fn an_echoed_prompt_stands_before_every_answer() {
+    let server = Setup::saying("xyz").start();
+    for (prompt, expected) in [
+        (json!("é? "), vec!["é? xy"]),
+        (json!(["ab", "c"]), vec!["abxy", "cxy"]),
+        (json!([72, 105]), vec!["Hixy"]),
+    ] {
+        let answer = both(
+            &server,
+            COMPLETIONS,
+            json!({"prompt": prompt, "echo": true, "max_tokens": 2}),
+        );
+        let texts: Vec<_> = answer
+            .choices
+            .values()
+            .map(|choice| choice.text.as_str())
+            .collect();
+        assert_eq!(texts, expected);
+        assert_eq!(answer.usage["completion_tokens"], 2 * expected.len());
+    }
+    let stop = both(
+        &server,
+        COMPLETIONS,
+        json!({"prompt": "y", "echo": true, "stop": ["y"]}),
+    );
+    assert_eq!(
+        stop.choices[&0].text, "yx",
+        "stop strings concern the answer alone"
+    );
+}
+
+#[test]
+fn an_echoed_prompt_has_log_probabilities_where_the_answer_has_them() {
+    let server = Setup::saying("xyz").start();
+    let more = json!({"prompt": "abc", "echo": true, "logprobs": 2, "max_tokens": 2});
+    let answer = both(&server, COMPLETIONS, more.clone());
+    let rows = &answer.choices[&0].logprobs;
+    assert_eq!(rows.len(), 5, "three of the prompt, two of the answer");
+    assert_eq!(rows[0], json!(["a", null, null, 0]));
+    assert!(rows[1][1].is_number() && rows[1][2].is_object());
+    let offsets: Vec<_> = rows.iter().map(|row| row[3].clone()).collect();
+    assert_eq!(offsets, [0, 1, 2, 3, 4].map(Value::from));
+    assert!(
+        answer.choices[&0].prompt_logprobs.is_null(),
+        "nobody asked for the other form"
+    );
+    let mut asked = more;
+    asked["prompt_logprobs"] = 1.into();
+    let asked = both(&server, COMPLETIONS, asked);
+    assert_eq!(
+        asked.choices[&0].prompt_logprobs.as_array().map(Vec::len),
+        Some(3)
+    );
+}
+
+#[test]
+fn log_probabilities_of_the_prompt_are_streamed_too() {
+    let server = Setup::saying("xyz").start();
+    let more = json!({"prompt": ["abc", "de"], "prompt_logprobs": 1, "max_tokens": 2, "return_token_ids": true});
+    let answer = both(&server, COMPLETIONS, more);
+    let lengths = answer
+        .choices
+        .values()
+        .map(|choice| choice.prompt_logprobs.as_array().map(Vec::len));
+    assert_eq!(lengths.collect::<Vec<_>>(), [Some(3), Some(2)]);
+    let chat = both(
+        &server,
+        CHAT,
+        json!({"prompt_logprobs": 0, "n": 2, "max_tokens": 2}),
+    );
+    let tokens = chat.usage["prompt_tokens"].as_u64().expect("a count");
+    assert_eq!(
+        chat.prompt_logprobs
+            .as_array()
+            .map(|list| list.len() as u64),
+        Some(tokens)
+    );
+    assert!(chat.choices[&1].prompt_logprobs.is_null());
+}
+
+#[test]
+fn the_likeliest_candidates_are_answered_and_all_are_counted() {
+    let server = Setup::saying("x").start();
+    let answer = folded(
+        &server,
+        COMPLETIONS,
+        json!({"best_of": 3, "n": 2, "max_tokens": 4}),
+    );
+    assert_eq!(answer.choices.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    assert!(
+        answer.choices[&0].logprobs.is_empty(),
+        "ranking shows in no field"
+    );
+    assert_eq!(answer.usage["completion_tokens"], 12);
+    assert_eq!(server.counter(|c| &c.added), 3);
+    let chat = folded(
+        &server,
+        CHAT,
+        json!({"best_of": 2, "max_tokens": 1, "logprobs": true}),
+    );
+    assert_eq!(
+        (chat.choices.len(), chat.choices[&0].logprobs.len()),
+        (1, 1)
+    );
+    for wrong in [
+        json!({"best_of": 1, "n": 2}),
+        json!({"best_of": 2, "stream": true}),
+        json!({"best_of": 129}),
+    ] {
+        let refused = post(server.address, COMPLETIONS, &body(COMPLETIONS, &wrong));
+        assert_eq!(
+            (refused.status, refused.json()["error"]["param"].as_str()),
+            (400, Some("best_of")),
+            "{wrong}"
+        );
+    }
+}
+
+fn events(server: &Fixture, more: Value) -> Vec<Value> {
+    post(server.address, COMPLETIONS, &body(COMPLETIONS, &more)).events()
+}
+
+#[test]
+fn a_stream_interval_makes_fewer_events_of_the_same_text() {
+    let server = Setup::saying("abcdefgh").step_ms(1.0).start();
+    let more = json!({"max_tokens": 20, "logprobs": 1, "return_token_ids": true});
+    let plain = folded(&server, COMPLETIONS, more.clone());
+    let mut wide = more;
+    wide["stream_interval"] = 8.into();
+    assert_eq!(streamed(&server, COMPLETIONS, wide.clone()), plain);
+    wide["stream"] = true.into();
+    let counts: Vec<_> = events(&server, wide)
+        .iter()
+        .map(|event| {
+            event["choices"][0]["token_ids"]
+                .as_array()
+                .map_or(0, Vec::len)
+        })
+        .collect();
+    assert_eq!(counts.iter().sum::<usize>(), 20);
+    // The first one and the last one come as they are; the engine may group tokens, never split them.
+    let between = &counts[1..counts.len() - 1];
+    assert!(between.iter().all(|&count| count >= 8), "{counts:?}");
+}
+
+#[test]
+fn the_servers_interval_holds_unless_a_request_says_otherwise() {
+    let mut setup = Setup::saying("abcdefgh").step_ms(1.0);
+    setup.config.stream_interval = 1000;
+    let server = setup.start();
+    let more = json!({"max_tokens": 30, "stream": true});
+    assert!(
+        events(&server, more).len() <= 2,
+        "the first event and the last one"
+    );
+}
+
+#[test]
+fn what_waits_for_its_interval_comes_before_an_error() {
+    let server = Setup::saying("abcdefgh").fault("bad-finish@12").start();
+    let more = json!({"max_tokens": 100, "stream": true, "stream_interval": 1000});
+    let events = events(&server, more);
+    let text: String = events
+        .iter()
+        .filter_map(|event| event["choices"][0]["text"].as_str())
+        .collect();
+    assert!(text.len() >= 8, "{events:?}");
+    assert!(
+        events
+            .last()
+            .is_some_and(|event| event.get("error").is_some()),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn strict_servers_name_the_field_that_nobody_knows() {
+    let more = json!({"no_such_field": 1, "max_tokens": 1});
+    let lenient = Setup::saying("x").start();
+    assert_eq!(post(lenient.address, CHAT, &body(CHAT, &more)).status, 200);
+    let mut setup = Setup::saying("x");
+    setup.config.strict_fields = true;
+    let strict = setup.start();
+    for path in [CHAT, COMPLETIONS] {
+        let refused = post(strict.address, path, &body(path, &more));
+        let error = refused.json()["error"].clone();
+        assert_eq!(refused.status, 400);
+        assert_eq!(
+            (error["param"].as_str(), error["code"].as_str()),
+            (Some("no_such_field"), Some("unknown_field"))
+        );
+    }
+}
+
+#[test]
+fn headers_that_mean_something_are_checked() {
+    let server = Setup::saying("x").start();
+    let ask = |headers: &str| {
+        let body = body(COMPLETIONS, &json!({"max_tokens": 1})).to_string();
+        request(
+            server.address,
+            "POST",
+            COMPLETIONS,
+            headers,
+            body.as_bytes(),
+        )
+    };
+    let good = "X-Vllm-Priority: -2\r\nX-Session-ID: s\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    assert_eq!(ask(good).status, 200);
+    let refused = ask("X-Vllm-Priority: soon\r\n");
+    assert_eq!(
+        (refused.status, refused.json()["error"]["param"].as_str()),
+        (400, Some("X-Vllm-Priority"))
+    );
+}
