@@ -448,7 +448,6 @@ ROUTES = [
         ("POST", "/v1/embeddings"),
         ("POST", "/sleep"),
         ("GET", "/is_sleeping"),
-        ("GET", "/openapi.json"),
         ("POST", "/v1/load_lora_adapter"),
     )
 ]

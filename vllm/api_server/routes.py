@@ -36,8 +36,8 @@ _OPERATOR = "the Python frontend has no routes for operators; the Rust frontend 
 
 _UNSERVED = {
     ("GET", "/"): "there is no web page yet",
-    ("GET", "/openapi.json"): "it is not generated yet",
-    ("GET", "/docs"): "it is not generated yet",
+    ("GET", "/openapi.json"): _RUST,
+    ("GET", "/docs"): _RUST,
     ("GET", "/tokenizer_info"): _RUST,
     ("POST", "/v1/responses"): _LATER,
     ("GET", "/v1/responses/{id}"): _LATER,

@@ -10,6 +10,7 @@ use vllm_engine_client::WIRE_VERSION;
 
 use crate::fault::{Code, Fault};
 use crate::frontend::{self, FrontendFlags};
+use crate::reference::{self, ReferenceFlags};
 use crate::render::{self, RenderFlags};
 use crate::serve::{self, ServeFlags};
 
@@ -29,6 +30,8 @@ enum Command {
     Serve(ServeFlags),
     /// Print a request's prompt as token ids, without engines
     Render(RenderFlags),
+    /// Print what this binary's tables say: the HTTP interface, the options
+    Reference(ReferenceFlags),
     /// Measure servers
     #[command(subcommand)]
     Bench(Bench),
@@ -52,6 +55,10 @@ pub fn run() -> Result<(), Fault> {
         Command::Frontend(flags) => frontend::run(flags),
         Command::Serve(flags) => serve::run(flags),
         Command::Render(flags) => render::run(flags),
+        Command::Reference(flags) => {
+            reference::run(&flags, &Cli::command());
+            Ok(())
+        }
         Command::Bench(Bench::Serve(args)) => {
             vllm_bench::run(args).map_err(|error| Fault::new(Code::Internal, error.to_string()))
         }

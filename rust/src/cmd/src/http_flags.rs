@@ -18,9 +18,9 @@ pub struct HttpFlags {
     /// Refuse request fields that are not known instead of ignoring them
     #[arg(long)]
     strict_fields: bool,
-    /// Tokens per event of a stream after the first one, unless a request says so
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    stream_interval: u32,
+    /// Tokens per event of a stream after the first one, unless a request says so; default: 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    stream_interval: Option<u32>,
     /// Serve /inference/v1/generate: token ids in, token ids out
     #[arg(long)]
     enable_scale_out: bool,
@@ -38,7 +38,7 @@ impl HttpFlags {
         settings.max_num_queued_reqs = self.max_num_queued_reqs;
         settings.max_num_queued_tokens = self.max_num_queued_tokens;
         settings.strict_fields = Some(self.strict_fields);
-        settings.stream_interval = Some(self.stream_interval);
+        settings.stream_interval = self.stream_interval;
         settings.enable_scale_out = Some(self.enable_scale_out);
         settings.public_metrics = Some(self.public_metrics);
         settings.enable_request_id_headers = Some(self.enable_request_id_headers);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The `vllm-rs` command: `frontend`, `serve`, `render`, `bench`.
+//! The `vllm-rs` command: `frontend`, `serve`, `render`, `reference`, `bench`.
 //!
 //! Owns: flags, environment, inherited descriptors, signals, child processes, exit codes and log lines.
 //! Must not know: HTTP details, messages of the wire.
@@ -13,6 +13,7 @@ mod http_flags;
 mod launch;
 mod logging;
 mod process;
+mod reference;
 mod render;
 mod resolve;
 mod serve;

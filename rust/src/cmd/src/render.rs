@@ -2,7 +2,7 @@
 
 //! `vllm-rs render MODEL`: a request's prompt as token ids, without a server and without engines.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::PathBuf;
 
 use vllm_server::render;
@@ -50,7 +50,8 @@ pub fn run(flags: RenderFlags) -> Result<(), Fault> {
     let body = read(flags.request)?;
     let rendered =
         render::body(&model, &body).map_err(|error| Fault::usage(error.message.clone()))?;
-    println!("{rendered}");
+    // A reader that has seen enough is no failure.
+    let _ = writeln!(std::io::stdout(), "{rendered}");
     Ok(())
 }
 

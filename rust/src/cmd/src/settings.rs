@@ -17,6 +17,9 @@ use crate::environment;
 use crate::fault::Fault;
 use crate::logging::LogFormat;
 
+/// Between an answer and the next request, as in every way of starting.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
 /// What a frontend is told.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -156,7 +159,7 @@ impl Settings {
                     || environment::seconds("VLLM_HTTP_TIMEOUT_KEEP_ALIVE"),
                     |s| Ok(Some(s)),
                 )?
-                .unwrap_or(defaults.idle_timeout),
+                .unwrap_or(KEEP_ALIVE),
             ..defaults
         };
         config

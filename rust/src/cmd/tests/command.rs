@@ -373,3 +373,19 @@ fn a_request_is_rendered_without_a_server() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn the_page_about_http_is_what_the_tables_say() {
+    let mut command = command();
+    let done = command.args(["reference", "http-api"]).output();
+    let printed = String::from_utf8(done.expect("it runs").stdout).expect("UTF-8");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../docs/reference/http-api.md"
+    );
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        kept == printed,
+        "docs/reference/http-api.md is not up to date: run tools/dev/reference_pages.py"
+    );
+}

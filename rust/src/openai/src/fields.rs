@@ -147,6 +147,8 @@ pub struct Field {
     pub name: &'static str,
     /// Where it is known.
     pub routes: Routes,
+    /// What it is for.
+    pub doc: &'static str,
     /// What it accepts.
     pub rule: Rule,
 }
@@ -167,8 +169,13 @@ pub fn find(name: &str, route: Routes) -> Option<&'static Field> {
         .find(|f| f.routes.overlaps(route))
 }
 
-const fn row(name: &'static str, routes: Routes, rule: Rule) -> Field {
-    Field { name, routes, rule }
+const fn row(name: &'static str, routes: Routes, doc: &'static str, rule: Rule) -> Field {
+    Field {
+        name,
+        routes,
+        doc,
+        rule,
+    }
 }
 
 const fn range((min, max): (f64, f64)) -> Bounds {
@@ -203,24 +210,28 @@ pub static FIELDS: &[Field] = &[
     row(
         "add_generation_prompt",
         R::CHAT,
+        "The template opens the assistant's turn; by default unless the last message is continued.",
         Bool(|d, v| d.add_generation_prompt = Some(v)),
     ),
     row(
         "add_special_tokens",
         R::BOTH,
+        "The tokenizer adds its special tokens; by default to a prompt, not to a rendered conversation.",
         Bool(|d, v| d.options.add_special_tokens = Some(v)),
     ),
     row(
         "allowed_token_ids",
         R::SAMPLED,
+        "Only these tokens are generated.",
         Ids(MAX_ALLOWED_TOKEN_IDS, |d, v| {
             d.options.sampling.allowed_token_ids = v
         }),
     ),
-    row("audio", R::CHAT, Refused(Null, MEDIA)),
+    row("audio", R::CHAT, "Audio output.", Refused(Null, MEDIA)),
     row(
         "bad_words",
         R::SAMPLED,
+        "Texts that are not generated.",
         TextList((MAX_BAD_WORDS, MAX_STOP_BYTES), |d, v| {
             d.options.sampling.bad_words = v
         }),
@@ -228,21 +239,25 @@ pub static FIELDS: &[Field] = &[
     row(
         "best_of",
         R::BOTH,
+        "Candidates per prompt, of which the `n` likeliest per token are answered; not with `stream`.",
         Int((1, MAX_N), |d, v| d.options.best_of = Some(v as u32)),
     ),
     row(
         "cache_salt",
         R::REQUEST,
+        "Keeps prefix-cache entries of different tenants apart.",
         Text(MAX_ID_BYTES, |d, v| d.options.cache_salt = Some(v)),
     ),
     row(
         "chat_template",
         R::CHAT,
+        "A chat template of the request's own.",
         Refused(Null, "the server renders with the model's own template"),
     ),
     row(
         "chat_template_kwargs",
         R::CHAT,
+        "Variables for the chat template.",
         Json(
             "an object of template variables",
             chat::read_template_kwargs,
@@ -251,32 +266,52 @@ pub static FIELDS: &[Field] = &[
     row(
         "continue_final_message",
         R::CHAT,
+        "The last message is continued instead of answered.",
         Bool(|d, v| d.continue_final_message = v),
     ),
-    row("detokenize", R::SAMPLING, NoEffect),
+    row(
+        "detokenize",
+        R::SAMPLING,
+        "Token ids are all that is answered.",
+        NoEffect,
+    ),
     row(
         "documents",
         R::CHAT,
+        "Documents for the chat template.",
         Json("a list of objects", chat::read_documents),
     ),
     row(
         "early_stopping",
         R::BOTH,
+        "Beam search.",
         Refused(OFF, "beam search is not served"),
     ),
     row(
         "echo",
         R::CHAT,
+        "The prompt's text stands before the answer, with its log probabilities if the answer has them.",
         Refused(
             OFF,
             "a conversation is not repeated; `continue_final_message` goes on in the last message",
         ),
     ),
-    row("echo", R::COMPLETIONS, Bool(|d, v| d.options.echo = v)),
-    row("features", R::GENERATE, Refused(Null, MEDIA)),
+    row(
+        "echo",
+        R::COMPLETIONS,
+        "The prompt's text stands before the answer, with its log probabilities if the answer has them.",
+        Bool(|d, v| d.options.echo = v),
+    ),
+    row(
+        "features",
+        R::GENERATE,
+        "Multimodal input.",
+        Refused(Null, MEDIA),
+    ),
     row(
         "frequency_penalty",
         R::SAMPLED,
+        "Lowers the logit of a token for each time it was generated.",
         Float(range(PENALTY), |d, v| {
             d.options.sampling.frequency_penalty = Some(v)
         }),
@@ -284,75 +319,118 @@ pub static FIELDS: &[Field] = &[
     row(
         "function_call",
         R::CHAT,
+        "Function calls, the older form.",
         Refused(Literals(&["\"none\"", "\"auto\""]), TOOLS),
     ),
-    row("functions", R::CHAT, Refused(Literals(&["[]"]), TOOLS)),
-    row("guided_choice", R::BOTH, Refused(Null, STRUCTURED)),
+    row(
+        "functions",
+        R::CHAT,
+        "Function definitions, the older form.",
+        Refused(Literals(&["[]"]), TOOLS),
+    ),
+    row(
+        "guided_choice",
+        R::BOTH,
+        "Structured output, the older form.",
+        Refused(Null, STRUCTURED),
+    ),
     row(
         "guided_decoding_backend",
         R::BOTH,
+        "Structured output, the older form.",
         Refused(Null, STRUCTURED),
     ),
-    row("guided_grammar", R::BOTH, Refused(Null, STRUCTURED)),
-    row("guided_json", R::BOTH, Refused(Null, STRUCTURED)),
-    row("guided_regex", R::BOTH, Refused(Null, STRUCTURED)),
+    row(
+        "guided_grammar",
+        R::BOTH,
+        "Structured output, the older form.",
+        Refused(Null, STRUCTURED),
+    ),
+    row(
+        "guided_json",
+        R::BOTH,
+        "Structured output, the older form.",
+        Refused(Null, STRUCTURED),
+    ),
+    row(
+        "guided_regex",
+        R::BOTH,
+        "Structured output, the older form.",
+        Refused(Null, STRUCTURED),
+    ),
     row(
         "guided_whitespace_pattern",
         R::BOTH,
+        "Structured output, the older form.",
         Refused(Null, STRUCTURED),
     ),
     row(
         "ignore_eos",
         R::SAMPLED,
+        "The end-of-sequence token does not end the answer.",
         Bool(|d, v| d.options.sampling.ignore_eos = v),
     ),
     row(
         "include_reasoning",
         R::CHAT,
+        "The answer carries what the model thought.",
         Refused(Literals(&["true"]), REASONING),
     ),
     row(
         "include_stop_str_in_output",
         R::SAMPLED,
+        "The stop string or stop token stays in the text.",
         Bool(|d, v| d.options.sampling.include_stop_str_in_output = v),
     ),
     row(
         "kv_transfer_params",
         R::REQUEST,
+        "Transfer of KV-cache blocks between engines.",
         Refused(Literals(&["{}"]), "the engine has no KV connector"),
     ),
     row(
         "length_penalty",
         R::BOTH,
+        "Beam search.",
         Refused(Literals(&["1", "1.0"]), "beam search is not served"),
     ),
     row(
         "logit_bias",
         R::SAMPLED,
+        "Token id to a number added to its logit; values are clamped to -100 to 100.",
         Json("an object of token id to bias", read_logit_bias),
     ),
     row(
         "logprob_token_ids",
         R::SAMPLED,
+        "Tokens whose log probabilities are answered.",
         Refused(
             Literals(&["[]"]),
             "log probabilities of chosen ids are not served yet",
         ),
     ),
-    row("logprobs", R::CHAT, Bool(|d, v| d.want_logprobs = v)),
+    row(
+        "logprobs",
+        R::CHAT,
+        "Log probabilities of the generated tokens: for chat true or false, otherwise the number of candidates per token.",
+        Bool(|d, v| d.want_logprobs = v),
+    ),
     row(
         "logprobs",
         R::COUNTED_LOGPROBS,
+        "Log probabilities of the generated tokens: for chat true or false, otherwise the number of candidates per token.",
         Int(U32, |d, v| d.options.logprobs = Some(v as u32)),
     ),
     row(
         "max_completion_tokens",
         R::CHAT,
+        "Most tokens of an answer; wins over `max_tokens`.",
         Int((1, U32.1), |d, v| d.max_completion_tokens = Some(v as u32)),
     ),
     row(
         "max_tokens",
         R::SAMPLED,
+        "Most tokens of an answer; default: 16 for completions, otherwise what the context leaves.",
         Int((1, U32.1), |d, v| {
             d.options.sampling.max_tokens = Some(v as u32)
         }),
@@ -360,54 +438,74 @@ pub static FIELDS: &[Field] = &[
     row(
         "media_io_kwargs",
         R::CHAT,
+        "Multimodal input.",
         Refused(Literals(&["{}"]), MEDIA),
     ),
     row(
         "messages",
         R::CHAT,
+        "The conversation, oldest message first.",
         Json("a list of messages", messages::read),
     ),
-    row("metadata", R::BOTH, NoEffect),
+    row("metadata", R::BOTH, "Notes of the client's own.", NoEffect),
     row(
         "min_p",
         R::SAMPLED,
+        "Least probability of a token relative to the likeliest one.",
         Float(range((0.0, 1.0)), |d, v| d.options.sampling.min_p = Some(v)),
     ),
     row(
         "min_tokens",
         R::SAMPLED,
+        "Nothing ends the answer before so many tokens.",
         Int(U32, |d, v| d.options.sampling.min_tokens = Some(v as u32)),
     ),
     row(
         "mm_processor_kwargs",
         R::BOTH,
+        "Multimodal input.",
         Refused(Literals(&["{}"]), MEDIA),
     ),
     row(
         "modalities",
         R::CHAT,
+        "What the answer consists of.",
         Refused(Literals(&["[\"text\"]"]), MEDIA),
     ),
     row(
         "model",
         R::REQUEST,
+        "A served name; see `/v1/models`.",
         Text(4096, |d, v| d.options.model = Some(v)),
     ),
     row(
         "n",
         R::SAMPLED,
+        "Choices per prompt.",
         Int((1, MAX_N), |d, v| d.options.n = Some(v as u32)),
     ),
-    row("output_kind", R::SAMPLING, NoEffect),
-    row("parallel_tool_calls", R::CHAT, NoEffect),
+    row(
+        "output_kind",
+        R::SAMPLING,
+        "How outputs are grouped on their way; the answer does not depend on it.",
+        NoEffect,
+    ),
+    row(
+        "parallel_tool_calls",
+        R::CHAT,
+        "Several tool calls in one answer.",
+        NoEffect,
+    ),
     row(
         "prediction",
         R::CHAT,
+        "Predicted output.",
         Refused(Null, "predicted outputs are not served"),
     ),
     row(
         "presence_penalty",
         R::SAMPLED,
+        "Lowers the logit of a token that was generated.",
         Float(range(PENALTY), |d, v| {
             d.options.sampling.presence_penalty = Some(v)
         }),
@@ -415,6 +513,7 @@ pub static FIELDS: &[Field] = &[
     row(
         "priority",
         R::REQUEST,
+        "Lower is earlier; also the header X-Vllm-Priority.",
         Int((-MAX_PRIORITY, MAX_PRIORITY), |d, v| {
             d.options.priority = Some(v as i32)
         }),
@@ -422,32 +521,47 @@ pub static FIELDS: &[Field] = &[
     row(
         "prompt",
         R::COMPLETIONS,
+        "What to continue: one or several, as text or as token ids.",
         Json(
             "a string, token ids, or a list of either",
             completions::read_prompt,
         ),
     ),
-    row("prompt_cache_key", R::BOTH, NoEffect),
+    row("prompt_cache_key", R::BOTH, "A hint for caches.", NoEffect),
     row(
         "prompt_embeds",
         R::COMPLETIONS,
+        "The prompt as embeddings.",
         Refused(Null, "prompts are text or token ids"),
     ),
     row(
         "prompt_logprobs",
         R::SAMPLED,
+        "Candidates per prompt token in the answer's `prompt_logprobs`.",
         Int(U32, |d, v| d.options.prompt_logprobs = Some(v as u32)),
     ),
-    row("reasoning", R::CHAT, Refused(Null, REASONING)),
-    row("reasoning_effort", R::CHAT, Refused(Null, REASONING)),
+    row(
+        "reasoning",
+        R::CHAT,
+        "Options of reasoning models.",
+        Refused(Null, REASONING),
+    ),
+    row(
+        "reasoning_effort",
+        R::CHAT,
+        "How much a reasoning model thinks.",
+        Refused(Null, REASONING),
+    ),
     row(
         "repetition_detection",
         R::SAMPLED,
+        "Ends an answer that repeats itself.",
         Refused(Null, "the engine does not detect repetition yet"),
     ),
     row(
         "repetition_penalty",
         R::SAMPLED,
+        "Divides or multiplies logits of tokens of prompt and answer.",
         Float(above(0.0, f64::MAX), |d, v| {
             d.options.sampling.repetition_penalty = Some(v)
         }),
@@ -455,23 +569,37 @@ pub static FIELDS: &[Field] = &[
     row(
         "request_id",
         R::REQUEST,
+        "The client's own id; also the header X-Request-Id.",
         Text(MAX_ID_BYTES, |d, v| d.options.request_id = Some(v)),
     ),
-    row("response_format", R::BOTH, Refused(TypeText, STRUCTURED)),
+    row(
+        "response_format",
+        R::BOTH,
+        "The form of the answer.",
+        Refused(TypeText, STRUCTURED),
+    ),
     row(
         "return_token_ids",
         R::BOTH,
+        "The answer carries the token ids of prompt and choices.",
         Bool(|d, v| d.options.return_token_ids = v),
     ),
     row(
         "return_tokens_as_token_ids",
         R::REQUEST,
+        "Tokens in log probabilities read `token_id:N`.",
         Bool(|d, v| d.options.return_tokens_as_token_ids = v),
     ),
-    row("safety_identifier", R::BOTH, NoEffect),
+    row(
+        "safety_identifier",
+        R::BOTH,
+        "The client's own user.",
+        NoEffect,
+    ),
     row(
         "sampling_params",
         R::GENERATE,
+        "How tokens are chosen, by the names that completions use.",
         Json(
             "an object of sampling fields",
             generate::read_sampling_params,
@@ -480,6 +608,7 @@ pub static FIELDS: &[Field] = &[
     row(
         "seed",
         R::SAMPLED,
+        "Makes sampling repeatable; choice i gets seed + i.",
         Int((i64::MIN, i64::MAX), |d, v| {
             d.options.sampling.seed = Some(v)
         }),
@@ -487,26 +616,31 @@ pub static FIELDS: &[Field] = &[
     row(
         "service_tier",
         R::CHAT,
+        "The class of service.",
         Refused(Literals(&["\"auto\"", "\"default\""]), "there is one tier"),
     ),
     row(
         "session_id",
         R::REQUEST,
+        "Requests of one session are kept together; also the header X-Session-ID.",
         Text(MAX_ID_BYTES, |d, v| d.options.session_id = Some(v)),
     ),
     row(
         "skip_special_tokens",
         R::SAMPLED,
+        "Special tokens do not show in the text; true by default.",
         Bool(|d, v| d.options.sampling.skip_special_tokens = Some(v)),
     ),
     row(
         "spaces_between_special_tokens",
         R::SAMPLED,
+        "Spaces between special tokens.",
         Refused(Literals(&["true"]), "the tokenizer decides about spaces"),
     ),
     row(
         "stop",
         R::SAMPLED,
+        "Texts that end the answer.",
         TextOrList((MAX_STOP_STRINGS, MAX_STOP_BYTES), |d, v| {
             d.options.sampling.stop = v
         }),
@@ -514,15 +648,27 @@ pub static FIELDS: &[Field] = &[
     row(
         "stop_token_ids",
         R::SAMPLED,
+        "Tokens that end the answer.",
         Ids(MAX_STOP_TOKEN_IDS, |d, v| {
             d.options.sampling.stop_token_ids = v
         }),
     ),
-    row("store", R::CHAT, Refused(OFF, "answers are not stored")),
-    row("stream", R::REQUEST, Bool(|d, v| d.options.stream = v)),
+    row(
+        "store",
+        R::CHAT,
+        "Keeping the answer on the server.",
+        Refused(OFF, "answers are not stored"),
+    ),
+    row(
+        "stream",
+        R::REQUEST,
+        "Server-sent events instead of one body.",
+        Bool(|d, v| d.options.stream = v),
+    ),
     row(
         "stream_interval",
         R::REQUEST,
+        "Tokens per event after the first one.",
         Int((1, MAX_STREAM_INTERVAL), |d, v| {
             d.options.stream_interval = Some(v as u32)
         }),
@@ -530,17 +676,25 @@ pub static FIELDS: &[Field] = &[
     row(
         "stream_options",
         R::REQUEST,
+        "`include_usage`: a last event carries the usage; `continuous_usage_stats`: every event does.",
         Json("an object of stream options", chat::read_stream_options),
     ),
-    row("structured_outputs", R::SAMPLED, Refused(Null, STRUCTURED)),
+    row(
+        "structured_outputs",
+        R::SAMPLED,
+        "A grammar for the answer.",
+        Refused(Null, STRUCTURED),
+    ),
     row(
         "suffix",
         R::COMPLETIONS,
+        "Text after the insertion.",
         Refused(Literals(&["\"\""]), "the model has no infill template"),
     ),
     row(
         "temperature",
         R::SAMPLED,
+        "0 is greedy; the model's default otherwise.",
         Float(range(TEMPERATURE), |d, v| {
             d.options.sampling.temperature = Some(v)
         }),
@@ -548,22 +702,31 @@ pub static FIELDS: &[Field] = &[
     row(
         "thinking_token_budget",
         R::SAMPLED,
+        "Most tokens of thinking.",
         Refused(Literals(&["-1"]), REASONING),
     ),
     row(
         "token_ids",
         R::GENERATE,
+        "The prompt.",
         Json("a list of token ids", generate::read_token_ids),
     ),
     row(
         "tool_choice",
         R::CHAT,
+        "Which tool is called.",
         Refused(Literals(&["\"none\"", "\"auto\""]), TOOLS),
     ),
-    row("tools", R::CHAT, Refused(Literals(&["[]"]), TOOLS)),
+    row(
+        "tools",
+        R::CHAT,
+        "Tool definitions.",
+        Refused(Literals(&["[]"]), TOOLS),
+    ),
     row(
         "top_k",
         R::SAMPLED,
+        "Most candidates for a token; 0 and -1: all.",
         Int((-1, i32::MAX as i64), |d, v| {
             d.options.sampling.top_k = Some(v)
         }),
@@ -571,16 +734,19 @@ pub static FIELDS: &[Field] = &[
     row(
         "top_logprobs",
         R::CHAT,
+        "Candidates per generated token; needs `logprobs`.",
         Int(U32, |d, v| d.top_logprobs = Some(v as u32)),
     ),
     row(
         "top_p",
         R::SAMPLED,
+        "Probability mass of the candidates for a token.",
         Float(above(0.0, 1.0), |d, v| d.options.sampling.top_p = Some(v)),
     ),
     row(
         "truncate_prompt_tokens",
         R::BOTH,
+        "Only the last tokens of the prompt are used; -1: as many as fit.",
         Int((-1, i32::MAX as i64), |d, v| {
             d.options.truncate_prompt_tokens = Some(v)
         }),
@@ -588,22 +754,26 @@ pub static FIELDS: &[Field] = &[
     row(
         "use_beam_search",
         R::BOTH,
+        "Beam search.",
         Refused(OFF, "beam search is not served"),
     ),
-    row("user", R::REQUEST, NoEffect),
+    row("user", R::REQUEST, "The client's own user.", NoEffect),
     row(
         "verbosity",
         R::CHAT,
+        "How much is said.",
         Refused(Null, "the model has no such setting"),
     ),
     row(
         "vllm_xargs",
         R::BOTH,
+        "Arguments of plug-ins.",
         Refused(Literals(&["{}"]), "the engine has no plug-ins"),
     ),
     row(
         "web_search_options",
         R::CHAT,
+        "Web search.",
         Refused(Null, "there is no web search"),
     ),
 ];

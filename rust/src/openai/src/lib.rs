@@ -16,6 +16,7 @@ pub mod limits;
 pub mod messages;
 pub mod request;
 pub mod response;
+pub mod schema;
 pub mod tokenize;
 
 pub use chat::ChatRequest;

@@ -26,11 +26,13 @@ mod listener;
 mod load;
 mod model;
 mod prompt;
+pub mod reference;
 pub mod render;
 mod routes;
 mod sampling;
 mod server;
 mod submit;
+mod table;
 
 pub use admission::QueueLimits;
 pub use config::{ConfigError, ServerConfig};

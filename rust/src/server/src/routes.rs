@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The route table, and the way from a request's head to its handler.
+//! The way from a request's head to its handler.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -18,8 +18,8 @@ use crate::admission;
 use crate::app::App;
 use crate::auth;
 use crate::body::{self, Body};
-use crate::handlers::{chat, completions, dev, generate, health, info, render, tokenize};
 use crate::identity;
+use crate::table::{Access, Action, ROUTES, Route};
 
 /// One request on its way to a handler.
 pub struct Call {
@@ -58,156 +58,6 @@ impl Call {
 
 /// What a handler gives.
 pub type Answer = Result<Response<Body>, ApiError>;
-type Handle = fn(Call) -> Pin<Box<dyn Future<Output = Answer>>>;
-
-/// Who may call a route.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    /// Everybody.
-    Open,
-    /// Whoever has a key.
-    Key,
-    /// Whoever has a key, unless metrics are public.
-    Metrics,
-    /// Whoever has a key, in development mode only.
-    Dev,
-}
-
-enum Action {
-    Serve(Handle),
-    /// Known, not served: the reason.
-    Unserved(&'static str),
-}
-
-struct Route {
-    method: &'static str,
-    /// Ends in `/{id}` to match everything below.
-    path: &'static str,
-    access: Access,
-    action: Action,
-}
-
-const fn serve(method: &'static str, path: &'static str, access: Access, handle: Handle) -> Route {
-    Route {
-        method,
-        path,
-        access,
-        action: Action::Serve(handle),
-    }
-}
-
-const fn unserved(method: &'static str, path: &'static str, why: &'static str) -> Route {
-    Route {
-        method,
-        path,
-        access: Access::Key,
-        action: Action::Unserved(why),
-    }
-}
-
-use Access::{Dev, Key, Open};
-
-const LATER: &str = "this API is not served yet; use /v1/chat/completions";
-const NO_TASK: &str = "the model generates text; it has no such task";
-const NO_LORA: &str = "the engine has no adapters yet";
-
-/// Every known route; the busiest first.
-static ROUTES: &[Route] = &[
-    serve("POST", "/v1/chat/completions", Key, |call| {
-        Box::pin(chat::handle(call))
-    }),
-    serve("POST", "/v1/completions", Key, |call| {
-        Box::pin(completions::handle(call))
-    }),
-    serve("POST", "/tokenize", Key, |call| {
-        Box::pin(tokenize::tokenize(call))
-    }),
-    serve("POST", "/detokenize", Key, |call| {
-        Box::pin(tokenize::detokenize(call))
-    }),
-    serve("GET", "/tokenizer_info", Key, |call| {
-        Box::pin(tokenize::info(call))
-    }),
-    serve("POST", "/v1/chat/completions/render", Key, |call| {
-        Box::pin(render::chat(call))
-    }),
-    serve("POST", "/v1/completions/render", Key, |call| {
-        Box::pin(render::completions(call))
-    }),
-    serve("POST", "/inference/v1/generate", Key, |call| {
-        Box::pin(generate::handle(call))
-    }),
-    serve("GET", "/v1/models", Key, |call| {
-        Box::pin(info::models(call))
-    }),
-    serve("GET", "/v1/models/{id}", Key, |call| {
-        Box::pin(info::model(call))
-    }),
-    serve("GET", "/health", Open, |call| Box::pin(health::ready(call))),
-    serve("GET", "/ready", Open, |call| Box::pin(health::ready(call))),
-    serve("GET", "/live", Open, |call| Box::pin(health::live(call))),
-    serve("GET", "/ping", Open, |call| Box::pin(health::ready(call))),
-    serve("POST", "/ping", Open, |call| Box::pin(health::ready(call))),
-    serve("GET", "/version", Open, |call| {
-        Box::pin(info::version(call))
-    }),
-    serve("GET", "/metrics", Access::Metrics, |call| {
-        Box::pin(info::metrics(call))
-    }),
-    serve("GET", "/load", Key, |call| Box::pin(info::load(call))),
-    serve("POST", "/reset_prefix_cache", Dev, |call| {
-        Box::pin(dev::reset_prefix_cache(call))
-    }),
-    serve("POST", "/sleep", Dev, |call| Box::pin(dev::sleep(call))),
-    serve("POST", "/wake_up", Dev, |call| Box::pin(dev::wake_up(call))),
-    serve("GET", "/is_sleeping", Dev, |call| {
-        Box::pin(dev::is_sleeping(call))
-    }),
-    serve("POST", "/pause", Dev, |call| Box::pin(dev::pause(call))),
-    serve("POST", "/resume", Dev, |call| Box::pin(dev::resume(call))),
-    serve("GET", "/is_paused", Dev, |call| {
-        Box::pin(dev::is_paused(call))
-    }),
-    serve("POST", "/collective_rpc", Dev, |call| {
-        Box::pin(dev::collective_rpc(call))
-    }),
-    serve("POST", "/start_profile", Dev, |call| {
-        Box::pin(dev::start_profile(call))
-    }),
-    serve("POST", "/stop_profile", Dev, |call| {
-        Box::pin(dev::stop_profile(call))
-    }),
-    serve("GET", "/server_info", Dev, |call| {
-        Box::pin(dev::server_info(call))
-    }),
-    unserved("GET", "/openapi.json", "it is not generated yet"),
-    unserved("GET", "/docs", "it is not generated yet"),
-    unserved("GET", "/", "there is no web page yet"),
-    unserved("GET", "/v1/responses/{id}", LATER),
-    unserved("DELETE", "/v1/responses/{id}", LATER),
-    unserved("POST", "/v1/responses/{id}", LATER),
-    unserved("POST", "/v1/responses", LATER),
-    unserved("POST", "/v1/messages", LATER),
-    unserved("POST", "/v1/messages/count_tokens", LATER),
-    unserved("POST", "/v1/chat/completions/batch", LATER),
-    unserved("POST", "/v1/embeddings", NO_TASK),
-    unserved("POST", "/pooling", NO_TASK),
-    unserved("POST", "/score", NO_TASK),
-    unserved("POST", "/v1/score", NO_TASK),
-    unserved("POST", "/rerank", NO_TASK),
-    unserved("POST", "/v1/rerank", NO_TASK),
-    unserved("POST", "/v2/rerank", NO_TASK),
-    unserved("POST", "/classify", NO_TASK),
-    unserved("POST", "/v1/audio/transcriptions", NO_TASK),
-    unserved("POST", "/v1/audio/translations", NO_TASK),
-    unserved("POST", "/v1/load_lora_adapter", NO_LORA),
-    unserved("POST", "/v1/unload_lora_adapter", NO_LORA),
-    unserved("POST", "/v1/files", LATER),
-    unserved("GET", "/v1/files", LATER),
-    unserved("POST", "/v1/batches", LATER),
-    unserved("GET", "/v1/batches", LATER),
-];
-
 /// The routes as the HTTP metrics name them; the last one stands for every unknown path.
 pub fn handlers() -> Vec<Named> {
     let known = ROUTES.iter().map(|route| Named {
@@ -428,17 +278,5 @@ mod tests {
             (error.status, error.message.contains("by design")),
             (500, false)
         );
-    }
-
-    #[test]
-    fn no_route_is_listed_twice() {
-        let mut names: Vec<_> = ROUTES
-            .iter()
-            .map(|route| (route.path, route.method))
-            .collect();
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), count);
     }
 }

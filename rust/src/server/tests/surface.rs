@@ -300,6 +300,19 @@ fn models_version_load_and_metrics() {
 }
 
 #[test]
+fn the_interface_is_told_to_programs_and_to_people() {
+    let server = Setup::saying("x").start();
+    let document = get(server.address, "/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/v1/completions"]["post"].is_object());
+    let page = get(server.address, "/docs");
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    let policy = &page.headers["content-security-policy"];
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(page.text().contains("/v1/completions"));
+}
+
+#[test]
 fn text_goes_to_tokens_and_back() {
     let server = Setup::saying("x").start();
     let tokens = post(

@@ -8,6 +8,7 @@ pub mod dev;
 pub mod generate;
 pub mod health;
 pub mod info;
+pub mod reference;
 pub mod render;
 pub mod tokenize;
 mod wire;
