@@ -13,14 +13,19 @@ import time
 from collections.abc import Callable
 
 _REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_ALERT = b"\x15\x03"  # record of type alert, of any version since TLS 1.0
 _ANSWER_S = 2.0  # a frontend that has accepted and says nothing is asked again
 
 
 class HealthCheck:
     """Asks over connections from `connect`, which must not block."""
 
-    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+    def __init__(self, connect: Callable[[], socket.socket], *, tls: bool = False) -> None:
         self._connect = connect
+        # Over TLS the question is no handshake and is refused by an alert. It says as much: the
+        # frontend accepts only once its engines are ready, and it may ask for a certificate that
+        # the supervisor does not have.
+        self._passing = (_ALERT,) if tls else (b"HTTP/1.1 200", b"HTTP/1.0 200")
         self._client: socket.socket | None = None
         self._asked = 0.0
 
@@ -36,7 +41,7 @@ class HealthCheck:
         if answer is None:
             return False
         self.close()
-        if answer.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")):
+        if answer.startswith(self._passing):
             return True
         time.sleep(max(0.0, min(deadline - time.monotonic(), seconds)))
         return False

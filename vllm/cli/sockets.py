@@ -40,7 +40,8 @@ class HTTPSocket:
             return f"unix:{self.config.uds}"
         host, port = self.sock.getsockname()[:2]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self.config.tls else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def connect(self) -> socket.socket:
         """A client's connection to it; does not block."""

@@ -142,7 +142,7 @@ class Supervisor:
 
     def _await_frontend(self, http: HTTPSocket) -> None:
         """Ask for `/health` until it says 200."""
-        check = HealthCheck(http.connect)
+        check = HealthCheck(http.connect, tls=self.config.http.tls)
         try:
             for _ in self._until(self.config.ready_timeout, "the frontend"):
                 if check.passed(POLL_MS / 1000):

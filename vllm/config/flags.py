@@ -7,6 +7,7 @@ in every way of starting. Must not know how values are used.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,23 @@ def _interval(text: str) -> int:
     value = int(text)
     if not 1 <= value <= MAX_STREAM_INTERVAL:
         raise ValueError(f"a whole number from 1 to {MAX_STREAM_INTERVAL} is needed")
+    return value
+
+
+def _texts(text: str) -> list[str]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError('a JSON list of texts is needed, as ["https://example.org"]')
+    return values
+
+
+def _requirement(text: str) -> int:
+    value = int(text)
+    if value not in (0, 1, 2):
+        raise ValueError("0 (no), 1 (optional) or 2 (required) is needed")
     return value
 
 
@@ -150,6 +168,50 @@ SERVED: tuple[Flag, ...] = (
         _seconds,
         300.0,
         metavar="SECONDS",
+    ),
+    Flag(
+        "allowed-origins",
+        "HTTP",
+        'origins of pages that may use the server from a browser, as a JSON list; ["*"]: all',
+        _texts,
+        metavar="JSON",
+    ),
+    Flag(
+        "allowed-methods",
+        "HTTP",
+        'methods that such pages may use, as a JSON list; default: ["*"]',
+        _texts,
+        metavar="JSON",
+    ),
+    Flag(
+        "allowed-headers",
+        "HTTP",
+        'headers that such pages may send, as a JSON list; default: ["*"]',
+        _texts,
+        metavar="JSON",
+    ),
+    Flag(
+        "allow-credentials",
+        "HTTP",
+        "such pages may send the browser's own credentials",
+        kind=None,
+    ),
+    Flag(
+        "ssl-certfile",
+        "HTTP",
+        "file with the certificate chain; connections are then encrypted, and the file is read "
+        "again when it changes",
+        metavar="PATH",
+    ),
+    Flag("ssl-keyfile", "HTTP", "file with the certificate's private key", metavar="PATH"),
+    Flag(
+        "ssl-ca-certs", "HTTP", "file with the authorities of clients' certificates", metavar="PATH"
+    ),
+    Flag(
+        "ssl-cert-reqs",
+        "HTTP",
+        "clients' certificates: 0 no, 1 optional, 2 required",
+        _requirement,
     ),
     Flag(
         "strict-fields",
@@ -241,8 +303,6 @@ _ONE = ("1",)
 _OFF = ("false", "False", "no")
 _TOOLS = "tool calls are not served yet"
 _REASONING = "reasoning models are not served yet"
-_TLS = "TLS is not served yet; put a proxy in front"
-_CORS = "cross-origin requests are not served yet"
 _MEDIA = "only text goes in and comes out"
 _LORA = "adapters are not served yet"
 _SPEC = "speculative decoding is not served"
@@ -267,13 +327,10 @@ REFUSED: tuple[Refused, ...] = (
     *_rows(_TOOLS, "enable-auto-tool-choice", "tool-call-parser", "tool-parser-plugin"),
     *_rows(_TOOLS, "tool-server", "tool-strict-level", "exclude-tools-when-tool-choice-none"),
     *_rows(_REASONING, "reasoning-parser", "reasoning-parser-plugin", "enable-reasoning"),
+    *_rows("rustls has safe ciphers only and no others to choose", "ssl-ciphers"),
     *_rows(
-        _TLS, "ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "ssl-ciphers", "enable-ssl-refresh"
+        "changed certificates are always read again", "enable-ssl-refresh", neutral=("", "true")
     ),
-    *_rows(_TLS, "ssl-cert-reqs", neutral=("0",)),
-    *_rows(_CORS, "allowed-origins", neutral=("[]",)),
-    *_rows(_CORS, "allowed-methods", "allowed-headers", neutral=('["*"]',)),
-    *_rows(_CORS, "allow-credentials", neutral=_OFF),
     *_rows("route prefixes are not served", "root-path", "middleware"),
     *_rows(_MEDIA, "limit-mm-per-prompt", "mm-processor-kwargs", "media-io-kwargs"),
     *_rows(_MEDIA, "allowed-local-media-path", "allowed-media-domains", "mm-processor-cache-gb"),

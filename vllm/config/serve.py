@@ -43,6 +43,14 @@ RUST_ONLY = (
     "enable_scale_out",
     "strict_fields",
     "stream_interval",
+    "allowed_origins",
+    "allowed_methods",
+    "allowed_headers",
+    "allow_credentials",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
 )
 
 
@@ -53,6 +61,7 @@ class HTTPConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,14 @@ class FrontendConfig:
     enable_scale_out: bool | None = None
     strict_fields: bool | None = None
     stream_interval: int | None = None
+    allowed_origins: list[str] | None = None
+    allowed_methods: list[str] | None = None
+    allowed_headers: list[str] | None = None
+    allow_credentials: bool | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_ca_certs: str | None = None
+    ssl_cert_reqs: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; unset values are left out."""
@@ -129,7 +146,9 @@ def serve_config(arguments: argparse.Namespace, source: ModelSource) -> ServeCon
     """Put flags, environment and the model that was found together. Raises UsageError."""
     engine = _engine(arguments, source)
     return ServeConfig(
-        http=HTTPConfig(arguments.host, arguments.port, arguments.uds),
+        http=HTTPConfig(
+            arguments.host, arguments.port, arguments.uds, arguments.ssl_certfile is not None
+        ),
         frontend=_frontend(arguments, source, engine.max_logprobs),
         engine=engine,
         parallel=parallel_config(arguments),

@@ -60,7 +60,7 @@ def test_underscores_are_dashes() -> None:
         (["--dtype", "int4"], "int4"),
         (["a", "b"], "unexpected argument 'b'"),
         (["--tool-call-parser", "x"], "--tool-call-parser is not served"),
-        (["--ssl-keyfile=x"], "--ssl-keyfile x is not served: TLS"),
+        (["--ssl-ciphers=x"], "--ssl-ciphers x is not served: rustls"),
         (["--tensor-parallel-size", "2"], "--tensor-parallel-size 2 is not served"),
         (["--enable-lora"], "--enable-lora is not served"),
         (["--model", "x"], "name it as the first argument"),

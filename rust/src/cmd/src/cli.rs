@@ -27,7 +27,7 @@ enum Command {
     /// Serve HTTP below a supervisor that owns sockets and engines
     Frontend(FrontendFlags),
     /// Serve a model: launch headless engines, or wait for external ones
-    Serve(ServeFlags),
+    Serve(Box<ServeFlags>),
     /// Print a request's prompt as token ids, without engines
     Render(RenderFlags),
     /// Print what this binary's tables say: the HTTP interface, the options
@@ -53,7 +53,7 @@ pub fn run() -> Result<(), Fault> {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Frontend(flags) => frontend::run(flags),
-        Command::Serve(flags) => serve::run(flags),
+        Command::Serve(flags) => serve::run(*flags),
         Command::Render(flags) => render::run(flags),
         Command::Reference(flags) => {
             reference::run(&flags, &Cli::command());

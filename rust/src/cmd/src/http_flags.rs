@@ -4,7 +4,18 @@
 //!
 //! Owns: their names and help. Must not know: what the server does with the values.
 
+use std::path::PathBuf;
+
 use crate::settings::Settings;
+
+/// One value that holds a list.
+#[derive(Debug, Clone)]
+struct List(Vec<String>);
+
+fn json_list(text: &str) -> Result<List, String> {
+    let list = serde_json::from_str(text).map(List);
+    list.map_err(|_| "accepted: a JSON list of texts, as [\"https://example.org\"]".to_owned())
+}
 
 /// How HTTP is served.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -15,6 +26,30 @@ pub struct HttpFlags {
     /// Prompt tokens of requests that may wait; -1: no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_num_queued_tokens: Option<i64>,
+    /// Origins of pages that may use the server from a browser, as a JSON list; ["*"]: all
+    #[arg(long, value_name = "JSON", value_parser = json_list)]
+    allowed_origins: Option<List>,
+    /// Methods that such pages may use, as a JSON list; default: ["*"]
+    #[arg(long, value_name = "JSON", value_parser = json_list)]
+    allowed_methods: Option<List>,
+    /// Headers that such pages may send, as a JSON list; default: ["*"]
+    #[arg(long, value_name = "JSON", value_parser = json_list)]
+    allowed_headers: Option<List>,
+    /// Such pages may send the browser's own credentials
+    #[arg(long)]
+    allow_credentials: bool,
+    /// File with the certificate chain; connections are then encrypted
+    #[arg(long, value_name = "PATH")]
+    ssl_certfile: Option<PathBuf>,
+    /// File with the certificate's private key
+    #[arg(long, value_name = "PATH")]
+    ssl_keyfile: Option<PathBuf>,
+    /// File with the authorities of clients' certificates
+    #[arg(long, value_name = "PATH")]
+    ssl_ca_certs: Option<PathBuf>,
+    /// Clients' certificates: 0 no, 1 optional, 2 required
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..=2))]
+    ssl_cert_reqs: Option<i64>,
     /// Refuse request fields that are not known instead of ignoring them
     #[arg(long)]
     strict_fields: bool,
@@ -37,6 +72,14 @@ impl HttpFlags {
     pub fn apply(&self, settings: &mut Settings) {
         settings.max_num_queued_reqs = self.max_num_queued_reqs;
         settings.max_num_queued_tokens = self.max_num_queued_tokens;
+        settings.allowed_origins = self.allowed_origins.clone().map(|list| list.0);
+        settings.allowed_methods = self.allowed_methods.clone().map(|list| list.0);
+        settings.allowed_headers = self.allowed_headers.clone().map(|list| list.0);
+        settings.allow_credentials = Some(self.allow_credentials);
+        settings.ssl_certfile = self.ssl_certfile.clone();
+        settings.ssl_keyfile = self.ssl_keyfile.clone();
+        settings.ssl_ca_certs = self.ssl_ca_certs.clone();
+        settings.ssl_cert_reqs = self.ssl_cert_reqs;
         settings.strict_fields = Some(self.strict_fields);
         settings.stream_interval = self.stream_interval;
         settings.enable_scale_out = Some(self.enable_scale_out);

@@ -108,6 +108,10 @@ async fn start(launch: Launch) -> Result<Server, Fault> {
         .listener
         .address()
         .map_err(|error| Fault::new(Code::Address, format!("the HTTP socket: {error}")))?;
+    let address = match launch.config.tls {
+        Some(_) => address.replacen("http:", "https:", 1),
+        None => address,
+    };
     let loading = tokio::task::spawn_blocking(move || load(plan));
     let connecting = EngineClient::connect(launch.transport);
     let loaded = async {

@@ -102,6 +102,7 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
             "--data-parallel-size {size} and --data-parallel-size-local {local} do not fit together"
         )));
     }
+    refuse_keys(&flags.engine_flags)?;
     let mut settings = settings(&flags)?;
     flags.http.apply(&mut settings);
     let patience = settings.patience()?;
@@ -136,6 +137,18 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
         drop(owner);
         result
     })
+}
+
+/// Engines need no keys, and what is in their arguments shows in the list of processes.
+fn refuse_keys(engine_flags: &[String]) -> Result<(), Fault> {
+    let is_key = |flag: &&String| flag.replace('_', "-").starts_with("--api-key");
+    match engine_flags.iter().find(is_key) {
+        None => Ok(()),
+        // The flag's value may follow an equals sign.
+        Some(_) => Err(Fault::usage(
+            "--api-key behind `--`: engines need no keys; give it before `--`",
+        )),
+    }
 }
 
 /// Runs a server beside its engines' process, which is gone afterwards.

@@ -6,17 +6,20 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use vllm_engine_client::Patience;
-use vllm_server::{QueueLimits, ServerConfig};
+use vllm_server::{ApiKeys, ClientCertificates, Cors, QueueLimits, ServerConfig, Tls, TlsSettings};
 
 use crate::environment;
 use crate::fault::Fault;
 use crate::logging::LogFormat;
 
+/// How often certificate files are looked at.
+const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
 /// Between an answer and the next request, as in every way of starting.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -56,6 +59,22 @@ pub struct Settings {
     pub log_format: Option<String>,
     /// Answers carry the request's id.
     pub enable_request_id_headers: Option<bool>,
+    /// Origins of pages that may use the server.
+    pub allowed_origins: Option<Vec<String>>,
+    /// Methods that they may use.
+    pub allowed_methods: Option<Vec<String>>,
+    /// Headers that they may send.
+    pub allowed_headers: Option<Vec<String>>,
+    /// They may send the browser's credentials.
+    pub allow_credentials: Option<bool>,
+    /// Certificate chain.
+    pub ssl_certfile: Option<PathBuf>,
+    /// Its private key.
+    pub ssl_keyfile: Option<PathBuf>,
+    /// Authorities of clients' certificates.
+    pub ssl_ca_certs: Option<PathBuf>,
+    /// 0: no client certificates, 1: optional, 2: required.
+    pub ssl_cert_reqs: Option<i64>,
     /// Unknown fields are refused.
     pub strict_fields: Option<bool>,
     /// Tokens per event of a stream.
@@ -139,8 +158,11 @@ impl Settings {
             || environment::size("VLLM_HTTP_MAX_REQUEST_BODY_SIZE"),
             |size| Ok(Some(size)),
         );
+        let keys = Vec::from(std::mem::take(&mut self.api_key));
         let config = ServerConfig {
-            api_keys: std::mem::take(&mut self.api_key).into(),
+            api_keys: ApiKeys::new(&keys).map_err(|error| Fault::usage(error.to_string()))?,
+            cors: self.cors(defaults.cors),
+            tls: self.tls()?,
             max_body_bytes: body?.unwrap_or(defaults.max_body_bytes),
             max_logprobs: max_logprobs(self.max_logprobs, defaults.max_logprobs)?,
             queue: self.queue(defaults.queue)?,
@@ -177,6 +199,47 @@ impl Settings {
             silence: silence.unwrap_or(defaults.silence),
             prompt: prompt.unwrap_or(defaults.prompt),
         })
+    }
+
+    fn cors(&self, defaults: Cors) -> Cors {
+        let list = |given: &Option<Vec<String>>, default| given.clone().unwrap_or(default);
+        Cors {
+            origins: list(&self.allowed_origins, defaults.origins),
+            methods: list(&self.allowed_methods, defaults.methods),
+            headers: list(&self.allowed_headers, defaults.headers),
+            credentials: self.allow_credentials.unwrap_or(defaults.credentials),
+        }
+    }
+
+    fn tls(&self) -> Result<Option<Arc<Tls>>, Fault> {
+        let client_certificates = match self.ssl_cert_reqs {
+            None | Some(0) => ClientCertificates::No,
+            Some(1) => ClientCertificates::Optional,
+            Some(2) => ClientCertificates::Required,
+            Some(other) => {
+                return Err(Fault::usage(format!(
+                    "ssl_cert_reqs is {other}; accepted: 0 (no), 1 (optional), 2 (required)"
+                )));
+            }
+        };
+        let (certificate, key) = match (&self.ssl_certfile, &self.ssl_keyfile) {
+            (None, None) if self.ssl_ca_certs.is_none() && self.ssl_cert_reqs.is_none() => {
+                return Ok(None);
+            }
+            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+            _ => {
+                return Err(Fault::usage("TLS needs both ssl-certfile and ssl-keyfile"));
+            }
+        };
+        let tls = Tls::load(TlsSettings {
+            certificate,
+            key,
+            client_authorities: self.ssl_ca_certs.clone(),
+            client_certificates,
+            period: CERTIFICATE_PERIOD,
+        });
+        tls.map(Some)
+            .map_err(|error| Fault::usage(format!("TLS: {error}")))
     }
 
     fn queue(&self, defaults: QueueLimits) -> Result<QueueLimits, Fault> {
@@ -279,7 +342,7 @@ mod tests {
         let config = settings
             .server(Shards { least: 1, most: 1 })
             .expect("valid");
-        assert_eq!(config.api_keys, ["a", "b"]);
+        assert_eq!(config.api_keys.len(), 2);
     }
 
     #[test]

@@ -389,3 +389,41 @@ fn the_page_about_http_is_what_the_tables_say() {
         "docs/reference/http-api.md is not up to date: run tools/dev/reference_pages.py"
     );
 }
+
+#[test]
+fn a_key_for_the_engines_is_refused_and_not_shown() {
+    let folder = model_folder();
+    for key in ["--api-key", "--api-key=hidden", "--api_key"] {
+        let mut command = command();
+        command.arg("serve").arg(folder.path());
+        let done = command.args(["--port", "0", "--", key, "hidden"]).output();
+        let done = done.expect("it runs");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("--api-key") && !said.contains("hidden"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn certificates_are_read_before_anything_starts() {
+    let folder = model_folder();
+    let mut command = command();
+    command
+        .arg("serve")
+        .arg(folder.path())
+        .args(["--port", "0"]);
+    let missing = folder.path().join("missing.pem");
+    let done = command
+        .arg("--ssl-certfile")
+        .arg(&missing)
+        .arg("--ssl-keyfile")
+        .arg(&missing)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(said.contains("missing.pem"), "{said}");
+}

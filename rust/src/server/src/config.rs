@@ -2,11 +2,15 @@
 
 //! What the server is told at start, checked as a whole before anything is bound.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vllm_openai::limits::MAX_BODY_BYTES;
 
 use crate::admission::QueueLimits;
+use crate::auth::ApiKeys;
+use crate::cors::Cors;
+use crate::tls::Tls;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +21,11 @@ pub struct ConfigError(pub String);
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Keys of which a request must carry one; none means that no key is needed.
-    pub api_keys: Vec<String>,
+    pub api_keys: ApiKeys,
+    /// Pages of other origins.
+    pub cors: Cors,
+    /// Certificates; without them connections are not encrypted.
+    pub tls: Option<Arc<Tls>>,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
     /// Most candidates per token in `logprobs` and `prompt_logprobs`.
@@ -42,10 +50,12 @@ pub struct ServerConfig {
     pub public_metrics: bool,
     /// Answers carry the request's id in `X-Request-Id`.
     pub request_id_headers: bool,
-    /// Time for the first byte of a connection, and for each part of a body.
+    /// Time for the first byte of a connection, from then on for its first head, and for each part of a body.
     pub read_timeout: Duration,
     /// Time between an answer and the end of the next request's head.
     pub idle_timeout: Duration,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
     /// Connections open at once, over all shards.
     pub max_connections: usize,
 }
@@ -53,7 +63,9 @@ pub struct ServerConfig {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            api_keys: Vec::new(),
+            api_keys: ApiKeys::default(),
+            cors: Cors::default(),
+            tls: None,
             max_body_bytes: MAX_BODY_BYTES,
             max_logprobs: 20,
             queue: QueueLimits::default(),
@@ -68,6 +80,7 @@ impl Default for ServerConfig {
             request_id_headers: false,
             read_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(10),
             max_connections: 65_536,
         }
     }
@@ -89,9 +102,6 @@ impl ServerConfig {
                 "max-request-body-size must be above 0".to_owned(),
             ));
         }
-        if self.api_keys.iter().any(String::is_empty) {
-            return Err(ConfigError("an API key must not be empty".to_owned()));
-        }
-        Ok(())
+        self.cors.validate()
     }
 }

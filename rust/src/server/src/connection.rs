@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,7 +19,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use slab::Slab;
-use tokio::io::{AsyncRead, AsyncWrite};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::app::App;
@@ -135,38 +137,78 @@ pub async fn serve(app: Rc<App>, stream: Stream) {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
-            if speaks(&app, stream.readable()).await {
-                run(&app, stream).await;
+            if speaks(&app, stream.peek(&mut [0])).await {
+                secure(&app, stream).await;
             }
         }
         Stream::Unix(stream) => {
-            if speaks(&app, stream.readable()).await {
-                run(&app, stream).await;
+            if speaks(&app, peek(&stream)).await {
+                secure(&app, stream).await;
             }
         }
     }
     drop(open);
 }
 
-/// Until the first byte says which HTTP it is, nothing else limits the wait.
-async fn speaks(app: &App, readable: impl Future<Output = io::Result<()>>) -> bool {
+/// Whether a first byte comes in time.
+async fn speaks(app: &App, first: impl Future<Output = io::Result<usize>>) -> bool {
     tokio::select! {
-        ready = tokio::time::timeout(app.shared.config.read_timeout, readable) => matches!(ready, Ok(Ok(()))),
+        first = tokio::time::timeout(app.shared.config.read_timeout, first) => matches!(first, Ok(Ok(1..))),
         () = app.shared.phase.draining() => false,
     }
 }
 
-async fn run(app: &Rc<App>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-    let service = {
-        let app = app.clone();
-        service_fn(move |request| answer(app.clone(), request))
+/// Waits for the first byte and leaves it there. That a socket is said to be readable is not enough: a new one may
+/// be said to be so when nothing came.
+async fn peek(stream: &UnixStream) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+        match stream.try_io(Interest::READABLE, peek) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+}
+
+/// With certificates, nothing is said before the handshake, which has a time limit.
+async fn secure(app: &Rc<App>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    let Some(tls) = &app.shared.config.tls else {
+        return run(app, stream).await;
     };
+    let handshake = tls.acceptor().accept(stream);
+    let limit = app.shared.config.handshake_timeout;
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(limit, handshake) => shaken,
+        () = app.shared.phase.draining() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => run(app, stream).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+        Err(_) => tracing::debug!("a handshake took too long"),
+    }
+}
+
+async fn run(app: &Rc<App>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    let asked = Rc::new(Cell::new(false));
+    let service = {
+        let (app, asked) = (app.clone(), asked.clone());
+        service_fn(move |request| {
+            asked.set(true);
+            answer(app.clone(), request)
+        })
+    };
+    let mut patience = pin!(tokio::time::sleep(app.shared.config.read_timeout));
     let builder = builder(app.shared.config.idle_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut finishing = false;
     poll_fn(|cx| {
         let orders = app.connections.orders.get();
         if orders == Orders::Close {
+            return Poll::Ready(());
+        }
+        // Until a head says which HTTP it is, nothing else limits the wait.
+        if !asked.get() && patience.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         if orders >= Orders::Finish && !finishing {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use vllm_metrics::Handler as Named;
@@ -16,7 +16,6 @@ use vllm_openai::ApiError;
 
 use crate::admission;
 use crate::app::App;
-use crate::auth;
 use crate::body::{self, Body};
 use crate::identity;
 use crate::table::{Access, Action, ROUTES, Route};
@@ -116,6 +115,12 @@ fn rest<'a>(route: &str, path: &'a str) -> Option<&'a str> {
 pub async fn dispatch(app: Rc<App>, request: Request<Incoming>) -> Response<Body> {
     let arrival = Instant::now();
     let (parts, body) = request.into_parts();
+    let cors = &app.shared.config.cors;
+    let origin = parts.headers.get(ORIGIN).cloned();
+    if let Some(mut response) = cors.preflight(&parts.method, &parts.headers) {
+        cors.mark(origin.as_ref(), response.headers_mut());
+        return response;
+    }
     let path = parts.uri.path().to_owned();
     let shown_id = shown_id(&app, &parts);
     let (position, answer) = match find(&parts.method, &path) {
@@ -139,6 +144,7 @@ pub async fn dispatch(app: Rc<App>, request: Request<Incoming>) -> Response<Body
     if let Some(id) = shown_id {
         response.headers_mut().insert(identity::REQUEST_ID, id);
     }
+    cors.mark(origin.as_ref(), response.headers_mut());
     let seconds = arrival.elapsed().as_secs_f64();
     app.cells
         .handler(position)
@@ -171,7 +177,7 @@ fn permit(route: &Route, call: &Call) -> Result<(), ApiError> {
     let open =
         route.access == Access::Open || (route.access == Access::Metrics && config.public_metrics);
     if !open {
-        auth::check(&config.api_keys, &call.parts.headers)?;
+        config.api_keys.check(&call.parts.headers)?;
     }
     if route.access == Access::Dev && !config.dev_mode {
         return Err(ApiError::not_served(format!(

@@ -75,6 +75,9 @@ impl Server {
             workers: Handle::current(),
             config,
         });
+        if let Some(tls) = shared.config.tls.clone() {
+            tokio::task::spawn_local(async move { tls.watch().await });
+        }
         let listener = listener.listen()?;
         let shards = Shards::open(shared.clone())?;
         tokio::task::spawn_local(accept(shared.clone(), listener, shards));

@@ -168,7 +168,7 @@ fn unknown_paths_methods_and_routes_have_json_errors() {
 fn operators_routes_are_calls_on_the_engines_behind_a_key() {
     let mut setup = Setup::saying("x");
     setup.config.dev_mode = true;
-    setup.config.api_keys = vec!["secret".into()];
+    setup.config.api_keys = common::keys(&["secret"]);
     let server = setup.start();
     let key = "Authorization: Bearer secret\r\n";
     let ask = |method: &str, path: &str, body: &str| {
@@ -218,7 +218,7 @@ fn bodies_beyond_the_limit_are_refused_before_they_are_read() {
 #[test]
 fn keys_guard_everything_but_health_and_version() {
     let mut setup = Setup::saying("x");
-    setup.config.api_keys = vec!["secret".into(), "second".into()];
+    setup.config.api_keys = common::keys(&["secret", "second"]);
     let server = setup.start();
     for path in [
         "/v1/models",

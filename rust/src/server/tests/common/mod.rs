@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use vllm_engine_client::{EngineClient, Listener as EngineListener, TransportConfig};
 use vllm_mock_engine::{Counters, MockEngine, MockOptions};
-use vllm_server::{Listener, Model, Server, ServerConfig, Stopped};
+use vllm_server::{ApiKeys, Listener, Model, Server, ServerConfig, Stopped};
 
 /// How long a test waits for a state before it fails; five times what a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -164,6 +164,12 @@ async fn serve(
         .expect("the test waits");
     let grace = stopping.await.unwrap_or(Duration::ZERO);
     server.stop(tokio::time::sleep(grace)).await
+}
+
+/// Accepted keys.
+pub fn keys(keys: &[&str]) -> ApiKeys {
+    let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
+    ApiKeys::new(&keys).expect("sound keys")
 }
 
 /// Polls until something is true.
