@@ -352,6 +352,7 @@ WRONG = [
     wrong_completion("too-long", prompt="word " * 3000),
     wrong_completion("too-many-choices", prompt=["x"] * 9, n=128),
     wrong_chat("best-of-streamed", best_of=2, stream=True),
+    wrong_completion("members", **{f"x{at}": at for at in range(1024)}),
     wrong_completion("best-of-below-n", best_of=2, n=3),
     wrong_completion("best-of-too-many", prompt=["x"] * 9, best_of=128),
     wrong_chat("continued-and-answered", continue_final_message=True, add_generation_prompt=True),

@@ -15,7 +15,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, NoReturn
 
 from vllm.api_server.errors import ApiError, bad_field, bad_request, shorten
-from vllm.api_server.limits import MAX_TOKEN_ID
+from vllm.api_server.limits import MAX_MEMBERS, MAX_TOKEN_ID
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _EXACT_FLOAT = 2**53  # above it a float no longer names one integer
@@ -43,12 +43,15 @@ def read_members(body: bytes) -> list[tuple[str, Member]]:
     except UnicodeDecodeError as error:
         raise _invalid(body[: error.start].decode("utf-8", "replace"), False) from None
     try:
-        return _scan_object(text)
+        members = _scan_object(text)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         raise _invalid(text if cut else text[: error.pos + 1], cut) from None
     except (ValueError, RecursionError):
         raise _invalid(text, False) from None
+    if len(members) > MAX_MEMBERS:
+        raise bad_request(f"The request body must have at most {MAX_MEMBERS} members.")
+    return members
 
 
 def _invalid(read: str, cut: bool) -> ApiError:

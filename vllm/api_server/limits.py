@@ -13,6 +13,7 @@ MAX_ALLOWED_TOKEN_IDS = 1 << 20
 MAX_TOKEN_ID = 2**31 - 1
 MAX_ID_BYTES = 512  # request_id, cache_salt, session_id
 MAX_MESSAGES = 16_384
+MAX_MEMBERS = 1024  # of a request's JSON object
 MAX_DOCUMENTS = 1024
 MAX_STREAM_INTERVAL = 1024  # tokens per event
 MAX_PROMPTS = 1024

@@ -28,8 +28,8 @@ pub(crate) fn environment() -> Result<Environment<'static>, Error> {
     environment.set_unknown_method_callback(method);
     // Errors then say which name was undefined.
     environment.set_debug(true);
-    environment.add_filter("tojson", |value: &Value, options: Kwargs| {
-        python_json::tojson(value, options)
+    environment.add_filter("tojson", |state: &State, value: &Value, options: Kwargs| {
+        python_json::tojson(state, value, options)
     });
     environment.add_test("sequence", is_sequence);
     environment.add_test("iterable", is_iterable);

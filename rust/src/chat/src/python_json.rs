@@ -8,13 +8,16 @@
 use std::fmt::Write;
 
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
 /// Deeper nesting is refused; requests cannot bring more than 128 levels.
 const MAX_DEPTH: usize = 256;
 
+/// Fuel of one value, beside that of its text: writing it takes as long as a few instructions.
+const VALUE_COST: u64 = 4;
+
 /// `value | tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`
-pub(crate) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
+pub(crate) fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<Value> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
     let indent = indent.as_ref().map(indentation).transpose()?.flatten();
@@ -25,6 +28,7 @@ pub(crate) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         None => (", ".into(), ": ".into()),
     };
     let mut writer = Writer {
+        state,
         out: String::new(),
         item,
         key,
@@ -59,7 +63,8 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
-struct Writer {
+struct Writer<'a> {
+    state: &'a State<'a, 'a>,
     out: String,
     item: String,
     key: String,
@@ -68,11 +73,12 @@ struct Writer {
     sorted: bool,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(invalid(format!("tojson: more than {MAX_DEPTH} levels")));
         }
+        self.state.consume_fuel(VALUE_COST)?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self

@@ -7,11 +7,13 @@ use std::fmt;
 
 use indexmap::IndexMap;
 use serde::Deserialize;
-use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::capped;
 use crate::error::{ApiError, shorten};
 use crate::fields::{self, Bounds, Field, Neutral, Routes, Rule};
+use crate::limits::MAX_MEMBERS;
 use crate::request::Draft;
 
 /// Most unknown names kept for the log line.
@@ -48,6 +50,11 @@ pub fn members(body: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, ApiError> 
     let mut reader = serde_json::Deserializer::from_slice(body);
     let members = reader.deserialize_map(MembersVisitor).map_err(body_error)?;
     reader.end().map_err(body_error)?;
+    if members.len() > MAX_MEMBERS {
+        return Err(ApiError::bad_request(format!(
+            "The request body must have at most {MAX_MEMBERS} members."
+        )));
+    }
     Ok(members)
 }
 
@@ -64,6 +71,10 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members = Vec::with_capacity(16);
         while let Some((Key(name), raw)) = map.next_entry()? {
             members.push((name, raw));
+            if members.len() > MAX_MEMBERS {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                break;
+            }
         }
         Ok(members)
     }
@@ -127,11 +138,21 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(
     raw: &'a RawValue,
     expected: &str,
 ) -> Result<T, ApiError> {
-    serde_json::from_str(raw.get()).map_err(|error| match error.classify() {
+    serde_json::from_str(raw.get()).map_err(|error| unreadable(path, raw, expected, &error))
+}
+
+/// Why a value was not what was expected.
+pub(crate) fn unreadable(
+    path: &str,
+    raw: &RawValue,
+    expected: &str,
+    error: &serde_json::Error,
+) -> ApiError {
+    match error.classify() {
         // The text was JSON when the body was read, so it is a value that cannot be held.
-        serde_json::error::Category::Syntax => unholdable(path, &error),
+        serde_json::error::Category::Syntax => unholdable(path, error),
         _ => mismatch(path, raw.get(), expected),
-    })
+    }
 }
 
 fn unholdable(path: &str, error: &serde_json::Error) -> ApiError {
@@ -226,9 +247,8 @@ fn texts(
     let values: Vec<String> = if single && raw.get().starts_with('"') {
         vec![parse(path, raw, expected)?]
     } else {
-        parse(path, raw, expected)?
+        capped::list(path, raw, max_items, expected)?
     };
-    check_count(path, values.len(), max_items)?;
     for (i, value) in values.iter().enumerate() {
         let path = format!("{path}[{i}]");
         if value.is_empty() {
@@ -251,8 +271,7 @@ pub(crate) fn check_count(path: &str, count: usize, max: usize) -> Result<(), Ap
 }
 
 fn ids(path: &str, raw: &RawValue, max_items: usize) -> Result<Vec<u32>, ApiError> {
-    let ids: Vec<u32> = parse(path, raw, "a list of token ids")?;
-    check_count(path, ids.len(), max_items)?;
+    let ids: Vec<u32> = capped::list(path, raw, max_items, "a list of token ids")?;
     check_ids(path, &ids)?;
     Ok(ids)
 }

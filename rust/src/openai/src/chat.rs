@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::body;
+use crate::capped;
 use crate::error::ApiError;
 use crate::fields::Routes;
 use crate::limits::MAX_DOCUMENTS;
@@ -85,8 +86,8 @@ pub(crate) fn read_documents(
     path: &str,
     raw: &RawValue,
 ) -> Result<(), ApiError> {
-    let documents: Vec<Map<String, Value>> = body::parse(path, raw, "a list of objects")?;
-    body::check_count(path, documents.len(), MAX_DOCUMENTS)?;
+    let documents: Vec<Map<String, Value>> =
+        capped::list(path, raw, MAX_DOCUMENTS, "a list of objects")?;
     draft.documents = documents.into_iter().map(Value::from).collect();
     Ok(())
 }

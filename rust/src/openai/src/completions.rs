@@ -5,6 +5,7 @@
 use serde_json::value::RawValue;
 
 use crate::body;
+use crate::capped;
 use crate::error::ApiError;
 use crate::fields::Routes;
 use crate::limits::{MAX_CHOICES, MAX_PROMPTS};
@@ -87,7 +88,6 @@ fn check_choices(prompts: usize, options: &Options) -> Result<(), ApiError> {
 
 pub(crate) fn read_prompt(draft: &mut Draft, path: &str, raw: &RawValue) -> Result<(), ApiError> {
     let prompt = prompt(path, raw)?;
-    body::check_count(path, prompt.len(), MAX_PROMPTS)?;
     check_prompt(path, &prompt)?;
     draft.prompts = Some(prompt);
     Ok(())
@@ -106,8 +106,13 @@ fn prompt(path: &str, raw: &RawValue) -> Result<Prompt, ApiError> {
         .strip_prefix('[')
         .map(|rest| rest.trim_start().as_bytes().first());
     match first {
-        Some(Some(b'"')) => Ok(Prompt::Texts(body::parse(path, raw, EXPECTED)?)),
-        Some(Some(b'[')) => Ok(Prompt::Ids(body::parse(path, raw, EXPECTED)?)),
+        Some(Some(b'"')) => Ok(Prompt::Texts(capped::list(
+            path,
+            raw,
+            MAX_PROMPTS,
+            EXPECTED,
+        )?)),
+        Some(Some(b'[')) => Ok(Prompt::Ids(capped::list(path, raw, MAX_PROMPTS, EXPECTED)?)),
         Some(Some(b'0'..=b'9')) => Ok(Prompt::Ids(vec![body::parse(path, raw, EXPECTED)?])),
         Some(Some(b']')) => Err(ApiError::field(
             path,

@@ -780,10 +780,9 @@ pub static FIELDS: &[Field] = &[
 
 /// `{"50256": -100}`: keys are token ids, values are clamped to [-100, 100].
 fn read_logit_bias(draft: &mut Draft, path: &str, raw: &RawValue) -> Result<(), ApiError> {
-    use crate::body;
-    let pairs: indexmap::IndexMap<String, &RawValue> =
-        body::parse(path, raw, "an object of token id to number")?;
-    body::check_count(path, pairs.len(), MAX_LOGIT_BIAS)?;
+    use crate::{body, capped};
+    let expected = "an object of token id to number";
+    let pairs = capped::object(path, raw, MAX_LOGIT_BIAS, expected)?;
     let mut bias = Vec::with_capacity(pairs.len());
     for (key, value) in pairs {
         let id = token_id(path, &key)?;

@@ -7,6 +7,7 @@
 //! accepts and whether it is served. Must not know: sockets, the engine, tokens, templates.
 
 pub mod body;
+mod capped;
 pub mod chat;
 pub mod completions;
 pub mod error;

@@ -4,6 +4,8 @@
 
 /// Largest accepted request body in bytes, unless configured.
 pub const MAX_BODY_BYTES: usize = 32 << 20;
+/// Most members of a request's JSON object.
+pub const MAX_MEMBERS: usize = 1024;
 /// Most choices of one request.
 pub const MAX_N: i64 = 128;
 /// Most stop strings.

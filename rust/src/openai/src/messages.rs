@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::body;
+use crate::capped;
 use crate::error::{ApiError, shorten};
 use crate::limits::MAX_MESSAGES;
 use crate::request::Draft;
@@ -58,8 +59,7 @@ pub struct Message {
 
 /// Reads `messages`.
 pub(crate) fn read(draft: &mut Draft, path: &str, raw: &RawValue) -> Result<(), ApiError> {
-    let values: Vec<Value> = body::parse(path, raw, "a list of messages")?;
-    body::check_count(path, values.len(), MAX_MESSAGES)?;
+    let values: Vec<Value> = capped::list(path, raw, MAX_MESSAGES, "a list of messages")?;
     if values.is_empty() {
         return Err(ApiError::field(
             path,

@@ -82,6 +82,11 @@ fn limits_table() -> Table {
             limits::MAX_BODY_BYTES,
             "bytes, unless --max-request-body-size says otherwise; 413 beyond",
         ),
+        (
+            "members",
+            limits::MAX_MEMBERS,
+            "of the request's JSON object",
+        ),
         ("messages", limits::MAX_MESSAGES, "per request"),
         ("prompts", limits::MAX_PROMPTS, "per request"),
         (
