@@ -19,7 +19,7 @@ ONLY_PYTHON = {"uds", "headless", "data-parallel-start-rank"}
 # The supervisor decides about event loops by the default.
 ONLY_RUST = {"shards"}
 # vllm-rs starts its engines after it has bound the port, so any free one will do.
-# The limits of silence have theirs in the transport (`Patience`), which the command line leaves alone.
+# The limits of silence have theirs in the transport (`Patience`): vllm-rs passes what is given.
 OWN_DEFAULT = {"data-parallel-rpc-port", "engine-silence-timeout", "engine-prompt-timeout"}
 
 
