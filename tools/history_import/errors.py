@@ -38,3 +38,11 @@ class Conflict(HistoryImportError):
 
 class GitFailed(Refused):
     """A git command ended with an error nobody expected."""
+
+
+class EngineFailed(Refused):
+    """git-filter-repo could not process the source; the commit that stopped it, where known."""
+
+    def __init__(self, reason: str, commit: str = "") -> None:
+        super().__init__(reason, 'engine.use = "graft" does without it')
+        self.commit = commit

@@ -52,6 +52,8 @@ SETTINGS = {
     "core.hooksPath": "/dev/null",
     "core.quotePath": "false",
     "core.fsmonitor": "false",
+    # A transaction that a killed run left open is gone within moments.
+    "core.filesRefLockTimeout": "5000",
     "advice.detachedHead": "false",
     "protocol.version": "2",
 }
@@ -88,7 +90,8 @@ def environment() -> dict[str, str]:
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_GRAFT_FILE": os.devnull,
+        # No file at all: an existing one, even empty, makes every command warn.
+        "GIT_GRAFT_FILE": os.devnull + "/none",
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an import works until it is finished: a folder in the host's git directory.
+
+Owns the fetch of the source and the folder's name, which follows from the pinned commit and the
+configuration, so that an interrupted run goes on where it was. Only here is the source ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from .config import Config
+from .errors import GitFailed, Refused
+from .git import Repository
+from .steps import at
+
+# Part of the folder's name: what another version left is not gone on with.
+VERSION = "1"
+FETCHED = "refs/heads/source"
+OBJECT_FORMAT = b"sha1"
+
+
+def init_bare(folder: Path) -> Repository:
+    """A repository made under another name first: a folder of this name is a whole one."""
+    if not folder.exists():
+        made = Path(tempfile.mkdtemp(prefix="init-", dir=folder.parent))
+        Repository(made).git("init", "--quiet", "--bare", "--template=", "--object-format=sha1")
+        made.rename(folder)
+    return Repository(folder)
+
+
+def add_alternate(repository: Repository, *others: Repository) -> None:
+    """Objects of the others become readable; nothing is copied."""
+    info = repository.path / "objects" / "info"
+    info.mkdir(exist_ok=True)
+    lines = "".join(f"{other.common_dir() / 'objects'}\n" for other in others)
+    (info / "alternates").write_text(lines)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A file of this name is complete, whenever the process ends."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+class Scratch:
+    def __init__(self, host: Repository, config: Config) -> None:
+        self.host, self.config = host, config
+        self.home = host.common_dir() / "history-import" / config.name
+        key = f"{config.source.pin[:16]}-{config.digest[:16]}-{VERSION}"
+        self.folder = self.home / key
+        self.plan_folder = self.home / "plan"
+
+    @property
+    def source(self) -> Repository:
+        return Repository(self.folder / "source.git")
+
+    @property
+    def url(self) -> str:
+        """A local path is meant from the host's folder, as it is for git itself."""
+        url = self.config.source.url
+        local = self.host.path / url
+        return str(local) if "://" not in url and local.exists() else url
+
+    def prepare(self) -> None:
+        """Also removes what runs with another pin or configuration left behind."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise Refused(
+                f"cannot write in {self.folder}: {error.strerror}",
+                "the host's git directory must be writable",
+            ) from None
+        for other in self.home.iterdir():
+            if other not in (self.folder, self.plan_folder):
+                shutil.rmtree(other, ignore_errors=True)
+
+    def fetch(self) -> None:
+        """One ref, no tags but the named ones, no shared objects; then the pin must be in it."""
+        source = init_bare(self.folder / "source.git")
+        if source.resolve(FETCHED) is None:
+            at("scratch.before_fetch")
+            self._fetch_into(source)
+            at("scratch.fetched")
+        self._check(source)
+
+    def _fetch_into(self, source: Repository) -> None:
+        source.git("config", "remote.origin.url", self.url)
+        wanted = [f"+{self.config.source.ref}:{FETCHED}"]
+        wanted += [f"+refs/tags/{t}:refs/source-tags/{t}" for t in self.config.source.tags]
+        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+        try:
+            source.git("fetch", *options, "--", "origin", *wanted, user=True)
+        except GitFailed as error:
+            raise Refused(
+                f"cannot fetch {self.config.source.ref} of {self.url}: {_reason(error)}",
+                "check source.url and source.ref; the source itself is never changed",
+            ) from None
+
+    def _check(self, source: Repository) -> None:
+        pin, ref = self.config.source.pin, self.config.source.ref
+        if (source.path / "shallow").exists():
+            raise Refused(f"{self.url} is a shallow clone", "name a source with its whole history")
+        if source.resolve(f"{pin}^{{commit}}") != pin or not source.is_ancestor(pin, FETCHED):
+            raise Refused(
+                f"source.pin {pin} is not in {ref} of {self.url}",
+                f"its tip is {source.resolve(FETCHED)}; pin that or an ancestor of it",
+            )
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def key(self) -> str:
+        return hashlib.sha256(str(self.folder).encode()).hexdigest()
+
+
+def _reason(error: GitFailed) -> str:
+    said = error.message.partition(": exit ")[2].partition(": ")[2]
+    first = said.split(" / ")[0]
+    if "mismatched algorithms" in said or "object format" in said:
+        return "it is a SHA-256 repository, which this tool does not import"
+    return first or error.message
