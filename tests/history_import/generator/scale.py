@@ -68,7 +68,8 @@ def write(stream: Stream) -> None:
 
 
 def side_line(big: Big, base: int) -> int:
-    tip, changes = [base], []
+    tip: list[int] = [base]
+    changes: list[tuple[bytes, int]] = []
     for _ in range(ARM):
         mark, new = big.commit(b"side", tip, [], 3)
         tip, changes = [mark], changes + new

@@ -19,7 +19,7 @@ def crlf_and_empty(story: Story) -> None:
         b"trailing spaces   \n\nbody\t \n",
         b"subject only, then a tab\t",
         b"# looks like a comment\n\n# so does this\n",
-        b"a trailer block\n\nSigned-off-by: Ada <a@example.org>\nsigned-OFF-by: ben <b@example.net>",
+        b"a trailer block\n\nSigned-off-by: Ada <a@example.org>\nsigned-OFF-by: b <b@example.net>",
         b"a bell \x07 and a form feed \x0c\n",
     ]
     for n, message in enumerate(messages):
