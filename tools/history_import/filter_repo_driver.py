@@ -2,8 +2,8 @@
 """Runs git-filter-repo in the current folder, a scratch repository, with the declared rewrites.
 
 A process of its own, because git-filter-repo is a program: it exits, prints and keeps state. Reads
-one JSON object from stdin. Shares with the graft only the rules for messages; ids, parents and trees
-are git-filter-repo's. Refuses to run where no scratch repository was prepared for it.
+one JSON object from stdin. Shares only the rules for messages with the graft; ids, parents and
+trees are git-filter-repo's. Refuses to run where no scratch repository was prepared for it.
 """
 
 from __future__ import annotations

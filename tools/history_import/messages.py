@@ -15,10 +15,11 @@ BARE_NUMBER = re.compile(rb"(?<![\w/&#-])#(?=[0-9])")
 ID = re.compile(rb"(?<![0-9A-Za-z_])[0-9a-f]{7,40}(?![0-9A-Za-z_])")
 REFERENCE = (
     rb"#[0-9]|[\w.-]+/[\w.-]+#[0-9]"
-    rb"|https://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/[0-9]"
+    rb"|https?://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/[0-9]"
 )
 CLOSING = re.compile(
-    rb"\b(close[sd]?|fix(?:es|ed)?|resolve[sd]?)(:?[ \t]+)(?=" + REFERENCE + rb")", re.IGNORECASE
+    rb"\b(close[sd]?|fix(?:es|ed)?|resolve[sd]?)(:[ \t]*|[ \t]+)(?=" + REFERENCE + rb")",
+    re.IGNORECASE,
 )
 
 # The image's full id for a text that names exactly one ancestor, or nothing.

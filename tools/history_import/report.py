@@ -38,13 +38,18 @@ def exit_code(result: Result) -> int:
     return int(getattr(result, "exit_code", 0))
 
 
+def printable(line: str) -> str:
+    """What came from a name that is not UTF-8 becomes an escape."""
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
 def show(verb: str, result: Result, as_json: bool) -> None:
     if as_json:
         data = {"verb": verb, "exit": exit_code(result), "result": plain(result)}
         print(json.dumps(data, indent=2))
         return
     for line in result.lines():
-        print(line.encode("utf-8", "backslashreplace").decode())
+        print(printable(line))
 
 
 def show_error(verb: str, error: HistoryImportError, as_json: bool) -> None:
