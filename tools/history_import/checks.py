@@ -53,7 +53,7 @@ def host(config: Config, repository: Repository) -> str:
     _not_half_done(repository)
     _clean(config, repository)
     base = _base(config, repository)
-    _branch(config, repository)
+    branch(config, repository)
     _other_refs(config, repository)
     if config.engine.use != "graft":
         filter_repo.require(config)
@@ -131,7 +131,7 @@ def _base(config: Config, repository: Repository) -> str:
     return found
 
 
-def _branch(config: Config, repository: Repository) -> None:
+def branch(config: Config, repository: Repository) -> None:
     name = config.target.branch
     listed = repository.git("worktree", "list", "--porcelain").splitlines()
     if b"branch " + refs.branch(name).encode() in listed:

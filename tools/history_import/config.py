@@ -215,6 +215,8 @@ def _check(where: str, config: Config) -> None:
 
 
 def _pin_help(source: Source) -> str:
+    if re.fullmatch(r"[0-9a-f]{64}", source.pin):
+        return "it is of a SHA-256 repository, which this tool does not import"
     ask = f"git ls-remote {source.url} {source.ref}"
     return f"an import is of one commit: its 40 hexadecimal digits, as `{ask}` prints them"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import record, refs
+from . import checks, record, refs
 from .config import Config
 from .errors import Refused
 from .git import Repository
@@ -35,6 +35,7 @@ def find(config: Config, host: Repository) -> Already | None:
         if records:
             return _same(config, name, records[0])
         if name == config.target.branch:
+            checks.branch(config, host)
             raise Refused(
                 f"branch {name} exists and is no import of {config.name}",
                 f"delete it (git branch -D {name}) or set another target.branch",

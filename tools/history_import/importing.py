@@ -225,12 +225,10 @@ def engines_empty(config: Config) -> bool:
 def wanted_refs(
     config: Config, stage: Stage, prepared: Prepared, joins: list[Joined]
 ) -> dict[str, str]:
-    pairs = prepared.rewritten.images.items()
-    text = "".join(f"{source} {image}\n" for source, image in pairs)
     wanted = {
         refs.branch(config.target.branch): joins[-1].commit,
         refs.imports(config.name, "tip"): joins[-1].image,
-        refs.imports(config.name, "map"): join.write(stage.repository, "blob", text.encode()),
+        refs.imports(config.name, "map"): map_blob(stage.repository, prepared.rewritten.images),
         refs.backup(config.name, config.target.base): prepared.base,
     }
     if config.keep.originals:
@@ -245,6 +243,12 @@ def wanted_refs(
             )
         wanted[refs.imports(config.name, f"tags/{tag}")] = image
     return wanted
+
+
+def map_blob(repository: Repository, images: dict[str, str]) -> str:
+    """Source and image of every commit, for people; nothing of the tool trusts it."""
+    text = "".join(f"{source} {image}\n" for source, image in images.items())
+    return join.write(repository, "blob", text.encode())
 
 
 def prove(config: Config, stage: Stage, wanted: dict[str, str]) -> Any:

@@ -7,7 +7,6 @@ configuration, so that an interrupted run goes on where it was. Only here is the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -21,7 +20,6 @@ from .steps import at
 # Part of the folder's name: what another version left is not gone on with.
 VERSION = "1"
 FETCHED = "refs/heads/source"
-OBJECT_FORMAT = b"sha1"
 
 
 def init_bare(folder: Path) -> Repository:
@@ -97,7 +95,9 @@ class Scratch:
         wanted += [f"+refs/tags/{t}:refs/source-tags/{t}" for t in self.config.source.tags]
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
         try:
-            source.git("fetch", *options, "--", "origin", *wanted, user=True)
+            # One pack, however small: that is what git-filter-repo calls a fresh clone.
+            pack = ["-c", "fetch.unpackLimit=1"]
+            source.git(*pack, "fetch", *options, "--", "origin", *wanted, user=True)
         except GitFailed as error:
             raise Refused(
                 f"cannot fetch {self.config.source.ref} of {self.url}: {_reason(error)}",
@@ -116,9 +116,6 @@ class Scratch:
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def key(self) -> str:
-        return hashlib.sha256(str(self.folder).encode()).hexdigest()
 
 
 def _reason(error: GitFailed) -> str:
