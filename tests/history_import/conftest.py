@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from . import kit
 
 PERSON = {
     "GIT_AUTHOR_NAME": "Mona Maintainer",
@@ -18,8 +21,15 @@ PERSON = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hermetic_git() -> None:
+def hermetic_git() -> Iterator[None]:
     """No configuration of this machine; set for the session so that shared fixtures see it."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
+    before = {name: value for name, value in os.environ.items() if name.startswith("GIT_")}
+    for name in before:
         del os.environ[name]
-    os.environ.update(PERSON | {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull})
+    ours = PERSON | {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    os.environ.update(ours)
+    yield
+    kit.remove_workshop()
+    for name in ours:
+        del os.environ[name]
+    os.environ.update(before)
