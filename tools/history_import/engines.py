@@ -7,6 +7,7 @@ Owns what happens when they differ. Knows nothing of hosts beyond the tree a lin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from . import difference, filter_repo, graft, scratch
 from .closure import Closure
@@ -35,26 +36,45 @@ class Rewritten:
         return next(reversed(self.images.values()))
 
 
+class Engines:
+    """`start` the slow one, do something else meanwhile, then `finish`; `with` stops it."""
+
+    def __init__(self, config: Config, place: Scratch, closure: Closure) -> None:
+        self.config, self.place, self.closure = config, place, closure
+        self._references = closure.references() if config.messages.translate_hashes else {}
+        self._other = _start_other(config, place, closure, self._references)
+
+    def __enter__(self) -> Engines:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind and self._other:
+            self._other.stop()
+
+    def finish(self) -> Rewritten:
+        ours = init_objects(self.place, "graft.git")
+        grafted = run_graft(self.config, self.closure, self._references, ours)
+        at("engines.grafted")
+        other = self._other
+        if other is None:
+            return Rewritten(grafted.images, grafted.rewrites, (graft.VERSION,), None, ours)
+        try:
+            filtered = other.finish()
+        except EngineFailed as error:
+            return _without(self.config, grafted, ours, error)
+        found = difference.first(grafted.images, filtered, ours, other.repository)
+        at("engines.compared")
+        return _choose(self.config, grafted, ours, filtered, other.repository, found)
+
+
 def rewrite(config: Config, place: Scratch, closure: Closure) -> Rewritten:
-    references = closure.references() if config.messages.translate_hashes else {}
-    other = _start_other(config, place, closure, references)
-    ours = init_objects(place, "graft.git")
-    try:
-        grafted = run_graft(config, closure, references, ours)
-    except BaseException:
-        if other:
-            other.stop()
-        raise
-    at("engines.grafted")
-    if other is None:
-        return Rewritten(grafted.images, grafted.rewrites, (graft.VERSION,), None, ours)
-    try:
-        filtered = other.finish()
-    except EngineFailed as error:
-        return _without(config, grafted, ours, error)
-    found = difference.first(grafted.images, filtered, ours, other.repository)
-    at("engines.compared")
-    return _choose(config, grafted, ours, filtered, other.repository, found)
+    with Engines(config, place, closure) as engines:
+        return engines.finish()
 
 
 def _start_other(

@@ -41,11 +41,12 @@ def run(config: Config, host: Repository) -> Prepared:
     place.fetch()
     checks.space(place)
     found = closure.read(place.source, config.source.pin)
-    about = profile.read(place.source, found)
-    at("prepare.profiled")
-    checks.source(config, base, found, about)
-    prefix = _prefix(config, host, base, found)
-    rewritten = engines.rewrite(config, place, found)
+    with engines.Engines(config, place, found) as running:
+        about = profile.read(place.source, found)
+        at("prepare.profiled")
+        checks.source(config, base, found, about)
+        prefix = _prefix(config, host, base, found)
+        rewritten = running.finish()
     if config.target.layout == "linear":
         rewritten = engines.restack(config, found, place, base, rewritten)
     at("prepare.rewritten")

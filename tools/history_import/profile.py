@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from . import messages, signoff, trees
@@ -98,19 +98,23 @@ def _who(line: bytes) -> bytes:
     return line.rpartition(b">")[0]
 
 
-def read(source: Repository, closure: Closure) -> Profile:
-    counts, parsed = Counts(), []
+def _counted(closure: Closure, counts: Counts, roots: list[str]) -> Iterator[tuple[str, Commit]]:
+    """Each commit parsed once and let go: a hundred thousand of them at once are half a GB."""
     with Progress("profile", len(closure)) as commits:
         for oid, data in zip(closure.oids, closure.raw, strict=True):
             commit = parse_commit(data)
             counts.add(oid, commit)
-            parsed.append((oid, commit))
+            roots.append(commit.tree)
             commits.advance()
-    unsigned = signoff.unsigned(parsed)
-    root_trees = [commit.tree for _, commit in parsed]
-    del parsed
+            yield oid, commit
+
+
+def read(source: Repository, closure: Closure) -> Profile:
+    counts, root_trees = Counts(), list[str]()
+    unsigned = signoff.unsigned(_counted(closure, counts, root_trees))
     with source.objects() as objects:
-        entries = tip_entries(source, closure.pin)
+        listed = tip_entries(source, closure.pin)
+        entries = [(mode, path) for mode, _, path in listed]
         modes = Counter(mode.decode() for mode, _ in entries)
         usual = {"100644", "100755", "120000", "160000"}
         return Profile(
@@ -133,7 +137,7 @@ def read(source: Repository, closure: Closure) -> Profile:
             folded=folded(path for _, path in entries),
             root_only=_root_names(objects, root_trees[-1], ROOT_ONLY),
             root_names=_root_names(objects, root_trees[-1]),
-            blobs=blobs(source, closure),
+            blobs=blobs(source, objects, listed),
             packed_bytes=packed_bytes(source),
         )
 
@@ -160,10 +164,11 @@ def licence_since(objects: ObjectReader, root_trees: list[str]) -> int:
     return 1
 
 
-def tip_entries(source: Repository, pin: str) -> list[tuple[bytes, bytes]]:
+def tip_entries(source: Repository, pin: str) -> list[tuple[bytes, str, bytes]]:
+    """Mode, id and path of every file of the pinned commit."""
     listed = source.git("ls-tree", "-r", "-z", "--full-tree", pin)
     lines = (line.partition(b"\t") for line in listed.split(b"\0") if line)
-    return [(head.split(b" ")[0], path) for head, _, path in lines]
+    return [(head.split(b" ")[0], head[-40:].decode(), path) for head, _, path in lines]
 
 
 def folded(files: Iterable[bytes]) -> list[bytes]:
@@ -187,32 +192,27 @@ def _root_names(objects: ObjectReader, tree: str, among: Iterable[bytes] = ()) -
     return [entry.name for entry in entries if not among or entry.name in among]
 
 
-def blobs(source: Repository, closure: Closure) -> Blobs:
-    """Of all blobs the pinned commit's history has; small ones are looked into for LFS pointers."""
-    paths = {}
-    for line in source.git("rev-list", "--objects", closure.pin, "--").splitlines():
-        oid, _, path = line.partition(b" ")
-        paths[oid] = path
-    asked = b"\n".join(paths) + b"\n"
+def blobs(
+    source: Repository, objects: ObjectReader, listed: list[tuple[bytes, str, bytes]]
+) -> Blobs:
+    """All that was fetched; walking the history for paths takes longer than all else here."""
     shape = "--batch-check=%(objecttype) %(objectsize) %(objectname)"
-    answers = (line.split() for line in source.git("cat-file", shape, input=asked).splitlines())
-    sizes = {oid: int(size) for kind, size, oid in answers if kind == b"blob"}
-    largest = max(sizes, key=lambda oid: sizes[oid], default=b"")
-    return Blobs(
-        len(sizes), sizes.get(largest, 0), paths.get(largest, b""), _lfs(source, sizes, paths)
-    )
+    answers = source.git("cat-file", "--batch-all-objects", "--unordered", "--buffer", shape)
+    lines = (line.split() for line in answers.splitlines() if line.startswith(b"blob"))
+    sizes = {oid.decode(): int(size) for _, size, oid in lines}
+    largest = max(sizes, key=lambda oid: sizes[oid], default="")
+    paths = {oid: path for _, oid, path in listed}
+    path = paths.get(largest, f"blob {largest[:12]}, not at the pin".encode())
+    return Blobs(len(sizes), sizes.get(largest, 0), path, _lfs(objects, sizes, paths))
 
 
 def _lfs(
-    source: Repository, sizes: dict[bytes, int], paths: dict[bytes, bytes]
+    objects: ObjectReader, sizes: dict[str, int], paths: dict[str, bytes]
 ) -> tuple[bytes, ...]:
-    """A pointer needs attributes to be written, so without that word in any file there is none."""
-    if not any(path.rpartition(b"/")[2] == b".gitattributes" for path in paths.values()):
-        return ()
-    small = [oid.decode() for oid, size in sizes.items() if len(LFS) < size < LFS_SIZE]
-    with source.objects() as objects:
-        found = [oid for oid, _, data in objects.read_many(small) if data.startswith(LFS)]
-    return tuple(paths[oid.encode()] for oid in found)
+    """At the pin: files whose content is elsewhere."""
+    small = [oid for oid in paths if len(LFS) < sizes.get(oid, 0) < LFS_SIZE]
+    found = [oid for oid, _, data in objects.read_many(small) if data.startswith(LFS)]
+    return tuple(paths[oid] for oid in found)
 
 
 def packed_bytes(source: Repository) -> int:

@@ -114,6 +114,13 @@ class Scratch:
                 f"its tip is {source.resolve(FETCHED)}; pin that or an ancestor of it",
             )
 
+    @property
+    def exact(self) -> bool:
+        """Whether what was fetched is the pinned commit's history and nothing else."""
+        return (
+            self.source.resolve(FETCHED) == self.config.source.pin and not self.config.source.tags
+        )
+
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 

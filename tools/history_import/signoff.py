@@ -34,7 +34,7 @@ def person(line: bytes) -> tuple[bytes, bytes]:
 
 def unsigned(commits: Iterable[tuple[str, Commit]]) -> list[Unsigned]:
     """By author, most commits first; merges are not asked, as checks on forges do not either."""
-    lacking: dict[bytes, list[tuple[str, Commit]]] = {}
+    lacking: dict[bytes, list[tuple[str, bytes]]] = {}
     names: dict[bytes, bytes] = {}
     remedied: dict[bytes, set[str]] = {}
     for oid, commit in commits:
@@ -44,7 +44,7 @@ def unsigned(commits: Iterable[tuple[str, Commit]]) -> list[Unsigned]:
             remedied.setdefault(by, set()).add(found.decode())
         if len(commit.parents) < 2 and not is_signed(commit, by):
             names[by] = name
-            lacking.setdefault(by, []).append((oid, commit))
+            lacking.setdefault(by, []).append((oid, commit.subject))
     made = [_of(names[by], by, found, remedied.get(by, set())) for by, found in lacking.items()]
     return sorted(made, key=lambda who: (-len(who.commits), who.email))
 
@@ -53,9 +53,9 @@ def is_signed(commit: Commit, email: bytes) -> bool:
     return any(found.strip().lower() == email for found in SIGNED.findall(commit.message))
 
 
-def _of(name: bytes, email: bytes, found: list[tuple[str, Commit]], remedied: set[str]) -> Unsigned:
+def _of(name: bytes, email: bytes, found: list[tuple[str, bytes]], remedied: set[str]) -> Unsigned:
     oids = [oid for oid, _ in found]
-    subjects = [commit.subject for _, commit in found]
+    subjects = [subject for _, subject in found]
     return Unsigned(name, email, oids, subjects, [oid for oid in oids if oid in remedied])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 from . import scratch
 from .git import Repository
@@ -19,7 +20,8 @@ from .steps import at
 class Stage:
     def __init__(self, place: Scratch, *others: Repository) -> None:
         """`others`: where images can be read, besides the host and the fetched source."""
-        self.host, self.source = place.host, place.source
+        self.host, self.source, self._others = place.host, place.source, others
+        self._exact = place.exact
         folder = place.folder / "stage.git"
         shutil.rmtree(folder, ignore_errors=True)
         self.repository = scratch.init_bare(folder)
@@ -34,6 +36,40 @@ class Stage:
     def land(self, oids: list[str]) -> None:
         """Objects only; no ref of the host moves."""
         at("stage.before_land")
+        if self._exact:
+            self._adopt()
+        else:
+            self._fetch(oids)
+        at("stage.landed")
+
+    def _adopt(self) -> None:
+        """The packs as they are: they hold the pinned history and its images and nothing else."""
+        store = self.host.common_dir() / "objects"
+        for repository in (self.source, *self._others):
+            for index in sorted((repository.path / "objects" / "pack").glob("pack-*.idx")):
+                # The index last: without it git does not see a pack.
+                for file in (index.with_suffix(".pack"), index):
+                    adopt(file, store / "pack" / file.name)
+                at("stage.pack")
+        for loose in sorted((self.repository.path / "objects").glob("[0-9a-f][0-9a-f]/*")):
+            adopt(loose, store / loose.parent.name / loose.name)
+        at("stage.loose")
+
+    def _fetch(self, oids: list[str]) -> None:
+        """Where the source's ref has more than the pinned history, git selects what is needed."""
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
         self.host.git("fetch", *options, "--", str(self.repository.path), *oids)
-        at("stage.landed")
+
+
+def adopt(file: Path, to: Path) -> None:
+    """A complete file appears under its name or none does; content named by its hash is final."""
+    if to.exists():
+        return
+    to.parent.mkdir(exist_ok=True)
+    part = to.with_name(f"tmp_history_import_{os.getpid()}")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(file, part)
+    except OSError:  # another file system, or one without links
+        shutil.copy(file, part)
+    os.replace(part, to)
