@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,14 @@ def test_not_a_repository(tmp_path: Path) -> None:
 
 def test_bytes_that_are_not_utf8_become_escapes() -> None:
     assert report.plain({b"a\xff": (Path("x"), 1)}) == {"a\\xff": ["x", 1]}
+
+
+def test_every_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", str(tmp_path / "none.toml")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_an_error_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", str(tmp_path / "none.toml"), "--json"]) == 2
+    data = json.loads(capsys.readouterr().out)
+    assert data["exit"] == 2 and data["error"] == "Refused" and "none.toml" in data["message"]

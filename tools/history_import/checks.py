@@ -41,7 +41,7 @@ ROOM = 64 << 20
 class Prefix:
     """What is at the prefix in the host's base now."""
 
-    state: str  # "absent", "submodule", "same" (as the pinned tree)
+    state: str  # "absent" or "submodule"
     submodule: str = ""  # the commit it points to
 
 
@@ -149,8 +149,12 @@ def _other_refs(config: Config, repository: Repository) -> None:
             )
 
 
-def prefix(config: Config, objects: ObjectReader, base: str, pin_tree: str | None) -> Prefix:
-    """Refuses whatever is at the prefix and is neither nothing, a submodule, nor the same."""
+def prefix(config: Config, objects: ObjectReader, base: str) -> Prefix:
+    """Refuses whatever is at the prefix and is neither nothing nor a submodule.
+
+    Not even the same files may be there: blame looks at a merge's first parent first and stops at
+    a commit that copied them.
+    """
     path = config.target.prefix.encode()
     root = objects.commit(base).tree
     _case(objects, root, path)
@@ -161,10 +165,11 @@ def prefix(config: Config, objects: ObjectReader, base: str, pin_tree: str | Non
         return Prefix("absent")
     if entry.is_gitlink:
         return _submodule(config, entry, shown)
-    if entry.is_tree and pin_tree in (None, entry.oid):
-        return Prefix("same")
-    what = "other content than the source" if entry.is_tree else "a file, not a folder"
-    raise Refused(f"{shown} has {what}", "choose another target.prefix or remove it first")
+    what = "has files of its own" if entry.is_tree else "is a file"
+    remedy = (
+        f"remove it in a commit (git rm -r {config.target.prefix}) or set another target.prefix"
+    )
+    raise Refused(f"{shown} {what}", remedy)
 
 
 def _submodule(config: Config, entry: TreeEntry, shown: str) -> Prefix:

@@ -21,8 +21,14 @@ from .prepare import Prepared
 from .refs import RefUpdate
 from .stage import Stage
 from .steps import at
+from .verify import VerifyResult
 
 MESSAGE_WIDTH = 76
+# Files whose every line is compared during an import; all other points are always proved in full.
+# Equal trees, parents and authors decide blame already; 275 commits must not take half a minute.
+SAMPLE = 8
+# Of more commits than this no file is asked for: each question walks all of them.
+LARGE = 20_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Imported:
     base: str
     branch: str
     joins: list[Joined]
-    proof: Any
+    proof: VerifyResult
     refs: list[RefUpdate]
     config: str = field(default="", kw_only=True)
     submodule: bool = False
@@ -65,6 +71,7 @@ class Imported:
     def _next(self) -> list[str]:
         lines = [
             f"undo    history-import rollback {self.config}",
+            f"check   history-import verify {self.config} --ref {self.branch}   (every line)",
             f"next    git push REMOTE {self.branch}   then merge it into {self.base} with a MERGE "
             "COMMIT (not squash, not rebase)",
             f"        bisecting the host: add refs/imports/{self.name}/tip as good, or limit to "
@@ -78,10 +85,11 @@ class Imported:
         return lines
 
 
-def proof_lines(proof: Any) -> list[str]:
-    """The counts that the verifier gives, in one line; its own text is longer."""
-    facts = getattr(proof, "summary", "") or "; ".join(proof.lines())
-    return [f"proof   {facts}"]
+def proof_lines(proof: VerifyResult) -> list[str]:
+    """The counts in one line, and what was only sampled in another."""
+    blame = proof.find(14)
+    sampled = blame.ok is None or " drawn" in blame.detail
+    return [f"proof   {proof.summary}", *([f"        {blame.detail}"] if sampled else [])]
 
 
 def ref_lines(updates: list[RefUpdate]) -> list[str]:
@@ -102,7 +110,7 @@ def run(
     joins = make_joins(config, stage, prepared)
     at("import.joined")
     wanted = wanted_refs(config, stage, prepared, joins)
-    proof = prove(config, stage, wanted)
+    proof = prove(config, stage, wanted, **extent(options, len(prepared.closure)))
     updates = finish(stage, wanted)
     prepared.place.discard()
     at("import.discarded")
@@ -251,13 +259,22 @@ def map_blob(repository: Repository, images: dict[str, str]) -> str:
     return join.write(repository, "blob", text.encode())
 
 
-def prove(config: Config, stage: Stage, wanted: dict[str, str]) -> Any:
+def extent(options: argparse.Namespace, commits: int) -> dict[str, Any]:
+    """How much of blame and log to ask for; verify's own default is every file."""
+    if getattr(options, "every_line", False):
+        return {}
+    return {"sample": SAMPLE} if commits <= LARGE else {"blame": False}
+
+
+def prove(config: Config, stage: Stage, wanted: dict[str, str], **extent: Any) -> VerifyResult:
     """In the stage: the host has neither the objects nor the refs yet."""
     before = stage.host.refs()
     stage.set_refs(wanted)
     at("import.before_proof")
     branch = refs.branch(config.target.branch)
-    proof = verify.run(config, stage.repository, branch, stage.source.path, before)
+    proof = verify.run(
+        config, stage.repository, branch, stage.source.path, before, fetch=False, **extent
+    )
     if not proof.ok:
         raise ProofFailed(
             f"the new history was not accepted: {failed(proof)}", "no ref was moved; report this"
@@ -266,8 +283,8 @@ def prove(config: Config, stage: Stage, wanted: dict[str, str]) -> Any:
     return proof
 
 
-def failed(proof: Any) -> str:
-    bad = [f"point {p.number} {p.name}: {p.detail}" for p in proof.points if not p.ok]
+def failed(proof: VerifyResult) -> str:
+    bad = [f"point {p.number} {p.name}: {p.detail}" for p in proof.points if p.ok is False]
     return "; ".join(bad)
 
 

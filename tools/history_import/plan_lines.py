@@ -68,7 +68,7 @@ def _source(plan: Plan) -> str:
 
 def _target(plan: Plan) -> str:
     prefix = plan.host.prefix
-    state = {"absent": "new", "same": "there already, with the same content"}.get(prefix.state)
+    state = "new"
     if prefix.submodule:
         behind = f"{count(plan.host.behind, 'commit')} behind" if plan.host.behind else "at"
         state = f"now a submodule at {prefix.submodule[:8]}, {behind} the pin"

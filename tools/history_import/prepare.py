@@ -32,8 +32,7 @@ class Prepared:
 def run(config: Config, host: Repository) -> Prepared:
     base = checks.host(config, host)
     with host.objects() as objects:
-        # Once without the source: what certainly cannot be is said before anything is fetched.
-        checks.prefix(config, objects, base, None)
+        prefix = checks.prefix(config, objects, base)
     at("prepare.checked")
     place = Scratch(host, config)
     place.prepare()
@@ -45,17 +44,10 @@ def run(config: Config, host: Repository) -> Prepared:
         about = profile.read(place.source, found)
         at("prepare.profiled")
         checks.source(config, base, found, about)
-        prefix = _prefix(config, host, base, found)
+        if prefix.submodule:
+            checks.submodule_commit(config, found, prefix.submodule)
         rewritten = running.finish()
     if config.target.layout == "linear":
         rewritten = engines.restack(config, found, place, base, rewritten)
     at("prepare.rewritten")
     return Prepared(base, place, found, about, prefix, rewritten)
-
-
-def _prefix(config: Config, host: Repository, base: str, found: Closure) -> Prefix:
-    with host.objects() as objects:
-        prefix = checks.prefix(config, objects, base, found.commit(found.pin).tree)
-    if prefix.submodule:
-        checks.submodule_commit(config, found, prefix.submodule)
-    return prefix

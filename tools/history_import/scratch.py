@@ -127,7 +127,8 @@ class Scratch:
 
 def _reason(error: GitFailed) -> str:
     said = error.message.partition(": exit ")[2].partition(": ")[2]
-    first = said.split(" / ")[0]
+    lines = said.split(" / ")
+    first = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
     if "mismatched algorithms" in said or "object format" in said:
         return "it is a SHA-256 repository, which this tool does not import"
     return first or error.message
