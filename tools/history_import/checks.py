@@ -218,13 +218,17 @@ def _fold(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape").casefold()
 
 
-def source(config: Config, base: str, closure: Closure, found: Profile) -> None:
-    """What the fetched history itself forbids."""
+def unrelated(config: Config, base: str, closure: Closure) -> None:
+    """Before any engine is started: what it rewrites must not be the host."""
     if base in closure.position:
         raise Refused(
             f"{config.target.base} of the host ({base[:12]}) is a commit of the source",
             "the host must be another repository than the source",
         )
+
+
+def source(config: Config, found: Profile) -> None:
+    """What the fetched history itself forbids."""
     if found.gitlinks:
         first = found.gitlinks[0].decode(errors="backslashreplace")
         raise Refused(

@@ -81,6 +81,10 @@ def perform(verb: str, module: ModuleType, options: argparse.Namespace) -> int:
         config = configuration.load(options.config) if options.config else None
         work = getattr(module, "command", None) or module.run
         result = work(config, open_host(options.host), options)
+    except OSError as system:  # a full disk, a folder without permission
+        error: HistoryImportError = Refused(f"{system.strerror}: {system.filename}", "mend that")
+        report.show_error(verb, error, options.json)
+        return error.exit_code
     except HistoryImportError as error:
         report.show_error(verb, error, options.json)
         return error.exit_code

@@ -40,10 +40,11 @@ def run(config: Config, host: Repository) -> Prepared:
     place.fetch()
     checks.space(place)
     found = closure.read(place.source, config.source.pin)
+    checks.unrelated(config, base, found)
     with engines.Engines(config, place, found) as running:
         about = profile.read(place.source, found)
         at("prepare.profiled")
-        checks.source(config, base, found, about)
+        checks.source(config, about)
         if prefix.submodule:
             checks.submodule_commit(config, found, prefix.submodule)
         rewritten = running.finish()

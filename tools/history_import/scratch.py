@@ -106,7 +106,8 @@ class Scratch:
 
     def _check(self, source: Repository) -> None:
         pin, ref = self.config.source.pin, self.config.source.ref
-        if (source.path / "shallow").exists():
+        # Git fetches nothing from a shallow clone unless asked to become shallow as well.
+        if (source.path / "shallow").exists() or source.resolve(FETCHED) is None:
             raise Refused(f"{self.url} is a shallow clone", "name a source with its whole history")
         if source.resolve(f"{pin}^{{commit}}") != pin or not source.is_ancestor(pin, FETCHED):
             raise Refused(
