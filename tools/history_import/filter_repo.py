@@ -57,7 +57,7 @@ class FilterRepo:
 
     def __init__(self, config: Config, place: Scratch, closure: Closure) -> None:
         self.config, self.scratch, self.closure = config, place, closure
-        self.repository = Repository(place.folder / "filter.git")
+        self.repository = Repository(place.folder)  # until it is made
 
     def start(self, references: dict[str, dict[str, str]]) -> None:
         self._make()
@@ -75,6 +75,7 @@ class FilterRepo:
             stdout=self._said,
             stderr=subprocess.STDOUT,
         )
+        at("filter_repo.started")
 
     def finish(self) -> dict[str, str]:
         code = self._process.wait()
@@ -99,9 +100,14 @@ class FilterRepo:
         self._process.wait()
 
     def _make(self) -> None:
-        """New for each run; objects of the fetched source are read through an alternate."""
-        shutil.rmtree(self.repository.path, ignore_errors=True)
-        scratch.init_bare(self.repository.path)
+        """New for each run; objects of the fetched source are read through an alternate.
+
+        Under a name of its own: git-filter-repo of a run that was killed may still be at work.
+        """
+        for old in self.scratch.folder.glob("filter-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        room = Path(tempfile.mkdtemp(prefix="filter-", dir=self.scratch.folder))
+        self.repository = scratch.init_bare(room / "filter.git")
         scratch.add_alternate(self.repository, self.scratch.source)
         self.repository.git("config", "remote.origin.url", self.scratch.url)
         self.repository.git("config", filter_repo_driver.MARK, "true")
