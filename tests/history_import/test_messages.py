@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.history_import import messages
+from tools.history_import import config, messages
 from tools.history_import.messages import Rules
+from tools.history_import.verify import messages as verifier
 
 IMAGE = b"abcdef0123456789abcdef0123456789abcdef01"
 OLD = b"1234567abc1234567abc1234567abc1234567abc"
@@ -107,3 +108,25 @@ def test_no_bare_number_is_left_and_a_second_pass_adds_no_name(message: bytes) -
     done = rewritten(message, Rules(b"o/r"))
     assert not re.search(rb"(?<![\w/&#-])#[0-9]", done)
     assert rewritten(done, Rules(b"o/r")) == done
+
+
+KEYWORDS = st.sampled_from([b"closes", b"Fix", b"RESOLVED", b"fixing", b"_close", b"\xe9fix"])
+REFERENCES = st.sampled_from(
+    [b"#7", b"a/b#7", b"https://github.com/a/b/pull/7", b"HTTP://GitHub.com/a/b/issues/7", b"a#7"]
+)
+GAPS = st.sampled_from([b" ", b":", b": \t", b"\t", b"", b"\n", b"  ", b" :", b"/", b"-"])
+IDS = st.sampled_from([OLD, OLD[:9], OLD[:7], b"/" + OLD[:9], OLD[:9] + b"g", b"deadbeef1"])
+
+
+@given(st.lists(st.one_of(PIECES, KEYWORDS, REFERENCES, GAPS, IDS), max_size=12).map(b"".join))
+def test_the_verifier_s_own_rules_give_the_same(message: bytes) -> None:
+    """Written apart, from the same words; where they differ one of them is wrong."""
+
+    def ancestor(text: str) -> str | None:
+        return OLD.decode() if OLD.decode().startswith(text) else None
+
+    found = verifier.mentions(message, ancestor)
+    theirs = verifier.rewritten(
+        message, config.Messages("o/r", True, True), found, lambda oid: IMAGE.decode()
+    )
+    assert rewritten(message) == theirs
