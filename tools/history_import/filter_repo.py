@@ -8,6 +8,7 @@ repository that this module has just made and marked. Knows nothing of the graft
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from .closure import Closure
 from .config import Config
 from .errors import EngineFailed, Refused
 from .git import Repository, environment
+from .progress import Progress
 from .scratch import Scratch
 from .steps import at
 
@@ -65,26 +67,36 @@ class FilterRepo:
         self._request = tempfile.TemporaryFile()  # noqa: SIM115 - the process reads it
         self._request.write(json.dumps(self._ask(references)).encode())
         self._request.seek(0)
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - more than a pipe may hold
         at("filter_repo.start")
         self._process = subprocess.Popen(
             [sys.executable, "-m", filter_repo_driver.__name__],
             cwd=self.repository.path,
             env=environment() | {"PYTHONPATH": self._import_path()},
             stdin=self._request,
-            stdout=self._said,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         at("filter_repo.started")
 
     def finish(self) -> dict[str, str]:
+        said = self._listen()
         code = self._process.wait()
         at("filter_repo.ended")
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").strip()
         if code:
             raise self._failure(code, said)
         return self._read_map()
+
+    def _listen(self) -> str:
+        """Counts go to the terminal; what else it says is kept for the case that it fails."""
+        assert self._process.stdout
+        said: list[str] = []
+        with Progress("git-filter-repo", len(self.closure)) as commits:
+            for line in io.TextIOWrapper(self._process.stdout, errors="replace"):
+                if line.strip().isdigit():
+                    commits.advance(int(line) - commits.done)
+                else:
+                    said.append(line)
+        return "".join(said)
 
     def _failure(self, code: int, said: str) -> EngineFailed:
         for oid, data in zip(self.closure.oids, self.closure.raw, strict=True):

@@ -8,6 +8,7 @@ trees are git-filter-repo's. Refuses to run where no scratch repository was prep
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from . import messages
 from .messages import Rules
 
 MARK = "historyImport.scratch"
+REPORTED = 100
 
 
 def arguments(prefix: str) -> list[str]:
@@ -35,10 +37,15 @@ def arguments(prefix: str) -> list[str]:
 
 
 def callback(request: dict[str, Any]) -> Any:
+    """Also says how many commits are done, a line of digits for each hundred."""
     rules = Rules(request["qualify"].encode(), request["defuse"], request["translate"])
     references: dict[str, dict[str, str]] = request["references"]
 
+    done = itertools.count(1)
+
     def change(commit: Any, metadata: dict[str, Any]) -> None:
+        if (number := next(done)) % REPORTED == 0:
+            print(number, flush=True)
         named = references.get(commit.original_id.decode("ascii"), {})
 
         def image_of(text: bytes) -> bytes | None:
@@ -56,9 +63,7 @@ def main() -> None:
         raise SystemExit("this is not a scratch repository of history-import")
     request = json.load(sys.stdin)
     options = git_filter_repo.FilteringOptions.parse_args(arguments(request["prefix"]))
-    rules_given = request["qualify"] or request["defuse"] or request["translate"]
-    chosen = {"commit_callback": callback(request)} if rules_given else {}
-    git_filter_repo.RepoFilter(options, **chosen).run()
+    git_filter_repo.RepoFilter(options, commit_callback=callback(request)).run()
 
 
 if __name__ == "__main__":

@@ -87,9 +87,12 @@ class Imported:
 
 def proof_lines(proof: VerifyResult) -> list[str]:
     """The counts in one line, and what was only sampled in another."""
-    blame = proof.find(14)
-    sampled = blame.ok is None or " drawn" in blame.detail
-    return [f"proof   {proof.summary}", *([f"        {blame.detail}"] if sampled else [])]
+    blame, lines = proof.find(14), [f"proof   {proof.summary}"]
+    if blame.ok is None:
+        lines.append(f"        blame and log are left to verify: over {LARGE:,} commits")
+    elif " drawn" in blame.detail:
+        lines.append(f"        {blame.detail}")
+    return lines
 
 
 def ref_lines(updates: list[RefUpdate]) -> list[str]:

@@ -41,9 +41,17 @@ class Progress:
         if self._enabled and time.monotonic() >= self._next:
             self._show()
 
+    def say(self, text: str) -> None:
+        """Another program's own words in place of a count."""
+        if self._enabled and time.monotonic() >= self._next:
+            self._write(text)
+
     def _show(self) -> None:
         total = f"/{self.total:,}" if self.total else ""
-        sys.stderr.write(f"\r\033[K{self.what}  {self.done:,}{total}")
+        self._write(f"{self.done:,}{total}")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"\r\033[K{self.what}  {text}")
         sys.stderr.flush()
         self._shown = True
         self._next = time.monotonic() + BETWEEN_S

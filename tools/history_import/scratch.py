@@ -7,14 +7,17 @@ configuration, so that an interrupted run goes on where it was. Only here is the
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
 from .config import Config
 from .errors import GitFailed, Refused
-from .git import Repository
+from .git import Repository, users_environment
+from .progress import Progress
 from .steps import at
 
 # Part of the folder's name: what another version left is not gone on with.
@@ -93,11 +96,11 @@ class Scratch:
         source.git("config", "remote.origin.url", self.url)
         wanted = [f"+{self.config.source.ref}:{FETCHED}"]
         wanted += [f"+refs/tags/{t}:refs/source-tags/{t}" for t in self.config.source.tags]
-        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+        options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
         try:
             # One pack, however small: that is what git-filter-repo calls a fresh clone.
             pack = ["-c", "fetch.unpackLimit=1"]
-            source.git(*pack, "fetch", *options, "--", "origin", *wanted, user=True)
+            watched(source, [*pack, "fetch", "--progress", *options, "--", "origin", *wanted])
         except GitFailed as error:
             raise Refused(
                 f"cannot fetch {self.config.source.ref} of {self.url}: {_reason(error)}",
@@ -126,10 +129,29 @@ class Scratch:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def watched(source: Repository, words: list[str]) -> None:
+    """A fetch with its own counts shown; with the user's configuration, to reach the source."""
+    process = subprocess.Popen(
+        ["git", *words],
+        cwd=source.path,
+        env=users_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr
+    said: list[str] = []
+    with Progress("fetch") as progress:
+        # Git ends a count that goes on with a carriage return; text mode makes lines of both.
+        for line in io.TextIOWrapper(process.stderr, errors="replace"):
+            progress.say(line.strip())
+            said.append(line.strip())
+    if process.wait():
+        lines = [line for line in said if line.startswith(("fatal:", "error:", "! "))] or said[-1:]
+        raise GitFailed(" / ".join(lines) or f"git fetch: exit {process.returncode}")
+
+
 def _reason(error: GitFailed) -> str:
-    said = error.message.partition(": exit ")[2].partition(": ")[2]
-    lines = said.split(" / ")
-    first = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0])
-    if "mismatched algorithms" in said or "object format" in said:
+    if "mismatched algorithms" in error.message or "object format" in error.message:
         return "it is a SHA-256 repository, which this tool does not import"
-    return first or error.message
+    return error.message.split(" / ")[0]
