@@ -20,7 +20,8 @@ PERSON = b"Mona Maintainer <mona@example.org> 1780000000 +0200"
 PREFIX = b"rust"
 NUMBER = re.compile(rb"(^|[^A-Za-z0-9_/&#-])#([0-9])")
 CLOSING = re.compile(
-    rb"\b(close|closes|closed|fix|fixes|fixed|resolve|resolves|resolved)(: ?| )(?=[\w./-]*#[0-9])",
+    rb"\b(close|closes|closed|fix|fixes|fixed|resolve|resolves|resolved)(:[ \t]*|[ \t]+)"
+    rb"(?=(?:[\w.-]+/[\w.-]+)?#[0-9]|https?://github\.com/[\w.-]+/[\w.-]+/(?:issues|pull)/[0-9])",
     re.I,
 )
 
