@@ -123,6 +123,8 @@ class FilterRepo:
         scratch.add_alternate(self.repository, self.scratch.source)
         self.repository.git("config", "remote.origin.url", self.scratch.url)
         self.repository.git("config", filter_repo_driver.MARK, "true")
+        # A stage lands packs as they are; fast-import would unpack a small one.
+        self.repository.git("config", "fastimport.unpackLimit", "1")
         self.repository.git("update-ref", BRANCH, self.closure.pin)
         self.repository.git("symbolic-ref", "HEAD", BRANCH)
 
