@@ -559,6 +559,11 @@ def blob_too_large(build: Build) -> None:
     build.run()
 
 
+@broken(13, 3, 7, 14, says="is missing in the host")
+def blob_not_there(build: Build) -> None:
+    in_tree(build, "last", b"rust/code.rs", (b"100644", "1" * 40))
+
+
 @broken(13, require__dco="strict", says="sign-off")
 def not_signed_off(build: Build) -> None:
     build.run()

@@ -19,7 +19,7 @@ from .mutations import BRANCH, MUTATIONS, Mutation, gitmodules, replaced, second
 from .third_writer import Build, Draft
 
 # Points whose failure may show in blame; the others are proved without it, which is faster.
-CONTENT = {1, 2, 3, 4, 9}
+CONTENT = {1, 2, 3, 4, 9, 13}
 Places = dict[str, Path]
 
 
@@ -114,6 +114,21 @@ def test_a_landed_branch_is_proved_on_main(places: Places, tmp_path: Path) -> No
     joined = build.run()
     change(build.host, {"later.txt": b"later\n"}, "engine: later\n")
     change(build.host, {"README.md": b"landed\n"}, "Merge the import (#7)\n", parents=(joined,))
+    result = verify.run(config, Repository(build.host), "main", build.source)
+    assert result.failed() == [], "\n".join(result.lines())
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_landing_that_quotes_the_join_is_no_squash(
+    last: bool, places: Places, tmp_path: Path
+) -> None:
+    """As forges do with the description of what they merge."""
+    build, config = prepared(places, tmp_path, False)
+    joined = build.run()
+    said = git(build.host, "log", "-1", "--format=%B", joined) + ("" if last else "\n\nAcked-by: x")
+    landed = f"Merge the import (#7)\n\n{said}\n"
+    change(build.host, {"README.md": b"landed\n"}, landed, parents=(joined,))
+    change(build.host, {"rust/own.rs": b"ours\n"}, "History-Import-Name: frontend\n")
     result = verify.run(config, Repository(build.host), "main", build.source)
     assert result.failed() == [], "\n".join(result.lines())
 

@@ -112,14 +112,15 @@ def squashed(
     if not store.has(there, pin):
         return ""
     prefix, last = config.target.prefix.encode(), found.joins[-1] if found.joins else None
-    imported = []
-    if last and store.has(there, last.commit):
-        if last.commit == pin or there.is_ancestor(pin, last.commit):
+    source = graph.read(there, pin)
+    wanted = {source.parts(oid).tree: oid for oid in source.oids}
+    if last:  # a sync that was squashed: the pin's content, which no join brought
+        if store.has(there, last.commit) and (
+            last.commit == pin or there.is_ancestor(pin, last.commit)
+        ):
             return ""
-        imported = there.git("rev-list", last.commit, "--").decode().split()
-    source = graph.read(there, pin, *([last.commit] if imported and last else []))
-    since = last.oid if last else ""
-    return squash.by_content(here, ref, tip, prefix, source, imported, since)
+        wanted = {source.parts(pin).tree: pin}
+    return squash.by_content(here, ref, tip, prefix, wanted, last.oid if last else "")
 
 
 def without_history(

@@ -22,7 +22,7 @@ from .trees import Trees
 
 # Up to here every file is asked for; a question costs a process that walks the file's history.
 FULL_FILES, FULL_COMMITS = 2_000, 5_000
-SAMPLE_FILES = 24
+SAMPLE_FILES = 10
 
 Line = tuple[str, bytes, int]  # commit, path there, line there
 

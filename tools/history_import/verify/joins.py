@@ -20,6 +20,7 @@ from .graph import Parts, split
 
 TRAILER = re.compile(rb"History-Import-([A-Za-z-]+): ([^\n]*)")
 ANYWHERE = re.compile(rb"^[ \t>*-]*History-Import-Name: ([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
+TIP_ANYWHERE = re.compile(rb"^[ \t>*-]*History-Import-Tip: ([0-9a-f]{40})", re.MULTILINE)
 NEEDED = ("Name", "Kind", "Commit", "Tip", "Commits", "Config")
 
 
@@ -35,6 +36,11 @@ class Join:
         return len(self.parts.parents) == 1
 
     @property
+    def sound(self) -> bool:
+        """It describes its own parents."""
+        return self.trailers["Tip"] in self.parts.parents
+
+    @property
     def host(self) -> str:
         """The host's former tip; with the parents the wrong way round, what stands in its place."""
         return self.parts.parents[0]
@@ -42,8 +48,7 @@ class Join:
     @property
     def tip(self) -> str:
         """The imported side: the parent that the trailer names, else the last one."""
-        named = self.trailers["Tip"]
-        return named if named in self.parts.parents else self.parts.parents[-1]
+        return self.trailers["Tip"] if self.sound else self.parts.parents[-1]
 
     @property
     def commit(self) -> str:
@@ -79,13 +84,16 @@ def trailers(message: bytes) -> dict[str, str]:
 
 def find(store: Repository, tip: str, name: str) -> Found:
     """What the imported history itself says about imports does not count."""
+    every = list(candidates(store, tip, name))
+    parsed = {oid: as_join(oid, parts, name) for oid, parts in every}
+    sound = {join.trailers["Tip"] for join in parsed.values() if join and join.sound}
     joins: list[Join] = []
     without: list[str] = []
     inside: set[str] = set()
-    for oid, parts in candidates(store, tip, name):
-        if oid in inside:
+    for oid, parts in every:
+        join = parsed[oid]
+        if oid in inside or (not (join and join.sound) and quotes(parts, sound)):
             continue
-        join = as_join(oid, parts, name)
         if join is None or not brought(store, join):
             without.append(oid)
             continue
@@ -93,6 +101,12 @@ def find(store: Repository, tip: str, name: str) -> Found:
         if not join.linear:
             inside |= set(store.git("rev-list", join.tip, "--").decode().split())
     return Found(joins[::-1], without)
+
+
+def quotes(parts: Parts, sound: set[str]) -> bool:
+    """A forge's merge or a revert repeats the words of a join that is there all the same."""
+    tips = {found.decode() for found in TIP_ANYWHERE.findall(parts.message or b"")}
+    return bool(sound) and tips <= sound
 
 
 def candidates(store: Repository, tip: str, name: str) -> Iterator[tuple[str, Parts]]:

@@ -81,7 +81,7 @@ def _kept(check: Check, evidence: Evidence) -> str:
     tip = evidence.host.resolve(ref)
     last = evidence.last.commit
     if not tip:
-        check.wrong(f"{ref} is missing: fetch it, or the originals are lost")
+        check.wrong(f"{ref} is missing: git fetch REMOTE '{ref}:{ref}', or the originals are lost")
     elif tip != last and not evidence.store.is_ancestor(last, tip):
         check.wrong(f"{ref} is {tip[:12]}, which does not have source commit {last[:12]}")
     else:
