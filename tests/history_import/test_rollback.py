@@ -104,3 +104,14 @@ def test_a_landed_sync_is_not_undone_by_an_old_backup(tmp_path: Path) -> None:
     advance(case.source, 1)
     assert repin(case).run("sync").code == 0
     assert "git revert -m 1" in refusal(land(case))
+
+
+def test_tags_of_the_earlier_import_stay(tmp_path: Path) -> None:
+    values: dict[str, object] = {"source__tags": ["v1"]}
+    case = world.landed(tmp_path, source="tags", **values)
+    tag = case.git("rev-parse", "refs/imports/frontend/tags/v1")
+    later = advance(case.source, 1)
+    git(case.source, "tag", "v2", later)
+    assert repin(case, source__tags=["v1", "v2"]).run("sync").code == 0
+    assert case.run("rollback").code == 0
+    assert case.git("for-each-ref", "--format=%(objectname)", "refs/imports/frontend/tags") == tag

@@ -239,3 +239,17 @@ def test_the_source_is_only_read(landed: Case) -> None:
     before = kit.state(landed.source)
     assert repin(landed).run("sync").code == 0
     assert kit.state(landed.source) == before
+
+
+def test_ids_for_blame_are_offered_where_the_host_has_a_list(tmp_path: Path) -> None:
+    """The join added the list; it is the host's since then, so a sync only says what is new."""
+    case = world.landed(tmp_path, source="ignore_revs")
+    own = case.git("show", f"{BRANCH}:.git-blame-ignore-revs")
+    reformatting = change(case.source, {"code.rs": b"other\n"}, "style: again\n")
+    listed = git(case.source, "show", "main:.git-blame-ignore-revs") + f"\n{reformatting}\n"
+    change(case.source, {".git-blame-ignore-revs": listed.encode()}, "chore: list it\n")
+    ran = repin(case).run("sync", "--json")
+    assert ran.code == 0, ran.err
+    assert case.git("show", f"{BRANCH}:.git-blame-ignore-revs") == own
+    offered = Path(ran.data["result"]["ignored_revisions"]).read_text()
+    assert offered.splitlines()[-1] == case.git("rev-parse", "refs/imports/frontend/tip^")

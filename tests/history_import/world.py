@@ -8,6 +8,7 @@ relative path, so a copy has the same ids. It must not know what a test does nex
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,21 +25,17 @@ DEFAULTS = {"engine__use": "graft", "source__url": "../source"}
 
 
 @functools.cache
-def _made(host: str, source: str, values: tuple[tuple[str, Any], ...]) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="history-import-world-"))
+def _made(host: str, source: str, values: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="world-", dir=kit._workshop()))
     shutil.copytree(kit.source(source), folder / "source")
     if "submodule" in host:  # its .gitmodules names the source, so it is made for this one
         kit.make_host(host, folder / "host", folder / "source")
     else:
         kit.host(host, folder / "host", source)
-    case = configure(folder, **dict(values))
+    case = configure(folder, **json.loads(values))
     ran = case.run("import")
     assert ran.code == 0, ran.err
     return folder
-
-
-def remove_all() -> None:
-    _made.cache_clear()
 
 
 def configure(folder: Path, **values: Any) -> Case:
@@ -49,7 +46,7 @@ def configure(folder: Path, **values: Any) -> Case:
 
 def imported(folder: Path, host: str = "plain", source: str = "plain", **values: Any) -> Case:
     """On its branch, not landed."""
-    made = _made(host, source, tuple(sorted(values.items())))
+    made = _made(host, source, json.dumps(values, sort_keys=True))
     shutil.copytree(made, folder, symlinks=True, dirs_exist_ok=True)
     return configure(folder, **values)
 

@@ -121,7 +121,9 @@ def _refuse_unless_forward(config: Config, host: Repository, tip: str) -> None:
 
 def _finish(config: Config, host: Repository, newest: Record, done: replay.Done) -> Exported:
     ref = refs.imports(config.name, "export")
-    updates = refs.plan(host, {ref: done.tip}) if done.made else []
+    ask = ["rev-list", "--topo-order", "--reverse", done.tip, "--not", newest.source_commit, "--"]
+    new = host.git(*ask).decode().split()
+    updates = refs.plan(host, {ref: done.tip}) if new else []
     refs.transaction(host, updates)
     return Exported(
         config.name,
@@ -129,12 +131,12 @@ def _finish(config: Config, host: Repository, newest: Record, done: replay.Done)
         config.source.url,
         newest.source_commit,
         done.tip,
-        len(done.made),
-        done.merges,
-        done.both,
+        len(new),
+        len(done.merges.intersection(new)),
+        len(done.both.intersection(new)),
         ref,
         bool(updates),
-        _subjects(host, done.made),
+        _subjects(host, new),
     )
 
 

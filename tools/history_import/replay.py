@@ -22,10 +22,11 @@ SIGNATURES = (b"gpgsig", b"gpgsig-sha256", b"mergetag")
 
 @dataclass
 class Done:
+    """What was made includes commits that the source has already, where it took an export."""
+
     tip: str = ""
-    made: list[str] = field(default_factory=list)
-    merges: int = 0
-    both: int = 0
+    merges: set[str] = field(default_factory=set)
+    both: set[str] = field(default_factory=set)  # they change files outside the prefix, too
 
 
 @dataclass(frozen=True)
@@ -146,14 +147,9 @@ class Replay:
             seen.add(oid)
             if oid in self._above:
                 waiting += self._above[oid]
-            elif earlier not in self._above and self.host.is_ancestor(earlier, oid):
+            elif self.host.is_ancestor(earlier, oid):
                 return True
-            elif earlier in self._above and self._in_host(earlier):
-                return self.host.is_ancestor(earlier, oid)
         return False
-
-    def _in_host(self, oid: str) -> bool:
-        return self.host.code("cat-file", "-e", oid) == 0
 
     def _make(
         self, objects: ObjectReader, commit: Commit, parents: list[State], tree: str
@@ -168,11 +164,12 @@ class Replay:
         return State(oid, tree)
 
     def _count(self, objects: ObjectReader, oid: str, commit: Commit, parents: list[State]) -> None:
-        self.done.made.append(oid)
-        self.done.merges += len(parents) > 1
+        if len(parents) > 1:
+            self.done.merges.add(oid)
         if len(commit.parents) == 1:
             before = objects.commit(commit.parents[0]).tree
-            self.done.both += self._outside(objects, before) != self._outside(objects, commit.tree)
+            if self._outside(objects, before) != self._outside(objects, commit.tree):
+                self.done.both.add(oid)
 
     def _outside(self, objects: ObjectReader, root: str) -> list[object]:
         """Every entry that is not on the way to the prefix."""

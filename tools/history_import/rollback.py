@@ -100,8 +100,18 @@ def _earlier(
         found[original] = one.source_commit
     if known in wanted:
         found[known] = _shorter_map(host, known, one)
-    exported = refs.imports(config.name, "export")
-    return found | ({exported: refs.current(host, exported)} if exported in wanted else {})
+    return found | {
+        name: kept for name in wanted if (kept := _still_there(config, host, name, one))
+    }
+
+
+def _still_there(config: Config, host: Repository, name: str, one: Record) -> str | None:
+    """An export is no part of an import; a tag stays where its commit does."""
+    now = refs.current(host, name)
+    if name == refs.imports(config.name, "export"):
+        return now
+    tag = name.startswith(refs.imports(config.name, "tags/"))
+    return now if tag and now and host.is_ancestor(now, one.tip) else None
 
 
 def _shorter_map(host: Repository, ref: str, one: Record) -> str:

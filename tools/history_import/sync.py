@@ -8,7 +8,6 @@ trees are merged or why two imports differ.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +16,13 @@ from . import (
     checks,
     closure,
     engines,
+    ignored,
     importing,
     join,
     merging,
     profile,
     refs,
     standing,
-    trees,
 )
 from .checks import Prefix
 from .config import Config
@@ -85,6 +84,7 @@ class Synced:
     hand_made: bool
     proof: Any
     refs: list[RefUpdate]
+    ignored_revisions: str = ""  # the file with ids that the host's own list lacks
     config: str = "CONFIG"
 
     def lines(self) -> list[str]:
@@ -95,6 +95,8 @@ class Synced:
         if self.kept_deleted:
             files = count(self.kept_deleted, "file")
             lines.append(f"        {files} of the source stay deleted (target.detached)")
+        if self.ignored_revisions:
+            lines.append(f"        ids for the host's list of blame: {self.ignored_revisions}")
         lines += importing.proof_lines(self.proof) + importing.ref_lines(self.refs)
         lines.append(f"undo    history-import rollback {self.config}")
         push = f"git push REMOTE {self.branch}   then merge it into {self.base} with a MERGE COMMIT"
@@ -215,6 +217,7 @@ def finish(
     wanted = importing.wanted_refs(config, stage, prepared, [made])
     proof = importing.prove(config, stage, wanted, **extent)
     updates = importing.finish(stage, wanted)
+    offered = ignored.left_to_the_host(config, stage, line.tip, prepared)
     prepared.place.discard()
     at("sync.discarded")
     return Synced(
@@ -228,6 +231,7 @@ def finish(
         resolution is not None,
         proof,
         updates,
+        offered,
         str(config.path or "CONFIG"),
     )
 
@@ -248,7 +252,7 @@ def make_join(
         join.person(stage.host),
         kind="sync",
         parents=[line.tip, image],
-        tree=with_ignore_revs(config, stage, line.tip, tree, prepared),
+        tree=ignored.added(config, stage, line.tip, tree, prepared),
         source=pin,
         image=image,
         commits=total,
@@ -257,19 +261,3 @@ def make_join(
         resolution="hand-made" if resolution else "",
     )
     return Joined("sync", commit, pin, image, total, total - known)
-
-
-def with_ignore_revs(
-    config: Config, stage: Stage, parent: str, tree: str, prepared: Prepared
-) -> str:
-    """Only where the host has no list of its own yet; a list it has is the host's to change."""
-    name = join.ignore_revs_name(config)
-    with stage.repository.objects() as objects:
-        has_own = bool(name) and trees.lookup(objects, objects.commit(parent).tree, name)
-        translated = join.translated_revs(
-            objects, config, config.source.pin, prepared.rewritten.images
-        )
-    if not translated or has_own:
-        return tree
-    oid = join.write(stage.repository, "blob", translated.data)
-    return trees.splice(stage.repository, tree, os.fsencode(name), (join.FILE, oid))
