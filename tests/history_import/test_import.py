@@ -74,6 +74,15 @@ def test_every_line_stacked_on_the_host(kind: str, tmp_path: Path) -> None:
     assert case.git("rev-parse", "refs/imports/frontend/tip", "import/frontend~1").split()[0]
 
 
+@pytest.mark.parametrize("kind", ["plain", "change_id", "mode_100664"])
+def test_what_the_stock_tool_makes(kind: str, tmp_path: Path) -> None:
+    case = kit.case(tmp_path, source_kind=kind, engine__use="filter-repo")
+    ran = case.run("import")
+    assert ran.code == 0, ran.err
+    case.git("fsck", "--full", "--connectivity-only")
+    assert "filter-repo 2.47.0" in case.git("log", "-1", "--format=%B", "import/frontend")
+
+
 def test_again_there_is_nothing_to_do(tmp_path: Path) -> None:
     case = kit.case(tmp_path)
     assert case.run("import").code == 0

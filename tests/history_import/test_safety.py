@@ -50,8 +50,11 @@ def check(case: kit.Case, *said: str, verbs: tuple[str, ...] = ("plan", "import"
         ("shallow", "is a shallow clone; run git fetch --unshallow"),
         ("partial", "is a partial clone (remote.origin.promisor true); use a clone made without"),
         ("sha256", "is a SHA256 repository; only SHA-1"),
-        ("occupied", "rust of main has files of its own; remove it in a commit (git rm -r rust)"),
-        ("occupied_by_file", "rust of main is a file; remove it"),
+        (
+            "occupied",
+            "rust of main has files of its own; set another target.prefix, or remove it: git rm",
+        ),
+        ("occupied_by_file", "rust of main is a file; set another"),
         ("case_collision", "the host has Rust, which differs from rust of target.prefix only in"),
         ("inside_source", "is a commit of the source; the host must be another repository"),
         ("submodule_elsewhere", "is no ancestor of source.pin"),

@@ -166,9 +166,7 @@ def prefix(config: Config, objects: ObjectReader, base: str) -> Prefix:
     if entry.is_gitlink:
         return _submodule(config, entry, shown)
     what = "has files of its own" if entry.is_tree else "is a file"
-    remedy = (
-        f"remove it in a commit (git rm -r {config.target.prefix}) or set another target.prefix"
-    )
+    remedy = f"set another target.prefix, or remove it: git rm -r {config.target.prefix}"
     raise Refused(f"{shown} {what}", remedy)
 
 

@@ -7,6 +7,7 @@ Owns the order from images to refs. Knows nothing of how images are made or proo
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,8 +91,8 @@ def proof_lines(proof: VerifyResult) -> list[str]:
     blame, lines = proof.find(14), [f"proof   {proof.summary}"]
     if blame.ok is None:
         lines.append(f"        blame and log are left to verify: over {LARGE:,} commits")
-    elif " drawn" in blame.detail:
-        lines.append(f"        {blame.detail}")
+    elif drawn := re.search(r"[\d,]+ of [\d,]+ files drawn", blame.detail):
+        lines.append(f"        blame and log: {drawn.group()}")
     return lines
 
 

@@ -51,8 +51,10 @@ class Stage:
                 for file in (index.with_suffix(".pack"), index):
                     adopt(file, store / "pack" / file.name)
                 at("stage.pack")
-        for loose in sorted((self.repository.path / "objects").glob("[0-9a-f][0-9a-f]/*")):
-            adopt(loose, store / loose.parent.name / loose.name)
+        # The joins; and where git-filter-repo made few objects, they are no pack.
+        for repository in (*self._others, self.repository):
+            for loose in sorted((repository.path / "objects").glob("[0-9a-f][0-9a-f]/*")):
+                adopt(loose, store / loose.parent.name / loose.name)
         at("stage.loose")
 
     def _fetch(self, oids: list[str]) -> None:
