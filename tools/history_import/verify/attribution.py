@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -96,6 +96,12 @@ def blame_and_log(evidence: Evidence, known: Trees, wanted: bool, sample: int | 
         check.note(f"{len(chosen):,} of {len(files):,} files drawn: over {FULL_FILES:,} files or "
                    f"{FULL_COMMITS:,} commits, or asked for")  # fmt: skip
     counts = check.counts
+    aside = counts.get("files changed by the host", 0)
+    aside += counts.get("files that the last join left as they were", 0)
+    if aside:
+        check.note(
+            f"{aside:,} of them asked at the imported tip, which the last join did not bring"
+        )
     return check.point(f"{counts.get('lines equal', 0):,}/{counts.get('lines', 0):,} lines, "
                        f"{counts.get('logs equal', 0):,}/{counts.get('logs', 0):,} logs of "
                        f"{len(chosen):,} files")  # fmt: skip
@@ -116,71 +122,85 @@ def _choose(files: list[bytes], commits: int, sample: int | None, seed: str) -> 
 
 
 def _compare_all(check: Check, evidence: Evidence, known: Trees, files: list[bytes]) -> None:
-    join = evidence.last
-    there = Side(evidence.source_store, join.commit, b"")
-    here = Side(evidence.store, join.oid, evidence.prefix + b"/")
-    comparison = Comparison(check, evidence, known)
+    there = Side(evidence.source_store, evidence.last.commit, b"")
+    places = Places(check, evidence, known)
+    sides = [places.of(path) for path in files]
+    comparison = Comparison(check, evidence)
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2)) as pool:
-        asked = zip(
-            files, pool.map(asking(there), files), pool.map(asking(here), files), strict=True
-        )
+        source, host = pool.map(there.file, files), pool.map(ask, sides, files)
         with Progress("blame and log", len(files)) as progress:
-            for path, source, host in asked:
-                comparison.file(path, source, host)
+            for path, wanted, found in zip(files, source, host, strict=True):
+                comparison.file(path, wanted, found)
                 progress.advance()
 
 
-def asking(side: Side) -> Callable[[bytes], File | None]:
-    """Nothing where the file is not there (any more)."""
+def ask(side: Side, path: bytes) -> File | None:
+    """Nothing where the file is not there."""
+    try:
+        return side.file(path)
+    except GitFailed:
+        name = os.fsdecode(side.commit.encode() + b":" + side.prefix + path)
+        if side.store.code("cat-file", "-e", name):
+            return None
+        raise
 
-    def ask(path: bytes) -> File | None:
-        try:
-            return side.file(path)
-        except GitFailed:
-            if side.store.code(
-                "cat-file", "-e", os.fsdecode(b":".join([side.commit.encode(), side.prefix + path]))
-            ):
-                return None
-            raise
 
-    return ask
+class Places:
+    """Where the host is asked: at the join, whenever the imported side brought the file to it.
+
+    A later join may leave a file as the host's line already had it, or merge both sides' changes.
+    Git then follows the host's line, rightly; the imported history is asked at its own tip.
+    """
+
+    def __init__(self, check: Check, evidence: Evidence, known: Trees) -> None:
+        self.check, self.known = check, known
+        self.prefix = evidence.prefix + b"/"
+        join = evidence.last
+        self.first = len(evidence.joins) == 1
+        self.at_join = Side(evidence.store, join.oid, self.prefix)
+        self.at_tip = Side(evidence.store, join.tip, self.prefix)
+        with evidence.store.objects() as objects:
+            self.before = objects.commit(join.host).tree
+            self.image = objects.commit(join.tip).tree
+            self.earlier = objects.commit(evidence.joins[-2].tip).tree if not self.first else ""
+        self.joined = join.parts.tree
+
+    def of(self, path: bytes) -> Side:
+        full = self.prefix + path
+        image = self.known.at(self.image, full)
+        if self.first:
+            return self.at_join
+        before = self.known.at(self.before, full)
+        if before != self.known.at(self.earlier, full) or self.known.at(self.joined, full) != image:
+            self.check.count("files changed by the host")
+            return self.at_tip
+        if before == image:
+            self.check.count("files that the last join left as they were")
+            return self.at_tip
+        return self.at_join
 
 
 class Comparison:
-    def __init__(self, check: Check, evidence: Evidence, known: Trees) -> None:
-        self.check, self.evidence, self.known = check, evidence, known
+    def __init__(self, check: Check, evidence: Evidence) -> None:
+        self.check = check
         self.images = evidence.pairing.images
-        self.imported = set(evidence.found.oids)
-        self.first = len(evidence.joins) == 1
-        self.image_tree = evidence.found.parts(self.images[evidence.last.commit]).tree
 
-    def file(self, path: bytes, source: File | None, host: File | None) -> None:
+    def file(self, path: bytes, source: File, host: File | None) -> None:
         shown = repr(path.decode("utf-8", "backslashreplace"))
-        if source is None or host is None or self._changed_by_host(path):
-            self._not_the_sources(shown, source, host)
+        if host is None:
+            self.check.wrong(f"{shown} is not in the host")
             return
         self._lines(shown, source.lines, host.lines)
         self._log(f"log of {shown}", source.log, host.log)
         self._log(f"log --follow of {shown}", source.follow, host.follow)
 
-    def _changed_by_host(self, path: bytes) -> bool:
-        full = self.evidence.prefix + b"/" + path
-        join = self.evidence.last.parts.tree
-        return self.known.at(join, full) != self.known.at(self.image_tree, full)
-
-    def _not_the_sources(self, shown: str, source: File | None, host: File | None) -> None:
-        """After a first import there is no such file; later the host may have its own version."""
-        if self.first or source is None:
-            self.check.wrong(f"{shown} is not the source's file at the join")
-        self.check.count("files changed by the host")
-
     def _lines(self, shown: str, wanted: list[Line], found: list[Line]) -> None:
         self.check.count("lines", len(wanted))
         mapped = [(self.images.get(oid, ""), path, number) for oid, path, number in wanted]
-        wrong = [
-            n for n, pair in enumerate(zip(mapped, found, strict=False)) if not self._same(*pair)
-        ]
-        self.check.count("lines equal", len(wanted) - len(wrong))
+        both = enumerate(zip(mapped, found, strict=False))
+        wrong = [number for number, (mine, theirs) in both if mine != theirs]
+        equal = min(len(mapped), len(found)) - len(wrong)
+        self.check.count("lines equal", equal)
         if wrong or len(mapped) != len(found):
             line = wrong[0] if wrong else min(len(mapped), len(found))
             there = found[line][0][:12] if line < len(found) else "nothing"
@@ -189,21 +209,13 @@ class Comparison:
                 f"{shown} line {line + 1} is blamed on {there}, in the source on {commit}"
             )
 
-    def _same(self, wanted: Line, found: Line) -> bool:
-        """A line that the host wrote first and the source later has too is the host's."""
-        return wanted == found or (not self.first and self._hosts_own(found[0]))
-
-    def _hosts_own(self, oid: str) -> bool:
-        return oid not in self.imported and oid not in {join.oid for join in self.evidence.joins}
-
     def _log(self, what: str, wanted: list[str], found: list[str]) -> None:
         self.check.count("logs")
         mapped = [self.images.get(oid, "") for oid in wanted]
-        there = found if self.first else [oid for oid in found if oid in self.imported]
-        if mapped == there or (not self.first and sorted(mapped) == sorted(there)):
+        if mapped == found:
             self.check.count("logs equal")
             return
-        both = zip(mapped, there, strict=False)
-        at = next((n for n, (a, b) in enumerate(both) if a != b), min(len(mapped), len(there)))
-        commit = there[at][:12] if at < len(there) else "nothing"
+        both = zip(mapped, found, strict=False)
+        at = next((n for n, (a, b) in enumerate(both) if a != b), min(len(mapped), len(found)))
+        commit = found[at][:12] if at < len(found) else "nothing"
         self.check.wrong(f"{what}: entry {at + 1} of {len(wanted)} is {commit}")
