@@ -89,7 +89,7 @@ class Replay:
         kept = self._independent(parents)
         if len(kept) == 1 and kept[0].tree == tree:
             return kept[0]
-        return self._make(objects, commit, kept, tree)
+        return self._make(objects, commit, kept, tree, self._message(oid, commit))
 
     def _parents(self, oid: str, commit: Commit) -> list[State]:
         found: dict[str, State] = {}
@@ -151,14 +151,24 @@ class Replay:
                 return True
         return False
 
+    def _message(self, oid: str, commit: Commit) -> bytes:
+        """A join speaks of the host and would, imported again, look like a join of its own."""
+        join = self.records.get(oid)
+        return b"Merge commit '%s'\n" % join.source_commit.encode() if join else commit.message
+
     def _make(
-        self, objects: ObjectReader, commit: Commit, parents: list[State], tree: str
+        self,
+        objects: ObjectReader,
+        commit: Commit,
+        parents: list[State],
+        tree: str,
+        message: bytes,
     ) -> State:
         head = [(b"tree", tree.encode()), *((b"parent", one.commit.encode()) for one in parents)]
         skipped = (b"tree", b"parent", *SIGNATURES)
         head += [(key, value) for key, value in commit.headers if key not in skipped]
         lines = [key + b" " + value.replace(b"\n", b"\n ") for key, value in head]
-        oid = self._writer.write(b"commit", b"\n".join(lines) + b"\n\n" + commit.message)
+        oid = self._writer.write(b"commit", b"\n".join(lines) + b"\n\n" + message)
         self._above[oid] = {one.commit for one in parents}
         self._count(objects, oid, commit, parents)
         return State(oid, tree)
