@@ -22,7 +22,7 @@ from .generator import change, force_back, git, make_host, make_source, tip, wri
 from .generator.objects import run_git
 from .generator.sources import QUICK_SOURCES
 from .generator.story import Story
-from .mutations import BRANCH
+from .mutation import BRANCH
 from .third_writer import Build, Draft
 
 

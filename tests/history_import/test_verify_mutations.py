@@ -14,8 +14,9 @@ from tools.history_import.config import Config
 from tools.history_import.git import Repository
 
 from .generator import change, git, make_host, tip, write_config
+from .mutation import BRANCH, gitmodules, replaced, second
 from .mutation_source import LINEAR, tell
-from .mutations import BRANCH, MUTATIONS, Mutation, gitmodules, replaced, second
+from .mutations import MUTATIONS, Mutation
 from .third_writer import Build, Draft
 
 # Points whose failure may show in blame; the others are proved without it, which is faster.
@@ -96,6 +97,18 @@ def test_a_right_sync_passes_with_edits_of_the_host(places: Places, tmp_path: Pa
     assert result.failed() == [], "\n".join(result.lines())
     assert len(result.imports) == 2
     assert result.find(14).counts["files changed by the host"] == 1
+
+
+def test_a_sync_of_what_the_host_had_first_passes(places: Places, tmp_path: Path) -> None:
+    """Git follows the host's line for such a file; its imported history is there all the same."""
+    build, config = prepared(places, tmp_path, False, source__pin="refs/heads/later")
+    build.run(tip(build.source))
+    later = git(build.source, "cat-file", "blob", "later:later.txt").encode() + b"\n"
+    change(build.host, {"rust/later.txt": later}, "rust: ours first\n", ref=BRANCH)
+    second(build, "refs/heads/later")
+    result = verify.run(config, Repository(build.host), BRANCH, build.source)
+    assert result.failed() == [], "\n".join(result.lines())
+    assert "asked at the imported tip" in result.find(14).detail
 
 
 def test_a_sync_resolved_by_hand_is_listed(places: Places, tmp_path: Path) -> None:
