@@ -161,6 +161,20 @@ def test_the_place_must_be_the_configured_source(tmp_path: Path) -> None:
         engine._check_place()
 
 
+def test_a_pruned_commit_is_refused(tmp_path: Path) -> None:
+    """It is told not to prune; its own map is what shows that it did not."""
+    parsed, place = scratch(tmp_path, "plain")
+    found = closure.read(place.source, parsed.source.pin)
+    engine = filter_repo.FilterRepo(parsed, place, found)
+    engine._make()
+    report = engine.repository.path / "filter-repo"
+    report.mkdir()
+    lines = [f"{oid} {oid}" for oid in found.oids[1:]] + [f"{found.oids[0]} {'0' * 40}"]
+    (report / "commit-map").write_text("\n".join(["old new", *lines]) + "\n")
+    with pytest.raises(Refused, match=f"pruned 1 commits, the first is {found.oids[0]}"):
+        engine._read_map()
+
+
 def test_an_interrupted_fetch_is_done_again(tmp_path: Path) -> None:
     parsed, place = scratch(tmp_path, "plain")
     shutil.rmtree(place.source.path / "objects" / "pack")

@@ -82,6 +82,17 @@ def test_no_outer_configuration(
     assert repository.git("config", "user.name", user=True) == b"Outer\n"
 
 
+def test_configuration_in_variables_is_the_user_s(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CI hands credentials down this way; they serve the fetch and nothing else."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "Handed Down")
+    assert repository.git("config", "user.name", user=True) == b"Handed Down\n"
+    assert repository.code("config", "user.name") == 1
+
+
 def test_a_failed_command_says_which(repository: Repository) -> None:
     with pytest.raises(GitFailed, match="git rev-parse no-such-name"):
         repository.git("rev-parse", "no-such-name")

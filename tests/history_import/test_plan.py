@@ -22,7 +22,7 @@ tip      will be ID (filter-repo 2.47.0 and graft 1 agree)
 rewrite  175 messages qualified, 0 closing keywords defused, 0 hashes translated; \
 list: FOLDER/messages.txt
 files    .git-blame-ignore-revs: 1 id translated into FOLDER/blame-ignore-revs for the root; \
-.github become inert
+inert below rust/: .github
 names    LICENSE, README.md at both roots, no conflict
 licence  present since commit 237 of 275
 DCO      168 commits of 5 authors without sign-off; texts: FOLDER/dco/
@@ -122,7 +122,7 @@ def test_files_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
     change(source, {"SRC/x": b"1"}, "a second folder src")
     host = kit.host("plain", tmp_path / "host")
     said = kit.Case(host, source, write_config(host, source)).run("plan").out
-    assert "src differ from another path only in case" in said
+    assert "src: differs from another path only in case" in said
 
 
 def test_scripts_that_use_submodules_are_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from .closure import Closure
 from .config import Config
 from .errors import Refused
 from .git import ObjectReader, Repository, TreeEntry
-from .profile import Profile
+from .profile import Profile, fold
 from .scratch import Scratch
 
 OLDEST_GIT = (2, 39)
@@ -203,17 +203,13 @@ def _case(objects: ObjectReader, root: str, path: bytes) -> None:
     for part in path.split(b"/"):
         entries = objects.tree(tree) if tree and tree != trees.EMPTY_TREE else []
         for entry in entries:
-            if entry.name != part and _fold(entry.name) == _fold(part):
+            if entry.name != part and fold(entry.name) == fold(part):
                 raise Refused(
                     f"the host has {entry.name.decode(errors='backslashreplace')}, which differs "
                     f"from {part.decode()} of target.prefix only in case",
                     "choose another target.prefix",
                 )
         tree = next((e.oid for e in entries if e.name == part and e.is_tree), None)
-
-
-def _fold(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape").casefold()
 
 
 def unrelated(config: Config, base: str, closure: Closure) -> None:

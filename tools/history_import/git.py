@@ -63,8 +63,12 @@ SETTINGS = {
 ASK_AHEAD = 512
 
 
+# Configuration handed down by variables, as CI does for credentials.
+HANDED_DOWN = {"GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
+
+
 def own_environment() -> dict[str, str]:
-    """The user's environment without what points at another repository."""
+    """The user's environment without configuration and what points at another repository."""
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     return {
         k: v for k, v in kept.items() if not k.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VAL"))
@@ -75,7 +79,7 @@ def own_environment() -> dict[str, str]:
 def trusted_folders() -> tuple[str, ...]:
     """`safe.directory` of the user: whose repositories to trust is the user's decision."""
     ask = ["git", "config", "--get-all", "safe.directory"]
-    done = subprocess.run(ask, capture_output=True, env=own_environment(), cwd="/", check=False)
+    done = subprocess.run(ask, capture_output=True, env=users_environment(), cwd="/", check=False)
     return tuple(os.fsdecode(done.stdout).splitlines())
 
 
@@ -107,7 +111,8 @@ def users_environment() -> dict[str, str]:
     What is fetched this way is checked against the pinned id, so configuration cannot change it.
     """
     fixed = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    return own_environment() | fixed
+    elsewhere = FOREIGN - HANDED_DOWN
+    return {k: v for k, v in os.environ.items() if k not in elsewhere} | fixed
 
 
 @dataclass(frozen=True)

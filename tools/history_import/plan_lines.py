@@ -108,7 +108,7 @@ def _files(plan: Plan) -> str:
         ids = f"{count(revs.ids, 'id')} translated into {plan.folder}/blame-ignore-revs"
         parts.append(f".git-blame-ignore-revs: {ids} {where}{lost}")
     if inert := plan.profile.root_only:
-        parts.append(f"{names(inert)} become inert")
+        parts.append(f"inert below {plan.target}/: {names(inert)}")
     return "; ".join(parts)
 
 
@@ -117,7 +117,7 @@ def _names(plan: Plan) -> str:
     if same := plan.host.same_names:
         parts.append(f"{names(same)} at both roots, no conflict")
     if folded := plan.profile.folded:
-        parts.append(f"{names(folded)} differ from another path only in case")
+        parts.append(f"{names(folded)}: differs from another path only in case")
     return "; ".join(parts)
 
 

@@ -7,6 +7,7 @@ Reads objects only and decides nothing; what is forbidden is in `checks`. Knows 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -171,12 +172,18 @@ def tip_entries(source: Repository, pin: str) -> list[tuple[bytes, str, bytes]]:
     return [(head.split(b" ")[0], head[-40:].decode(), path) for head, _, path in lines]
 
 
+def fold(name: bytes) -> str:
+    """The same for names that a file system may hold to be one: case, and how accents are put."""
+    text = name.decode("utf-8", "surrogateescape")
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def folded(files: Iterable[bytes]) -> list[bytes]:
     """Paths, folders included, that a file system ignoring case cannot keep apart."""
     seen: dict[str, bytes] = {}
     collisions = []
     for path in sorted({part for file in files for part in _with_folders(file)}):
-        key = path.decode("utf-8", "surrogateescape").casefold()
+        key = fold(path)
         if seen.setdefault(key, path) != path:
             collisions.append(path)
     return collisions
