@@ -44,3 +44,14 @@ def test_an_error_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["plan", str(tmp_path / "none.toml"), "--json"]) == 2
     data = json.loads(capsys.readouterr().out)
     assert data["exit"] == 2 and data["error"] == "Refused" and "none.toml" in data["message"]
+
+
+def test_an_interrupt_is_no_stack_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.configuration, "load", interrupted)
+    assert cli.main(["plan", str(tmp_path / "x.toml")]) == 130
+    assert "interrupted" in capsys.readouterr().err

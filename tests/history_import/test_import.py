@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tools.history_import import config, imported, record
+from tools.history_import import config, imported, importing, record
 from tools.history_import.git import Repository
 
 from . import kit
@@ -241,6 +242,30 @@ def test_text_says_undo_and_next(tmp_path: Path) -> None:
     assert f"undo    history-import rollback {case.config}" in said
     assert "MERGE COMMIT (not squash, not rebase)" in said
     assert "refs/imports/frontend/tip as good" in said
+
+
+def test_blame_is_sampled_unless_every_line_is_asked_for(tmp_path: Path) -> None:
+    case = kit.case(tmp_path / "one", source_kind="merges")
+    files = {f"many/{n}.txt": b"%d\n" % n for n in range(12)}
+    source = tmp_path / "source"
+    shutil.copytree(case.source, source)
+    change(source, dict(files), "more files than are sampled")
+    write_config(case.host, source)
+    drawn = case.run("import").out
+    assert "blame and log: 8 of " in drawn
+    other = kit.case(tmp_path / "other", source_kind="merges")
+    write_config(other.host, source)
+    whole = other.run("import", "--every-line")
+    assert whole.code == 0 and "blame and log:" not in whole.out
+
+
+def test_a_large_history_leaves_blame_to_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "LARGE", 3)
+    assert (
+        "blame and log are left to verify: over 3 commits" in kit.case(tmp_path).run("import").out
+    )
 
 
 def test_as_data(tmp_path: Path) -> None:

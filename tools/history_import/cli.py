@@ -30,6 +30,8 @@ VERBS = {
     "doctor": ("doctor", "find and mend what a former submodule left in a clone"),
     "status": ("status", "what is imported, how far behind, what to do next"),
 }
+# As shells count a process that SIGINT ended.
+INTERRUPTED = 130
 EXITS = "exit codes: 0 done, 1 a proof failed, 2 refused or usage, 3 a conflict to resolve"
 
 
@@ -85,6 +87,9 @@ def perform(verb: str, module: ModuleType, options: argparse.Namespace) -> int:
         error: HistoryImportError = Refused(f"{system.strerror}: {system.filename}", "mend that")
         report.show_error(verb, error, options.json)
         return error.exit_code
+    except KeyboardInterrupt:
+        print(f"history-import {verb}: interrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
     except HistoryImportError as error:
         report.show_error(verb, error, options.json)
         return error.exit_code

@@ -104,6 +104,11 @@ def ref_lines(updates: list[RefUpdate]) -> list[str]:
     return [f"{word}  {u.name:{width}}  {u.new[:8] if u.new else '-'}  {s}" for word, u, s in rows]
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    help = f"prove blame and log of every file, not only of {SAMPLE} (verify does that too)"
+    parser.add_argument("--every-line", action="store_true", help=help)
+
+
 def run(
     config: Config, host: Repository, options: argparse.Namespace
 ) -> Imported | imported.Already:
