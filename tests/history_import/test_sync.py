@@ -253,3 +253,17 @@ def test_ids_for_blame_are_offered_where_the_host_has_a_list(tmp_path: Path) -> 
     assert case.git("show", f"{BRANCH}:.git-blame-ignore-revs") == own
     offered = Path(ran.data["result"]["ignored_revisions"]).read_text()
     assert offered.splitlines()[-1] == case.git("rev-parse", "refs/imports/frontend/tip^")
+
+
+def stored(case: Case) -> int:
+    """Objects on disk, those that are there twice counted twice."""
+    said = dict(line.split(": ") for line in case.git("count-objects", "-v").splitlines())
+    return int(said["count"]) + int(said["in-pack"])
+
+
+def test_the_host_gets_only_what_is_new(landed: Case) -> None:
+    """Three commits twice, their trees and files, the prefix around each, the join and the map."""
+    before = stored(landed)
+    advance(landed.source, 3)
+    assert repin(landed).run("sync").code == 0
+    assert stored(landed) - before == 3 * 2 + 3 * 2 + 3 * 2 + 3 + 3

@@ -18,10 +18,13 @@ from .steps import at
 
 
 class Stage:
-    def __init__(self, place: Scratch, *others: Repository) -> None:
-        """`others`: where images can be read, besides the host and the fetched source."""
+    def __init__(self, place: Scratch, *others: Repository, whole: bool = True) -> None:
+        """`others`: where images can be read, besides the host and the fetched source.
+
+        `whole`: the host has nothing of it yet, so packs can be taken over as they are.
+        """
         self.host, self.source, self._others = place.host, place.source, others
-        self._exact = place.exact
+        self._exact = whole and place.exact
         folder = place.folder / "stage.git"
         shutil.rmtree(folder, ignore_errors=True)
         self.repository = scratch.init_bare(folder)

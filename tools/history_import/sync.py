@@ -125,7 +125,7 @@ def run(
     if (newest.source_commit, newest.config) == (config.source.pin, config.digest):
         return Nothing(config.name, line.ref, newest.source_commit)
     prepared = prepare(config, host, line)
-    stage = Stage(prepared.place, prepared.rewritten.objects)
+    stage = Stage(prepared.place, prepared.rewritten.objects, whole=False)
     at("sync.staged")
     ancestry.Found(stage.repository, config, newest, prepared.closure, prepared.rewritten).require()
     at("sync.ancestry")
