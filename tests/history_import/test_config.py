@@ -72,6 +72,8 @@ def test_the_ready_configuration_is_valid() -> None:
         ('name = "lib"', "name = ", "is not TOML"),
         ('name = "lib"', 'name = "lib"\nschema = 2', "reads schema 1"),
         ('name = "lib"', 'name = "a/b"', "name is 'a/b'"),
+        ('name = "lib"', 'name = "a.lock"', "name is 'a.lock'"),
+        ('name = "lib"', 'name = "a..b"', "name is 'a..b'"),
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, said: str) -> None:

@@ -160,6 +160,29 @@ def test_the_last_section_takes_the_file_with_it(tmp_path: Path) -> None:
     assert ".gitmodules" not in case.git("ls-tree", "--name-only", "import/frontend").split()
 
 
+def test_a_submodule_that_is_checked_out_stays_so(tmp_path: Path) -> None:
+    """The maintainer's own clone: the import is a branch, the working tree is nobody's business."""
+    case = kit.case(tmp_path, "submodule_only")
+    allow = ["-c", "protocol.file.allow=always"]
+    git(case.host, *allow, "submodule", "update", "--quiet", "--init")
+    before = kit.state(case.host)
+    ran = case.run("import")
+    assert ran.code == 0, ran.err
+    after = kit.state(case.host)
+    assert {k: after[k] for k in ("head", "config", "files")} == {
+        k: before[k] for k in ("head", "config", "files")
+    }
+    assert git(case.host / "rust", "status", "--porcelain") == ""
+
+
+def test_edits_in_a_submodule_that_is_checked_out_are_seen(tmp_path: Path) -> None:
+    case = kit.case(tmp_path, "submodule_only")
+    git(case.host, "-c", "protocol.file.allow=always", "submodule", "update", "--quiet", "--init")
+    (case.host / "rust" / "README.md").write_text("edited\n")
+    ran = case.run("import")
+    assert ran.code == 2 and "uncommitted changes, such as rust" in ran.err
+
+
 def test_the_list_for_blame_arrives_translated(tmp_path: Path) -> None:
     case = kit.case(tmp_path, source_kind="ignore_revs")
     assert case.run("import").code == 0

@@ -178,7 +178,7 @@ def _check(where: str, config: Config) -> None:
     """Values that have the right type and still cannot be meant."""
     source, target, messages = config.source, config.target, config.messages
     rules = [
-        ("name", config.name, NAME.fullmatch(config.name), "letters, digits, '.', '_', '-'"),
+        ("name", config.name, _ref_part(config.name), "letters, digits, '.', '_', '-'"),
         ("source.url", source.url, source.url and source.url[0] != "-", "a URL or a path"),
         ("source.ref", source.ref, source.ref.startswith("refs/"), "a full name: refs/heads/main"),
         ("source.pin", source.pin, OID.fullmatch(source.pin), _pin_help(source)),
@@ -225,6 +225,11 @@ def _plain_path(path: str) -> bool:
     parts = path.split("/")
     odd = {"", ".", ".."}
     return all(part not in odd and part.lower() != ".git" and "\0" not in part for part in parts)
+
+
+def _ref_part(name: str) -> bool:
+    """It is one part of the import's refs."""
+    return bool(NAME.fullmatch(name)) and _branch(name)
 
 
 def _branch(name: str) -> bool:
