@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from . import kit, world
-from .generator import change, git, tip
+from .generator import advance, change, git, tip
 from .generator.objects import run_git
 from .kit import Case
 from .world import BRANCH, TIP
@@ -91,6 +91,19 @@ def test_a_squash_with_edits_must_be_named(squashed: Case) -> None:
     assert named.code == 0, named.err
     assert blamed(squashed, "src/lib.rs") == blamed(squashed, "src/lib.rs", TIP)
     assert set(blamed(squashed, "extra.rs")) == {edited.strip()}
+
+
+def test_a_squashed_sync(tmp_path: Path) -> None:
+    """The import landed as a merge, only its sync went through the wrong button."""
+    case = world.landed(tmp_path)
+    advance(case.source, 2)
+    assert world.repin(case).run("sync").code == 0
+    made = squash(case)
+    assert blamed(case, "later/all.txt") == [made]
+    ran = case.run("rescue")
+    assert ran.code == 0, ran.err
+    for path in ("later/all.txt", "src/lib.rs"):
+        assert blamed(case, path) == blamed(case, path, TIP)
 
 
 def refusal(case: Case, *options: str) -> str:

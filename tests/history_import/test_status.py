@@ -85,3 +85,12 @@ def test_for_people(tmp_path: Path) -> None:
     lines = case.run("status").out.splitlines()
     assert lines[0] == "import  frontend into rust/: landed on main"
     assert lines[1] == f"has     {tip(case.source)[:12]}   12 commits, 1 merge"
+
+
+def test_a_squashed_sync(tmp_path: Path) -> None:
+    case = world.landed(tmp_path)
+    advance(case.source, 2)
+    assert repin(case).run("sync").code == 0
+    squash(case)
+    found = status(case)
+    assert (found["state"], found["next"][:21]) == ("squashed", "history-import rescue")

@@ -60,8 +60,9 @@ def run(config: Config, host: Repository, options: argparse.Namespace) -> Rescue
 
 
 def _squashed_base(config: Config, host: Repository) -> str:
-    found = standing.of(config, host)
-    if found.base.records:
+    """A base that has an earlier import may still have lost a later sync."""
+    found, tip = standing.of(config, host), standing.imported_tip(config, host)
+    if found.base.records and (tip is None or host.is_ancestor(tip, found.base.tip)):
         raise Refused(
             f"{config.target.base} has the history: join {found.base.records[0].commit[:12]}",
             "there is nothing to rescue; history-import verify CONFIG proves it",

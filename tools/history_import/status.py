@@ -76,8 +76,10 @@ def run(config: Config, host: Repository, options: argparse.Namespace) -> Status
 
 
 def _state(config: Config, host: Repository, found: Standing) -> tuple[str, str]:
-    if found.landed:
+    if found.landed and not _lost(config, host, found):
         return "landed", f" on {config.target.base}"
+    if found.landed:
+        return "squashed", f" on {config.target.base}"
     if found.newest.records:
         more = ", an earlier part on " + config.target.base if found.base.records else ""
         return "on the branch", f" {config.target.branch}{more}"
@@ -87,6 +89,13 @@ def _state(config: Config, host: Repository, found: Standing) -> tuple[str, str]
     if entry.is_gitlink:
         return "a submodule", f" at {entry.oid[:12]}"
     return ("squashed" if _squashed(config, host) else "other content"), f" on {config.target.base}"
+
+
+def _lost(config: Config, host: Repository, found: Standing) -> bool:
+    """A later sync that the base has the files of, but not the history."""
+    tip = standing.imported_tip(config, host)
+    inside = tip is None or host.is_ancestor(tip, found.base.tip)
+    return not inside and _squashed(config, host)
 
 
 def _squashed(config: Config, host: Repository) -> bool:
@@ -140,7 +149,7 @@ def _behind(
 
 def _next(config: Config, state: str, newest: Record | None, tip: str) -> str:
     file = str(config.path or "CONFIG")
-    if newest is None:
+    if newest is None or state == "squashed":
         return {
             "squashed": f"history-import rescue {file}",
             "other content": f"choose another target.prefix than {config.target.prefix}",
