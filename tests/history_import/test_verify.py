@@ -67,6 +67,20 @@ def test_a_right_import_of_every_source_passes(kind: str, plain: Path, tmp_path:
         assert result.find(7).counts["equal"] == int(git(source, "rev-list", "--count", "main"))
 
 
+def test_an_import_inside_the_source_is_not_the_hosts(
+    imported: tuple[Build, Config], plain: Path, tmp_path: Path
+) -> None:
+    """The source was itself a host once, of an import of the same name."""
+    source = imported[0].host
+    run_git(source, "update-ref", "refs/heads/main", BRANCH)
+    build, config = build_of(source, shutil.copytree(plain, tmp_path / "outer"))
+    build.run()
+    result = check(build, config)
+    assert result.ok, "\n".join(result.lines())
+    assert len(result.imports) == 1
+    assert result.find(1).counts["commits"] == 12 + 6 + 1
+
+
 def test_a_submodule_inside_the_source_is_named(plain: Path, tmp_path: Path) -> None:
     source = make_source("gitlink", tmp_path / "source")
     build, config = build_of(source, shutil.copytree(plain, tmp_path / "host"))

@@ -109,18 +109,21 @@ def squashed(
     if found.without_history:
         return squash.by_message(found.without_history, ref)
     pin = config.source.pin
-    if not store.has(there, pin):
+    last = found.joins[-1] if found.joins else None
+    if not store.has(there, pin) or (last and brought(there, last, pin)):
         return ""
-    prefix, last = config.target.prefix.encode(), found.joins[-1] if found.joins else None
     source = graph.read(there, pin)
-    wanted = {source.parts(oid).tree: oid for oid in source.oids}
-    if last:  # a sync that was squashed: the pin's content, which no join brought
-        if store.has(there, last.commit) and (
-            last.commit == pin or there.is_ancestor(pin, last.commit)
-        ):
-            return ""
-        wanted = {source.parts(pin).tree: pin}
+    # Of a sync that was squashed, the pin's content is looked for, which no join brought.
+    sources = [pin] if last else source.oids
+    wanted = {source.parts(oid).tree: oid for oid in sources}
+    prefix = config.target.prefix.encode()
     return squash.by_content(here, ref, tip, prefix, wanted, last.oid if last else "")
+
+
+def brought(there: Repository, last: joins.Join, pin: str) -> bool:
+    if last.commit == pin:
+        return True
+    return store.has(there, last.commit) and there.is_ancestor(pin, last.commit)
 
 
 def without_history(

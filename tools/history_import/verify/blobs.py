@@ -15,6 +15,7 @@ from typing import IO
 
 from ..errors import GitFailed
 from ..git import Repository, environment
+from ..progress import Progress
 from .evidence import Evidence
 from .graph import Parts
 from .result import Check, Point
@@ -39,49 +40,52 @@ def new_objects(
     store: Repository, tips: Iterable[str], known: Iterable[str]
 ) -> Iterator[tuple[str, bytes, int]]:
     """Id, kind and size of everything reachable; kind `missing` where it is not there."""
-    with tempfile.TemporaryFile() as listed, tempfile.TemporaryFile() as answers:
-        excluded = [f"^{oid}" for oid in known]
-        walk = ["rev-list", "--objects", "--missing=print", "--no-object-names", *tips, *excluded]
-        _through(store, [*walk, "--"], None, listed)
-        _through(store, ["cat-file", "--buffer", "--batch-check"], listed, answers)
-        for line in answers:
+    excluded = [f"^{oid}" for oid in known]
+    walk = ["rev-list", "--objects", "--missing=print", "--no-object-names", *tips, *excluded]
+    with tempfile.TemporaryFile() as said:
+        walking = _start(store, [*walk, "--"], subprocess.DEVNULL, said)
+        weighing = _start(store, ["cat-file", "--buffer", "--batch-check"], walking.stdout, said)
+        assert walking.stdout and weighing.stdout
+        walking.stdout.close()  # the other process has it
+        for line in weighing.stdout:
             words = line.lstrip(b"?").split()
             yield words[0].decode(), words[1], int(words[2]) if len(words) > 2 else 0
+        weighing.stdout.close()
+        if weighing.wait() | walking.wait():
+            said.seek(0)
+            why = said.read().decode(errors="replace").strip()
+            raise GitFailed(f"git rev-list --objects in {store.path} failed: {why}")
 
 
-def _through(
-    store: Repository, command: list[str], given: IO[bytes] | None, made: IO[bytes]
-) -> None:
-    """Through files: a list of all objects is too long for memory and for one pipe."""
-    done = subprocess.run(
+def _start(
+    store: Repository, command: list[str], given: IO[bytes] | int | None, said: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         ["git", *command],
         cwd=store.path,
         env=environment(),
-        stdin=given if given else subprocess.DEVNULL,
-        stdout=made,
-        stderr=subprocess.PIPE,
-        check=False,
+        stdin=given,
+        stdout=subprocess.PIPE,
+        stderr=said,
     )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise GitFailed(f"git {command[0]} in {store.path}: exit {done.returncode}: {said}")
-    made.seek(0)
 
 
 def _weigh(check: Check, evidence: Evidence) -> None:
     limit = evidence.rules.require.max_blob_bytes
     largest, small = ("", 0), []
-    for oid, kind, size in new_objects(evidence.store, *_range(evidence)):
-        if kind == b"missing":
-            check.wrong(f"object {oid[:12]} is missing in the host")
-        if kind != b"blob":
-            continue
-        check.count("blobs")
-        if limit and size > limit:
-            check.wrong(f"blob {oid[:12]} has {size:,} bytes, the limit is {limit:,}")
-        largest = max(largest, (oid, size), key=lambda pair: pair[1])
-        if size in POINTER_SIZES:
-            small.append(oid)
+    with Progress("objects weighed") as progress:
+        for oid, kind, size in new_objects(evidence.store, *_range(evidence)):
+            progress.advance()
+            if kind == b"missing":
+                check.wrong(f"object {oid[:12]} is missing in the host")
+            if kind != b"blob":
+                continue
+            check.count("blobs")
+            if limit and size > limit:
+                check.wrong(f"blob {oid[:12]} has {size:,} bytes, the limit is {limit:,}")
+            largest = max(largest, (oid, size), key=lambda pair: pair[1])
+            if size in POINTER_SIZES:
+                small.append(oid)
     check.counts["largest blob"] = largest[1]
     check.note(f"largest blob {largest[1]:,} bytes")
     check.counts["LFS pointers"] = pointers = _pointers(evidence.store, small)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..errors import GitFailed
 from ..git import Repository
+from ..progress import Progress
 
 HEADER_END = re.compile(rb"\n(?! )")  # a continuation line begins with a space
 
@@ -91,8 +92,9 @@ def read(repository: Repository, *tips: str) -> History:
 
 def read_these(repository: Repository, oids: list[str]) -> History:
     raw = {}
-    with repository.objects() as objects:
+    with repository.objects() as objects, Progress("commits read", len(oids)) as progress:
         for oid, (found, kind, data) in zip(oids, objects.read_many(oids), strict=True):
+            progress.advance()
             if kind != b"commit" or object_id(kind, data) != oid:
                 raise GitFailed(f"object {found} is not the commit its id promises", "run git fsck")
             raw[oid] = data

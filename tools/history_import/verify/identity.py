@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..config import Config
+from ..progress import Progress
 from .graph import Ancestry, History, Parts, assemble, key_of, object_id
 from .messages import Mention, mentions, rewritten
 from .trees import Normalised, Roots
@@ -98,10 +99,14 @@ class Imaging:
 def expected(imaging: Imaging, segments: list[Segment]) -> dict[str, str]:
     """Every image's id from the source alone (and, in layout linear, the commit it stands on)."""
     images: dict[str, str] = {}
-    for segment in segments:
-        before = segment.base
-        for oid in segment.sources:
-            found = imaging.image(oid, imaging.history.parts(oid), segment.roots, before, images)
-            assert found, "parents come first"
-            images[oid] = before = found[0]
+    with Progress("ids recomputed", len(imaging.history)) as progress:
+        for segment in segments:
+            before = segment.base
+            for oid in segment.sources:
+                progress.advance()
+                found = imaging.image(
+                    oid, imaging.history.parts(oid), segment.roots, before, images
+                )
+                assert found, "parents come first"
+                images[oid] = before = found[0]
     return images

@@ -6,6 +6,7 @@ Owns the comparison of headers and messages, image by image. Knows nothing of tr
 
 from __future__ import annotations
 
+from ..progress import Progress
 from . import messages
 from .evidence import Evidence
 from .graph import Parts, key_of
@@ -32,16 +33,18 @@ def people(evidence: Evidence) -> Point:
 def texts(evidence: Evidence) -> Point:
     """Bytes and the declared encoding; ids in messages must be the ones of the images found."""
     check, images = Check(6), evidence.pairing.images
-    for _segment, oid, image in evidence.pairs():
-        source, found = evidence.source.parts(oid), evidence.found.parts(image)
-        wanted = evidence.imaging.message(oid, source, lambda one: images.get(one, one))
-        where = f"image {image[:12]} of {oid[:12]}"
-        if source.header(b"encoding") != found.header(b"encoding"):
-            check.wrong(f"{where}: the encoding header is not the source's")
-        elif wanted != found.message:
-            check.wrong(f"{where}: {_why(evidence, wanted, found)}")
-        else:
-            _count(check, source, found)
+    with Progress("messages compared", len(evidence.source)) as progress:
+        for _segment, oid, image in evidence.pairs():
+            progress.advance()
+            source, found = evidence.source.parts(oid), evidence.found.parts(image)
+            wanted = evidence.imaging.message(oid, source, lambda one: images.get(one, one))
+            where = f"image {image[:12]} of {oid[:12]}"
+            if source.header(b"encoding") != found.header(b"encoding"):
+                check.wrong(f"{where}: the encoding header is not the source's")
+            elif wanted != found.message:
+                check.wrong(f"{where}: {_why(evidence, wanted, found)}")
+            else:
+                _count(check, source, found)
     counts = check.counts
     changed = f", {counts['rewritten']:,} rewritten as declared" if "rewritten" in counts else ""
     return check.point(f"{counts.get('equal', 0):,}/{len(evidence.source):,} messages{changed}")
