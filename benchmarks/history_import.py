@@ -46,6 +46,7 @@ class Row:
     target_s: float
     target_mib: float = 0.0
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # user and system, children included
     mebibytes: list[float] = field(default_factory=list)
 
     def line(self) -> str:
@@ -53,7 +54,7 @@ class Row:
             f", {self.target_mib:,.0f} MiB" if self.target_mib else ""
         )
         return (
-            f"| {self.source} | {self.work} | {spread(self.seconds)} | "
+            f"| {self.source} | {self.work} | {spread(self.seconds)} | {spread(self.cpu)} | "
             f"{max(self.mebibytes, default=0):,.0f} | {limit} | {'yes' if self.met else '**no**'} |"
         )
 
@@ -106,14 +107,16 @@ def timed(row: Row, command: list[str]) -> None:
             command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
         )
         memory = Memory(process.pid)
-        code = process.wait()
+        _pid, status, used = os.wait4(process.pid, 0)
+        process.returncode = code = os.waitstatus_to_exitcode(status)
         row.seconds.append(time.perf_counter() - started)
+        row.cpu.append(used.ru_utime + used.ru_stime)
         row.mebibytes.append(memory.stop())
         said.seek(0)
         if code:
             raise SystemExit(f"{' '.join(command)}: exit {code}\n{said.read().decode()}")
-    shown = f"{row.seconds[-1]:7.2f} s {row.mebibytes[-1]:6.0f} MiB  {row.source}: {row.work}"
-    print(shown, file=sys.stderr, flush=True)
+    figures = f"{row.seconds[-1]:7.2f} s {row.cpu[-1]:7.2f} s CPU {row.mebibytes[-1]:6.0f} MiB"
+    print(f"{figures}  {row.source}: {row.work}", file=sys.stderr, flush=True)
 
 
 def verb(name: str, host: Path, *options: str) -> list[str]:
@@ -202,8 +205,8 @@ def recompute(host: Path) -> None:
 
 def table(rows: list[Row]) -> str:
     head = [
-        "| source | work | seconds | peak MiB, children included | target | met |",
-        "|---|---|---:|---:|---|---|",
+        "| source | work | wall s | CPU s | peak MiB, children included | target | met |",
+        "|---|---|---:|---:|---:|---|---|",
     ]
     return "\n".join([*head, *(row.line() for row in rows)])
 
