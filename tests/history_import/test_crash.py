@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.history_import import importing
+
 from . import crash, kit
 
 STEPS = [
@@ -47,6 +49,12 @@ STEPS = [
 # From here on all refs are new, together.
 DONE = ["refs.committed", "import.discarded"]
 LINEAR = ["linear.before_write", "linear.written"]
+
+
+@pytest.fixture(autouse=True)
+def no_questions_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They change nothing, and are most of an import's processes."""
+    monkeypatch.setattr(importing, "LARGE", 0)
 
 
 def case(folder: Path) -> kit.Case:
