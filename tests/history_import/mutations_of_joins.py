@@ -67,6 +67,16 @@ def host_content_at_the_prefix_replaced(build: Build) -> None:
     build.run()
 
 
+@broken(9, says="landing")
+def landed_by_a_merge_that_keeps_nothing(build: Build) -> None:
+    """As `git merge -s ours` does, or a conflict resolved for the host."""
+    joined, host = build.run(), tip(build.host)
+    draft = Draft(read(build.host, host).tree, [host, joined], PERSON, PERSON, [], b"land\n")
+    oid = draft.write(build.workshop)
+    build.workshop.write(build.host)
+    build.ref(BRANCH, oid)
+
+
 # Submodules.
 
 

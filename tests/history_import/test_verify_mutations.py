@@ -17,7 +17,7 @@ from .generator import change, git, make_host, tip, write_config
 from .mutation import BRANCH, gitmodules, replaced, second
 from .mutation_source import LINEAR, tell
 from .mutations import MUTATIONS, Mutation
-from .third_writer import Build, Draft
+from .third_writer import PERSON, Build, Draft
 
 # Points whose failure may show in blame; the others are proved without it, which is faster.
 CONTENT = {1, 2, 3, 4, 9, 13}
@@ -121,12 +121,22 @@ def test_a_sync_resolved_by_hand_is_listed(places: Places, tmp_path: Path) -> No
     assert "resolved by hand" in result.find(9).detail
 
 
+def land(build: Build, joined: str, message: str) -> None:
+    """The forge's merge commit on main."""
+    host = tip(build.host)
+    tree = git(build.host, "merge-tree", "--write-tree", host, joined)
+    draft = Draft(tree, [host, joined], PERSON, PERSON, [], message.encode())
+    oid = draft.write(build.workshop)
+    build.workshop.write(build.host)
+    build.ref("refs/heads/main", oid)
+
+
 def test_a_landed_branch_is_proved_on_main(places: Places, tmp_path: Path) -> None:
     """The forge's merge commit is on top, and main went on in between."""
     build, config = prepared(places, tmp_path, False)
     joined = build.run()
     change(build.host, {"later.txt": b"later\n"}, "engine: later\n")
-    change(build.host, {"README.md": b"landed\n"}, "Merge the import (#7)\n", parents=(joined,))
+    land(build, joined, "Merge the import (#7)\n")
     result = verify.run(config, Repository(build.host), "main", build.source)
     assert result.failed() == [], "\n".join(result.lines())
 
@@ -140,7 +150,7 @@ def test_a_landing_that_quotes_the_join_is_no_squash(
     joined = build.run()
     said = git(build.host, "log", "-1", "--format=%B", joined) + ("" if last else "\n\nAcked-by: x")
     landed = f"Merge the import (#7)\n\n{said}\n"
-    change(build.host, {"README.md": b"landed\n"}, landed, parents=(joined,))
+    land(build, joined, landed)
     change(build.host, {"rust/own.rs": b"ours\n"}, "History-Import-Name: frontend\n")
     result = verify.run(config, Repository(build.host), "main", build.source)
     assert result.failed() == [], "\n".join(result.lines())

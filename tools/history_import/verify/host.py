@@ -7,6 +7,7 @@ Owns the comparison of a join with its first parent. It must not look at single 
 from __future__ import annotations
 
 import re
+import subprocess
 
 from ..git import Repository
 from .evidence import Evidence
@@ -133,6 +134,7 @@ def at_the_prefix(evidence: Evidence, known: Trees) -> Point:
             else:
                 _equal(check, evidence, known, join, image)
             _switch(check, evidence, known, join, before)
+    _landing(check, evidence, known)
     check.counts = {
         "joins": len(evidence.joins),
         "hand-made": sum(j.hand_made for j in evidence.joins),
@@ -166,9 +168,7 @@ def _sync(check: Check, evidence: Evidence, known: Trees, join: Join) -> None:
     if join.hand_made:
         check.note(f"join {join.oid[:12]} was resolved by hand")
         return
-    done = evidence.store.run(
-        "merge-tree", "--write-tree", "-z", "--no-messages", "--name-only", *join.parts.parents
-    )
+    done = _merged(evidence, join.parts.parents)
     words = done.stdout.split(b"\0")
     if done.returncode not in (0, 1):
         check.wrong(f"join {join.oid[:12]}: git cannot merge its parents")
@@ -183,6 +183,41 @@ def _sync(check: Check, evidence: Evidence, known: Trees, join: Join) -> None:
     for path in known.differences(made, join.parts.tree):
         if path.startswith(below) and not _host_decided(evidence, known, join, path):
             check.wrong(f"join {join.oid[:12]}: {shown(path)} is not what git merges")
+
+
+def _landing(check: Check, evidence: Evidence, known: Trees) -> None:
+    """The merge that took the branch with the last join into the ref's line, where there is one."""
+    line = _first_parents(evidence.store, evidence.tip)
+    if evidence.last.oid in line:
+        return
+    landed = line[_oldest_with(evidence, line)]
+    with evidence.store.objects() as objects:
+        commit = objects.commit(landed)
+    done = _merged(evidence, tuple(commit.parents))
+    if len(commit.parents) != 2 or done.returncode:
+        check.note(f"landed by {landed[:12]}, which git alone does not merge")
+        return
+    made = done.stdout.split(b"\0")[0].decode()
+    for path in known.differences(made, commit.tree):
+        if path.startswith(evidence.prefix + b"/"):
+            check.wrong(f"landing {landed[:12]}: {shown(path)} is not what git merges")
+
+
+def _oldest_with(evidence: Evidence, line: list[str]) -> int:
+    """Along first parents, newest first, a commit has the join until it was landed."""
+    newest, without = 0, len(line)
+    while without - newest > 1:
+        middle = (newest + without) // 2
+        if evidence.store.is_ancestor(evidence.last.oid, line[middle]):
+            newest = middle
+        else:
+            without = middle
+    return newest
+
+
+def _merged(evidence: Evidence, parents: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
+    options = ["--write-tree", "-z", "--no-messages", "--name-only"]
+    return evidence.store.run("merge-tree", *options, *parents)
 
 
 def _host_decided(evidence: Evidence, known: Trees, join: Join, path: bytes) -> bool:
