@@ -184,6 +184,21 @@ def tests(session: nox.Session) -> None:
             counts.check("wheel", [sys.executable, "-m", "nox", "-s", "build"])
 
 
+@nox.session(name="tests-slow")
+def tests_slow(session: nox.Session) -> None:
+    """The tests marked slow (scale, long simulations); ARGS go to pytest."""
+    with checks(session) as counts:
+        counts.run("slow", pytest("-m", "slow", "--timeout=3000", *(session.posargs or ["tests"])))
+
+
+@nox.session(name="history-import")
+def history_import(session: nox.Session) -> None:
+    """Bring an upstream repository into the tree with its history; ARGS are VERB CONFIG."""
+    folder = environment.history_import(session)
+    interpreter = str(folder / "bin" / "python")
+    session.run(interpreter, "-m", "tools.history_import", *session.posargs, external=True)
+
+
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """The fuzz tests of both languages, fifty times as long; ARGS go to pytest."""

@@ -18,6 +18,7 @@ import nox
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / ".nox" / "dev"
+HISTORY_IMPORT = ROOT / "tools" / "history_import"
 
 
 def python() -> str:
@@ -60,8 +61,8 @@ def install(session: nox.Session, folder: Path, *arguments: str, **environment: 
     session.run(*installer, *arguments, env=environment or None, external=True)
 
 
-def _project() -> dict:
-    with (ROOT / "pyproject.toml").open("rb") as file:
+def _project(folder: Path = ROOT) -> dict:
+    with (folder / "pyproject.toml").open("rb") as file:
         return tomllib.load(file)
 
 
@@ -77,8 +78,22 @@ def prepare(session: nox.Session) -> None:
     if not Path(python()).exists():
         session.log("making the shared environment (torch alone is some gigabytes: minutes once)")
         create(session, FOLDER)
-    install(session, FOLDER, *requirements("build", "test", "lint"))
+    install(session, FOLDER, *requirements("build", "test", "lint"), *history_import_requirements())
     _install_editable(session)
+
+
+def history_import_requirements() -> list[str]:
+    """What `tools/history_import` needs; its tests run in the shared environment."""
+    return list(_project(HISTORY_IMPORT)["project"]["dependencies"])
+
+
+def history_import(session: nox.Session) -> Path:
+    """The environment of `tools/history_import` alone: seconds instead of torch's gigabytes."""
+    folder = ROOT / ".nox" / "history-import"
+    if not (folder / "bin" / "python").exists():
+        create(session, folder)
+    install(session, folder, *history_import_requirements())
+    return folder
 
 
 def _install_editable(session: nox.Session) -> None:
