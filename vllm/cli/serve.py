@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vllm.cli import frontend_binary
+from vllm.cli import descriptors, frontend_binary
 from vllm.cli.signals import StopSignals
 from vllm.cli.supervisor import HeadlessSupervisor, Supervisor
 from vllm.config.model_source import DEFAULT_MODEL, resolve
@@ -19,6 +19,7 @@ logger = init_logger(__name__)
 def serve(arguments: argparse.Namespace) -> int:
     """Run until stopped; the exit code. Raises VLLMError for everything a user can set right."""
     signals = StopSignals().install()
+    descriptors.raise_limit()
     headless = parallel_config(arguments).headless
     if arguments.api_key:
         logger.warning("--api-key shows in the process list; prefer VLLM_API_KEY or --api-key-file")

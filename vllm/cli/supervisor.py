@@ -103,7 +103,8 @@ class Supervisor:
         self._await_frontend(http)
         seconds = time.monotonic() - self.started
         logger.info("ready: %.1f s, serving %s on %s", seconds, self._name, http.url)
-        _show_example(http, self._name, bool(self.config.frontend.api_key))
+        if self.config.frontend.log_format == "text":
+            _show_example(http, self._name, bool(self.config.frontend.api_key))
 
     @property
     def _name(self) -> str:

@@ -226,7 +226,7 @@ def api_keys(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 def _key_file(path: Path) -> list[str]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()  # some editors put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--api-key-file {path}: {getattr(error, 'strerror', error)}") from None
     keys = [line.strip() for line in lines if line.strip()]

@@ -30,3 +30,10 @@ def test_scheduling_policy_reaches_the_engine() -> None:
     assert config("--scheduling-policy", "fcfs").engine.scheduling_policy == "fcfs"
     with pytest.raises(UsageError, match="lifo"):
         config("--scheduling-policy", "lifo")
+
+
+def test_keys_of_a_file_are_its_lines_without_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbffirst\r\n\n  second \n")
+    frontend = config("--api-key-file", str(file)).frontend
+    assert tuple(frontend.api_key) == ("first", "second")

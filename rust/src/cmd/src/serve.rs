@@ -204,7 +204,8 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
     if let Some(path) = &flags.api_key_file {
         let text = read("--api-key-file", path)?;
         keys.extend(
-            text.lines()
+            text.trim_start_matches('\u{feff}') // some editors put a mark in front
+                .lines()
                 .map(str::trim)
                 .filter(|line| !line.is_empty())
                 .map(str::to_owned),
