@@ -60,6 +60,36 @@ def test_a_second_sync_stands_on_the_first(landed: Case) -> None:
     assert landed.git("rev-parse", "refs/backup/history-import/frontend/main") == first
 
 
+def main_goes_on(case: Case) -> None:
+    change(case.host, {"main-note": b"1\n"}, "on main\n")
+    git(case.host, "reset", "--hard", "--quiet")
+
+
+def update_branch(case: Case) -> None:
+    """The forge's button: main is merged into the branch."""
+    git(case.host, "switch", "--quiet", "import/frontend")
+    git(case.host, "merge", "--quiet", "--no-edit", "main")
+    git(case.host, "switch", "--quiet", "main")
+
+
+@pytest.mark.parametrize("updated", [False, True])
+def test_syncs_before_landing_once_main_has_moved(tmp_path: Path, updated: bool) -> None:
+    """They stand on the branch, whose line main's later commits are not on."""
+    case = world.imported(tmp_path)
+    for _ in range(2):
+        main_goes_on(case)
+        if updated:
+            update_branch(case)
+        before = tip(case.host, BRANCH)
+        advance(case.source, 1)
+        ran = repin(case).run("sync")
+        assert ran.code == 0, ran.err
+        assert case.git("rev-parse", f"{BRANCH}^1") == before
+    git(case.host, "merge", "--quiet", "--no-edit", BRANCH)
+    proved = case.run("verify", "--ref", "main")
+    assert proved.code == 0, proved.out + proved.err
+
+
 def test_host_edits_and_renames_are_kept(landed: Case) -> None:
     """The host edits a file that the source then moves, and renames one that the source edits."""
     text = git(landed.source, "show", "main:src/lib.rs")
