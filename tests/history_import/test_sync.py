@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,36 @@ def test_a_changed_engine_names_the_header(tmp_path: Path) -> None:
 
 def test_nothing_imported_yet(tmp_path: Path) -> None:
     assert "no import 'frontend'" in refusal(kit.case(tmp_path))
+
+
+def revert_the_import(case: Case) -> None:
+    git(case.host, "revert", "--no-edit", "-m", "1", "main")
+
+
+def move_the_folder(case: Case) -> None:
+    git(case.host, "mv", "rust", "rs")
+    git(case.host, "commit", "--quiet", "-m", "move")
+
+
+def put_a_file_there(case: Case) -> None:
+    git(case.host, "rm", "--quiet", "-r", "rust")
+    (case.host / "rust").write_bytes(b"a note\n")
+    git(case.host, "add", "rust")
+    git(case.host, "commit", "--quiet", "-m", "a file instead")
+
+
+@pytest.mark.parametrize("how", [revert_the_import, move_the_folder, put_a_file_there])
+def test_a_folder_that_the_host_took_away_is_refused(
+    landed: Case, how: Callable[[Case], None]
+) -> None:
+    how(landed)
+    gone = tip(landed.host)
+    change(landed.host, {"note": b"1\n"}, "later\n")
+    git(landed.host, "reset", "--hard", "--quiet")
+    advance(landed.source, 1)
+    said = refusal(repin(landed))
+    assert "main has no folder rust/ any more" in said
+    assert gone[:12] in said
 
 
 def test_linear_is_refused_by_name(tmp_path: Path) -> None:
