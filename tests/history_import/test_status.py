@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from . import kit, world
-from .generator import advance, git, tip
+from .generator import advance, change, git, tip
 from .kit import Case
 from .test_rescue import squash
 from .world import land, repin
@@ -94,3 +94,47 @@ def test_a_squashed_sync(tmp_path: Path) -> None:
     squash(case)
     found = status(case)
     assert (found["state"], found["next"][:21]) == ("squashed", "history-import rescue")
+
+
+def test_squashed_with_the_branch_still_there(tmp_path: Path) -> None:
+    case = world.imported(tmp_path)
+    branch = tip(case.host, world.BRANCH)
+    squash(case)
+    git(case.host, "update-ref", world.BRANCH, branch)
+    found = status(case)
+    assert (found["state"], found["next"][:21]) == ("squashed", "history-import rescue")
+
+
+def test_a_sync_on_the_branch_with_the_same_files_as_before_is_no_squash(tmp_path: Path) -> None:
+    case = world.landed(tmp_path)
+    for content in (b"1\n", None):
+        change(case.source, {"extra.txt": content}, "there and gone\n")
+    assert repin(case).run("sync").code == 0
+    assert status(case)["state"] == "on the branch"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_rescued(tmp_path: Path, known: bool) -> None:
+    """Also in a clone that has the replace ref and no other ref of the import."""
+    case = world.imported(tmp_path)
+    made = squash(case)
+    assert case.run("rescue").code == 0
+    if not known:
+        forget(case)
+    found = status(case)
+    assert found["state"] == "rescued"
+    assert found["next"].startswith(f"git push REMOTE refs/replace/{made}")
+
+
+def forget(case: Case) -> None:
+    for ref in case.git("for-each-ref", "--format=%(refname)", "refs/imports").split():
+        git(case.host, "update-ref", "-d", ref)
+
+
+def test_without_the_refs_a_squash_cannot_be_told_from_other_content(tmp_path: Path) -> None:
+    case = world.imported(tmp_path)
+    squash(case)
+    forget(case)
+    found = status(case)
+    assert found["state"] == "other content"
+    assert "if it is a squashed import: history-import rescue" in found["next"]
