@@ -24,6 +24,7 @@ from . import (
     mapping,
     people,
     refs,
+    rescued,
     revisions,
     squash,
     store,
@@ -75,7 +76,10 @@ def run(
         found = joins.find(here, tip, config.name)
         there = store.source_view(folder / "source.git", config, host, source, fetch)
         if why := squashed(config, here, there, ref, tip, found):
-            return without_history(config, ref, tip, found, why)
+            mended = rescued.join(config, host, here, there, tip, found)
+            if mended is None:
+                return without_history(config, ref, tip, found, why)
+            found = joins.Found([*found.joins, mended], [])
         if not found.joins:
             raise Refused(f"no import {config.name} in {ref}", "history-import plan, then import")
         request = asked(config, host, here, there, ref, tip, found.joins)
