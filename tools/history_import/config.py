@@ -188,6 +188,12 @@ def _check(where: str, config: Config) -> None:
             _plain_path(target.prefix),
             "a relative folder such as rust",
         ),
+        (
+            "target.ignore_revs",
+            target.ignore_revs,
+            not target.ignore_revs or _plain_path(target.ignore_revs),
+            "a file of the source such as .git-blame-ignore-revs, or absent",
+        ),
         ("target.base", target.base, _branch(target.base), "a branch of the host, such as main"),
         ("target.branch", target.branch, _branch(target.branch), "a branch to create"),
         (
@@ -222,9 +228,12 @@ def _pin_help(source: Source) -> str:
 
 
 def _plain_path(path: str) -> bool:
+    """As git commands and files take it: a line break ends an entry, a colon ends a commit."""
     parts = path.split("/")
     odd = {"", ".", ".."}
-    return all(part not in odd and part.lower() != ".git" and "\0" not in part for part in parts)
+    forbidden = re.compile(r"[\x00-\x1f\x7f:]")
+    named = all(part not in odd and part.lower() != ".git" for part in parts)
+    return named and not forbidden.search(path)
 
 
 def _ref_part(name: str) -> bool:
@@ -234,4 +243,5 @@ def _ref_part(name: str) -> bool:
 
 def _branch(name: str) -> bool:
     forbidden = re.compile(r"[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|\.lock(/|$)|(^|/)\.|[/.]$")
-    return bool(name) and name[0] not in "-/" and not forbidden.search(name)
+    taken = name in {"HEAD", "@"}  # git reads these as what is checked out
+    return bool(name) and not taken and name[0] not in "-/" and not forbidden.search(name)
