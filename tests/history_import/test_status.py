@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from . import kit, world
-from .generator import advance, change, git, tip
+from .generator import advance, change, force_back, git, tip
 from .kit import Case
 from .test_rescue import squash
 from .world import land, repin
@@ -58,12 +58,19 @@ def test_behind_the_source(tmp_path: Path, originals: bool) -> None:
     assert status(repin(case, keep__originals=originals))["next"].startswith("history-import sync")
 
 
-def test_a_force_pushed_source_has_no_distance(tmp_path: Path) -> None:
-    case = world.landed(tmp_path, keep__originals=False)
+@pytest.mark.parametrize("originals", [True, False])
+def test_a_force_pushed_source_is_said(tmp_path: Path, originals: bool) -> None:
+    """sync refuses it, so it is not advised, whatever the pin says."""
+    case = world.landed(tmp_path, keep__originals=originals)
+    imported = tip(case.source)
     git(case.host, "gc", "--quiet", "--prune=now")
-    git(case.source, "update-ref", "refs/heads/main", "main~2")
-    advance(case.source, 1)
-    assert status(case)["behind"] is None
+    force_back(case.source, 2, instead=1)
+    for _ in range(2):
+        found = status(case)
+        assert found["behind"] is None
+        assert f"force-pushed: {imported[:12]}, which is imported," in found["note"]
+        assert found["next"].startswith("pin a commit that has it")
+        repin(case, keep__originals=originals)
 
 
 def test_squashed(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def run(config: Config, host: Repository, options: argparse.Namespace) -> Status
         tip,
         behind,
         note,
-        _next(config, state, squash, newest, tip),
+        _next(config, state, squash, newest, tip, bool(tip) and behind is None),
     )
 
 
@@ -105,7 +105,8 @@ def _ask(config: Config, host: Repository, newest: Record | None) -> tuple[str, 
         if not said:
             return "", None, f"{url} has no {config.source.ref}"
         tip = said[0].decode()
-        return tip, _behind(config, host, url, newest, tip), ""
+        behind = _behind(config, host, url, newest, tip)
+        return tip, behind, _force_pushed(config, newest) if newest and behind is None else ""
     except GitFailed:
         return "", None, f"{url} did not answer"
 
@@ -113,7 +114,10 @@ def _ask(config: Config, host: Repository, newest: Record | None) -> tuple[str, 
 def _behind(
     config: Config, host: Repository, url: str, newest: Record | None, tip: str
 ) -> int | None:
-    """With the host's originals beside it, only what is new is fetched."""
+    """With the host's originals beside it, only what is new is fetched.
+
+    None where nothing is imported, or where the source has what is imported no more.
+    """
     if newest is None or newest.source_commit == tip:
         return 0 if newest else None
     with tempfile.TemporaryDirectory() as folder:
@@ -125,14 +129,26 @@ def _behind(
         place.git(
             "fetch", *options, "--", url, f"+{config.source.ref}:refs/heads/source", user=True
         )
-        if place.code("cat-file", "-e", newest.source_commit):
+        if not place.is_ancestor(newest.source_commit, tip):
             return None
         counted = place.line("rev-list", "--count", tip, "--not", newest.source_commit)
     return int(counted)
 
 
+def _force_pushed(config: Config, newest: Record) -> str:
+    return (
+        f"the source was force-pushed: {newest.source_commit[:12]}, which is imported, is not in "
+        f"{config.source.ref} any more"
+    )
+
+
 def _next(
-    config: Config, state: str, squash: Squash | None, newest: Record | None, tip: str
+    config: Config,
+    state: str,
+    squash: Squash | None,
+    newest: Record | None,
+    tip: str,
+    forced: bool,
 ) -> str:
     file = str(config.path or "CONFIG")
     if squash and squash.replaced_by:
@@ -143,6 +159,14 @@ def _next(
             "other content": f"choose another target.prefix than {config.target.prefix}; if it is "
             f"a squashed import: history-import rescue {file}",
         }.get(state, f"history-import plan {file}")
+    return _after(config, state, newest, tip, forced)
+
+
+def _after(config: Config, state: str, newest: Record, tip: str, forced: bool) -> str:
+    """The next step where the host has the history, on its base or on the branch."""
+    file = str(config.path or "CONFIG")
+    if forced and (state == "landed" or newest.source_commit != config.source.pin):
+        return "pin a commit that has it, or import again beside it under another name"
     if newest.source_commit != config.source.pin:
         return f"history-import sync {file}"
     if state == "on the branch":
