@@ -316,6 +316,7 @@ def test_a_clone_needs_the_refs_of_the_import(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", "--branch", "main", str(case.host), str(clone))
     words = ["verify", str(case.config), "--host", str(clone), "--ref", "main", "--no-blame"]
+    words += ["--source", str(case.source)]
     before = kit.run(*words)
     assert (before.code, "refs/imports/frontend/original is missing" in before.out) == (1, True)
     git(clone, "fetch", "--quiet", "origin", "refs/imports/*:refs/imports/*")
