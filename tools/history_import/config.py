@@ -20,6 +20,8 @@ from .errors import Refused
 SCHEMA = 1
 OID = re.compile(r"[0-9a-f]{40}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# In a URL's user part: a password anywhere; for HTTP a name alone is most often a token.
+CREDENTIALS = re.compile(r"https?://[^/@]*@|[a-z][a-z0-9+.-]*://[^/@]*:[^/@]*@", re.IGNORECASE)
 OWNER_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -177,6 +179,11 @@ def _is_str(value: object) -> bool:
 def _check(where: str, config: Config) -> None:
     """Values that have the right type and still cannot be meant."""
     source, target, messages = config.source, config.target, config.messages
+    if CREDENTIALS.match(source.url):  # the value is not shown: it would reach a log
+        raise Refused(
+            f"{where}: source.url has credentials, which the merge commit would publish",
+            "leave them out and let git's credential helper give them",
+        )
     rules = [
         ("name", config.name, _ref_part(config.name), "letters, digits, '.', '_', '-'"),
         ("source.url", source.url, source.url and source.url[0] != "-", "a URL or a path"),
