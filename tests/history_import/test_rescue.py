@@ -178,3 +178,30 @@ def test_a_rescue_that_changes_more_proves_nothing(squashed: Case) -> None:
     other = run_git(squashed.host, *words).decode().strip()
     git(squashed.host, "update-ref", f"refs/replace/{made}", other)
     assert squashed.run("verify", "--ref", "main").code == 1
+
+
+def rebased(folder: Path) -> Case:
+    """As a forge's other button does it: main gets a copy of every commit."""
+    case = world.imported(folder)
+    git(case.host, "checkout", "--quiet", "import/frontend")
+    git(case.host, "rebase", "--quiet", "main")
+    git(case.host, "checkout", "--quiet", "main")
+    git(case.host, "merge", "--quiet", "--ff-only", "import/frontend")
+    git(case.host, "branch", "--quiet", "-D", "import/frontend")
+    return case
+
+
+def test_a_rebase_is_called_one(tmp_path: Path) -> None:
+    case = rebased(tmp_path)
+    ran = case.run("verify", "--ref", "main")
+    assert (ran.code, "rebased: " in ran.out, "no rescue mends" in ran.out) == (1, True, True)
+    assert "it was rebased, which no replace ref can mend" in refusal(case)
+
+
+def test_a_rebase_is_mended_as_the_guide_says(tmp_path: Path) -> None:
+    case = rebased(tmp_path)
+    git(case.host, "reset", "--quiet", "--hard", "refs/backup/history-import/frontend/main")
+    assert case.run("import").code == 0
+    world.land(case)
+    ran = case.run("verify", "--ref", "main")
+    assert ran.code == 0, ran.out
