@@ -100,12 +100,22 @@ def is_bare(repository: Repository) -> bool:
     return repository.line("rev-parse", "--is-bare-repository") == "true"
 
 
+def _changed(repository: Repository) -> list[bytes]:
+    """As the user's own `git status` sees it: line ends and filters are the user's settings.
+
+    It may neither refresh the index nor start a monitor.
+    """
+    status = ["status", "--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=none"]
+    words = ["-c", "core.fsmonitor=false", *status, "--no-renames"]
+    said = repository.git(*words, user=True, env={"GIT_OPTIONAL_LOCKS": "0"})
+    return [line for line in said.split(b"\0") if line]
+
+
 def _clean(config: Config, repository: Repository) -> None:
     """Changes to tracked files, and anything that is only on disk where the import will be."""
     if is_bare(repository):
         return
-    status = ["status", "--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=none"]
-    changed = [line for line in repository.git(*status).split(b"\0") if line]
+    changed = _changed(repository)
     if changed:
         first = changed[0][3:].decode(errors="backslashreplace")
         raise Refused(
