@@ -50,7 +50,7 @@ def sync_squashed(build: Build) -> None:
     build.ref(BRANCH, oid)
 
 
-@broken(1, linear=True, says="squashed")
+@broken(1, linear=True, says="rebased")
 def rebased_without_a_record(build: Build) -> None:
     build.on_every_image = lambda d: setattr(d, "committer", PERSON)
     build.run()

@@ -97,7 +97,23 @@ def uncommitted(clone: Clone) -> None:
     (clone.inside / "README.md").write_text("mine\n")
 
 
+def ignored(clone: Clone) -> None:
+    exclude = clone.path / ".git/modules/frontend/info/exclude"
+    exclude.write_text(".env\n")
+    (clone.inside / ".env").write_text("SECRET=1\n")
+
+
+def unknowable(clone: Clone) -> None:
+    (clone.path / ".git/modules/frontend/HEAD").write_text("ref: refs/heads/nothing\n")
+
+
+def unseen(clone: Clone) -> None:
+    clone.inside_git("update-index", "--skip-worktree", "README.md")
+    uncommitted(clone)
+
+
 def untracked(clone: Clone) -> None:
+    clone.inside_git("config", "status.showUntrackedFiles", "no")
     (clone.inside / "note.txt").write_text("mine\n")
 
 
@@ -124,6 +140,9 @@ def stashed(clone: Clone) -> None:
         (unpushed, "1 commits on no remote"),
         (branch_unpushed, "1 commits on no remote"),
         (stashed, "a stash"),
+        (ignored, "1 ignored files or folders, such as .env"),
+        (unseen, "1 files that status does not compare, such as README.md"),
+        (unknowable, "its commits cannot be listed"),
     ],
 )
 def test_work_inside_the_submodule_is_never_deleted(clone: Clone, work: Any, reason: str) -> None:
@@ -143,6 +162,65 @@ def test_a_modules_folder_with_work_is_kept(clone: Clone, work: Any) -> None:
     ran = clone.doctor("--fix")
     assert (ran.code, "left alone" in ran.out) == (2, True)
     assert (clone.path / ".git/modules/frontend/HEAD").exists()
+
+
+def snapshot(clone: Clone) -> tuple[dict[str, Any], dict[str, Any], str]:
+    staged = clone.inside_git("diff", "--cached")
+    return kit.state(clone.path), kit.state(clone.inside), staged
+
+
+def test_staged_work_keeps_the_modules_folder(clone: Clone) -> None:
+    uncommitted(clone)
+    clone.inside_git("add", "README.md")
+    clone.git("reset", "--quiet", "--hard", "origin/main")
+    ran = clone.doctor("--fix")
+    assert (ran.code, "1 staged changes, such as README.md" in ran.out) == (2, True)
+    assert (clone.path / ".git/modules/frontend/HEAD").exists()
+
+
+def test_another_working_tree_keeps_its_submodule(clone: Clone, tmp_path: Path) -> None:
+    uncommitted(clone)
+    clone.inside_git("add", "README.md")
+    linked = tmp_path / "linked"
+    clone.git("worktree", "add", "--quiet", "--detach", str(linked), "origin/main")
+    before = snapshot(clone)
+    ran = kit.run("doctor", "--fix", "--host", str(linked))
+    assert (ran.code, f"working tree {clone.path} has it" in ran.out) == (2, True)
+    assert snapshot(clone) == before
+
+
+def test_a_linked_working_tree_keeps_work_in_its_own_submodule(
+    clone: Clone, tmp_path: Path
+) -> None:
+    linked = tmp_path / "linked"
+    clone.git("worktree", "add", "--quiet", "-b", "other", str(linked), "main")
+    git(linked, *ALLOW, "submodule", "update", "--init", "--quiet")
+    note = linked / "rust/note.txt"
+    note.write_text("mine\n")
+    ran = kit.run("doctor", "--fix", "--host", str(linked), "--ref", "origin/main")
+    assert (ran.code, "such as note.txt" in ran.out) == (2, True)
+    assert note.exists()
+
+
+@pytest.mark.parametrize("branch", [True, False])
+def test_a_commit_without_the_submodule_is_not_the_end_of_it(clone: Clone, branch: bool) -> None:
+    """Gone from what is checked out, and still on a branch or in what the upstream has."""
+    commit = [*PERSON, "commit-tree", "-m", "before", clone.git("mktree")]
+    clone.git("checkout", "--quiet", "-f", "--detach", clone.git(*commit))
+    options = [] if branch else ["--ref", clone.git("rev-parse", "main")]
+    if not branch:
+        clone.git("branch", "-D", "main")
+    ran = clone.doctor("--fix", *options)
+    said = "a submodule on branch main" if branch else "a submodule in what will be pulled"
+    assert (ran.code, said in ran.out) == (2, True)
+    assert (clone.path / ".git/modules/frontend/HEAD").exists()
+    assert clone.git("config", "submodule.frontend.url")
+
+
+def test_a_submodule_just_added_is_no_remnant(clone: Clone, tmp_path: Path) -> None:
+    url = clone.git("config", "submodule.frontend.url")
+    clone.git("submodule", "--quiet", "add", url, "lib")
+    assert "modules/lib" not in [where for _kind, where in clone.findings("--ref", "main")]
 
 
 def test_a_submodule_that_stays_is_no_finding(tmp_path: Path, clone: Clone) -> None:

@@ -22,6 +22,7 @@ def test_sync_export_status_doctor_rollback(kind: str, tmp_path: Path) -> None:
     change(case.host, {"rust/the hosts.txt": b"1\n", "README.md": b"1\n"}, "rust: our own (#5)\n")
     git(case.host, "reset", "--quiet", "--hard")
     advance(case.source, 2)
+    before = tip(case.host, BRANCH)
     synced = repin(case).run("sync")
     assert synced.code == 0, synced.err
     exported = case.run("export", "--ref", BRANCH)
@@ -31,7 +32,7 @@ def test_sync_export_status_doctor_rollback(kind: str, tmp_path: Path) -> None:
     assert case.run("status").out.startswith("import  frontend into rust/: on the branch")
     assert case.run("doctor").code == 0
     assert case.run("rollback").code == 0
-    assert tip(case.host, BRANCH) == tip(case.host)
+    assert tip(case.host, BRANCH) == before
 
 
 @pytest.mark.parametrize("kind", QUICK_SOURCES)

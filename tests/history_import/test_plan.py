@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.history_import import ignore_revs, signoff
+from tools.history_import import ignore_revs, plan_files, signoff
 from tools.history_import.git import parse_commit
 
 from . import kit
@@ -69,6 +69,16 @@ def test_dco_texts_name_the_images_of_every_unsigned_commit(
     assert len(set(named)) == len(named) == 168
     assert case.run("import").code == 0
     assert set(named) <= set(case.git("rev-list", "refs/imports/frontend/tip").split())
+
+
+def test_every_address_has_a_file_of_its_own(tmp_path: Path) -> None:
+    long = b"a" * 300
+    odd = [b"a/b@x", b"a_b@x", b".a_b@x", b"", b"nobody", "é".encode() * 150, b"\xff@x", b"\xfe@x"]
+    addresses = [*odd, long + b"@x", long + b"@y"]
+    for address in addresses:
+        (tmp_path / f"{plan_files.file_name(address)}.txt").write_bytes(address)
+    assert len(list(tmp_path.iterdir())) == len(addresses)
+    assert plan_files.file_name(b"mona@example.org") == "mona@example.org"
 
 
 def test_the_forecast_comes_true(tmp_path: Path) -> None:

@@ -139,3 +139,69 @@ def test_lines_that_are_not_the_imports_fail_the_proof(squashed: Case) -> None:
     assert ran.code == 1
     assert "are not blamed as in the import" in ran.err
     assert kit.state(squashed.host) == before
+
+
+def test_a_rescued_import_is_proved_through_the_replace_ref(squashed: Case) -> None:
+    made = tip(squashed.host)
+    assert squashed.run("verify", "--ref", "main").code == 1
+    assert squashed.run("rescue").code == 0
+    ran = squashed.run("verify", "--ref", "main")
+    assert ran.code == 0, ran.out
+    assert f"landed by a squash, rescued by refs/replace/{made}" in ran.out
+    change(squashed.host, {"README.md": b"more\n"}, "later\n")
+    assert squashed.run("verify", "--ref", "main").code == 0
+
+
+def test_a_rescued_sync_is_proved(tmp_path: Path) -> None:
+    case = world.landed(tmp_path)
+    advance(case.source, 2)
+    assert world.repin(case).run("sync").code == 0
+    squash(case)
+    assert case.run("rescue").code == 0
+    ran = case.run("verify", "--ref", "main")
+    assert ran.code == 0, ran.out
+
+
+def test_a_rescue_is_not_in_the_way_of_another_import(squashed: Case) -> None:
+    assert squashed.run("rescue").code == 0
+    other = world.repin(squashed, name="second", target__prefix="second",
+                        target__branch="import/second")  # fmt: skip
+    ran = other.run("import")
+    assert ran.code == 0, ran.err
+
+
+def test_a_rescue_that_changes_more_proves_nothing(squashed: Case) -> None:
+    """The same parents as rescue's, but another message."""
+    made = tip(squashed.host)
+    assert squashed.run("rescue").code == 0
+    words = ["commit-tree", f"{made}^{{tree}}", "-p", f"{made}^", "-p", TIP, "-m", "other"]
+    other = run_git(squashed.host, *words).decode().strip()
+    git(squashed.host, "update-ref", f"refs/replace/{made}", other)
+    assert squashed.run("verify", "--ref", "main").code == 1
+
+
+def rebased(folder: Path) -> Case:
+    """As a forge's other button does it: main gets a copy of every commit."""
+    case = world.imported(folder)
+    git(case.host, "checkout", "--quiet", "import/frontend")
+    git(case.host, "rebase", "--quiet", "main")
+    git(case.host, "checkout", "--quiet", "main")
+    git(case.host, "merge", "--quiet", "--ff-only", "import/frontend")
+    git(case.host, "branch", "--quiet", "-D", "import/frontend")
+    return case
+
+
+def test_a_rebase_is_called_one(tmp_path: Path) -> None:
+    case = rebased(tmp_path)
+    ran = case.run("verify", "--ref", "main")
+    assert (ran.code, "rebased: " in ran.out, "no rescue mends" in ran.out) == (1, True, True)
+    assert "it was rebased, which no replace ref can mend" in refusal(case)
+
+
+def test_a_rebase_is_mended_as_the_guide_says(tmp_path: Path) -> None:
+    case = rebased(tmp_path)
+    git(case.host, "reset", "--quiet", "--hard", "refs/backup/history-import/frontend/main")
+    assert case.run("import").code == 0
+    world.land(case)
+    ran = case.run("verify", "--ref", "main")
+    assert ran.code == 0, ran.out

@@ -342,3 +342,12 @@ def test_a_changed_submodule_is_a_change(tmp_path: Path) -> None:
     case = kit.case(tmp_path)
     change(case.host, {"README.md": b"moved on\n"}, "on the branch, not on disk")
     check(case, "uncommitted changes, such as README.md")
+
+
+@pytest.mark.parametrize("name", ["refs/replace/{tip}", "refs/original/refs/heads/main"])
+def test_a_host_whose_history_is_shown_otherwise(name: str, tmp_path: Path) -> None:
+    case = kit.case(tmp_path)
+    made = case.git("rev-parse", "main")
+    ref = name.format(tip=made)
+    git(case.host, "update-ref", ref, case.git("rev-parse", "main^"))
+    check(case, f"the host has {ref}, which changes what", f"git update-ref -d {ref}")

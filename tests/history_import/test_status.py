@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from . import kit, world
-from .generator import advance, git, tip
+from .generator import advance, change, force_back, git, tip
 from .kit import Case
 from .test_rescue import squash
 from .world import land, repin
@@ -58,12 +58,19 @@ def test_behind_the_source(tmp_path: Path, originals: bool) -> None:
     assert status(repin(case, keep__originals=originals))["next"].startswith("history-import sync")
 
 
-def test_a_force_pushed_source_has_no_distance(tmp_path: Path) -> None:
-    case = world.landed(tmp_path, keep__originals=False)
+@pytest.mark.parametrize("originals", [True, False])
+def test_a_force_pushed_source_is_said(tmp_path: Path, originals: bool) -> None:
+    """sync refuses it, so it is not advised, whatever the pin says."""
+    case = world.landed(tmp_path, keep__originals=originals)
+    imported = tip(case.source)
     git(case.host, "gc", "--quiet", "--prune=now")
-    git(case.source, "update-ref", "refs/heads/main", "main~2")
-    advance(case.source, 1)
-    assert status(case)["behind"] is None
+    force_back(case.source, 2, instead=1)
+    for _ in range(2):
+        found = status(case)
+        assert found["behind"] is None
+        assert f"force-pushed: {imported[:12]}, which is imported," in found["note"]
+        assert found["next"].startswith("pin a commit that has it")
+        repin(case, keep__originals=originals)
 
 
 def test_squashed(tmp_path: Path) -> None:
@@ -94,3 +101,47 @@ def test_a_squashed_sync(tmp_path: Path) -> None:
     squash(case)
     found = status(case)
     assert (found["state"], found["next"][:21]) == ("squashed", "history-import rescue")
+
+
+def test_squashed_with_the_branch_still_there(tmp_path: Path) -> None:
+    case = world.imported(tmp_path)
+    branch = tip(case.host, world.BRANCH)
+    squash(case)
+    git(case.host, "update-ref", world.BRANCH, branch)
+    found = status(case)
+    assert (found["state"], found["next"][:21]) == ("squashed", "history-import rescue")
+
+
+def test_a_sync_on_the_branch_with_the_same_files_as_before_is_no_squash(tmp_path: Path) -> None:
+    case = world.landed(tmp_path)
+    for content in (b"1\n", None):
+        change(case.source, {"extra.txt": content}, "there and gone\n")
+    assert repin(case).run("sync").code == 0
+    assert status(case)["state"] == "on the branch"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_rescued(tmp_path: Path, known: bool) -> None:
+    """Also in a clone that has the replace ref and no other ref of the import."""
+    case = world.imported(tmp_path)
+    made = squash(case)
+    assert case.run("rescue").code == 0
+    if not known:
+        forget(case)
+    found = status(case)
+    assert found["state"] == "rescued"
+    assert found["next"].startswith(f"git push REMOTE refs/replace/{made}")
+
+
+def forget(case: Case) -> None:
+    for ref in case.git("for-each-ref", "--format=%(refname)", "refs/imports").split():
+        git(case.host, "update-ref", "-d", ref)
+
+
+def test_without_the_refs_a_squash_cannot_be_told_from_other_content(tmp_path: Path) -> None:
+    case = world.imported(tmp_path)
+    squash(case)
+    forget(case)
+    found = status(case)
+    assert found["state"] == "other content"
+    assert "if it is a squashed import: history-import rescue" in found["next"]

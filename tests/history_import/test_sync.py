@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,36 @@ def test_a_second_sync_stands_on_the_first(landed: Case) -> None:
     assert repin(landed).run("sync").code == 0
     assert landed.git("rev-parse", f"{BRANCH}^1") == first
     assert landed.git("rev-parse", "refs/backup/history-import/frontend/main") == first
+
+
+def main_goes_on(case: Case) -> None:
+    change(case.host, {"main-note": b"1\n"}, "on main\n")
+    git(case.host, "reset", "--hard", "--quiet")
+
+
+def update_branch(case: Case) -> None:
+    """The forge's button: main is merged into the branch."""
+    git(case.host, "switch", "--quiet", "import/frontend")
+    git(case.host, "merge", "--quiet", "--no-edit", "main")
+    git(case.host, "switch", "--quiet", "main")
+
+
+@pytest.mark.parametrize("updated", [False, True])
+def test_syncs_before_landing_once_main_has_moved(tmp_path: Path, updated: bool) -> None:
+    """They stand on the branch, whose line main's later commits are not on."""
+    case = world.imported(tmp_path)
+    for _ in range(2):
+        main_goes_on(case)
+        if updated:
+            update_branch(case)
+        before = tip(case.host, BRANCH)
+        advance(case.source, 1)
+        ran = repin(case).run("sync")
+        assert ran.code == 0, ran.err
+        assert case.git("rev-parse", f"{BRANCH}^1") == before
+    git(case.host, "merge", "--quiet", "--no-edit", BRANCH)
+    proved = case.run("verify", "--ref", "main")
+    assert proved.code == 0, proved.out + proved.err
 
 
 def test_host_edits_and_renames_are_kept(landed: Case) -> None:
@@ -218,6 +249,36 @@ def test_a_changed_engine_names_the_header(tmp_path: Path) -> None:
 
 def test_nothing_imported_yet(tmp_path: Path) -> None:
     assert "no import 'frontend'" in refusal(kit.case(tmp_path))
+
+
+def revert_the_import(case: Case) -> None:
+    git(case.host, "revert", "--no-edit", "-m", "1", "main")
+
+
+def move_the_folder(case: Case) -> None:
+    git(case.host, "mv", "rust", "rs")
+    git(case.host, "commit", "--quiet", "-m", "move")
+
+
+def put_a_file_there(case: Case) -> None:
+    git(case.host, "rm", "--quiet", "-r", "rust")
+    (case.host / "rust").write_bytes(b"a note\n")
+    git(case.host, "add", "rust")
+    git(case.host, "commit", "--quiet", "-m", "a file instead")
+
+
+@pytest.mark.parametrize("how", [revert_the_import, move_the_folder, put_a_file_there])
+def test_a_folder_that_the_host_took_away_is_refused(
+    landed: Case, how: Callable[[Case], None]
+) -> None:
+    how(landed)
+    gone = tip(landed.host)
+    change(landed.host, {"note": b"1\n"}, "later\n")
+    git(landed.host, "reset", "--hard", "--quiet")
+    advance(landed.source, 1)
+    said = refusal(repin(landed))
+    assert "main has no folder rust/ any more" in said
+    assert gone[:12] in said
 
 
 def test_linear_is_refused_by_name(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tools.history_import.config import Config
 from tools.history_import.errors import ProofFailed, Refused
 from tools.history_import.git import Repository
 
+from . import kit, world
 from .generator import change, force_back, git, make_host, make_source, tip, write_config
 from .generator.objects import run_git
 from .generator.sources import QUICK_SOURCES
@@ -307,6 +308,19 @@ def test_a_squash_points_to_rescue(imported: tuple[Build, Config]) -> None:
     assert result.exit_code == 1 and result.squashed
     assert "history-import rescue" in "\n".join(result.lines())
     assert [point.ok for point in result.points] == [False] + [None] * 15
+
+
+def test_a_clone_needs_the_refs_of_the_import(tmp_path: Path) -> None:
+    """As the guide has CI and reviewers do it."""
+    case = world.landed(tmp_path)
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", "--branch", "main", str(case.host), str(clone))
+    words = ["verify", str(case.config), "--host", str(clone), "--ref", "main", "--no-blame"]
+    words += ["--source", str(case.source)]
+    before = kit.run(*words)
+    assert (before.code, "refs/imports/frontend/original is missing" in before.out) == (1, True)
+    git(clone, "fetch", "--quiet", "origin", "refs/imports/*:refs/imports/*")
+    assert kit.run(*words).code == 0
 
 
 # Random graphs.

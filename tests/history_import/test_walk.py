@@ -38,6 +38,7 @@ def test_from_plan_to_rollback(tmp_path: Path, host: str, source: str) -> None:
     upstream, pinned = advance(case.source, 3), case.config.read_bytes()
     assert "3 commits ahead" in must(case, "status")
     repin(case, engine__use="both")
+    before = tip(case.host, BRANCH)
     must(case, "sync")
     proved(case, BRANCH)
     assert must(case, "export", "--ref", BRANCH).startswith("export ")
@@ -47,7 +48,7 @@ def test_from_plan_to_rollback(tmp_path: Path, host: str, source: str) -> None:
     assert must(case, "rollback").startswith("undone ")
     case.config.write_bytes(pinned)
     proved(case)
-    assert tip(case.host, BRANCH) == tip(case.host)
+    assert tip(case.host, BRANCH) == before
     assert case.run("rollback").code == 2
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from .errors import Refused
 from .git import ObjectReader, Repository, TreeEntry
 from .profile import Profile, fold
 from .scratch import Scratch
+from .verify import rescued
 
 OLDEST_GIT = (2, 39)
 # Files in a git directory that mean somebody is in the middle of something.
@@ -52,6 +54,7 @@ def host(config: Config, repository: Repository) -> str:
     _whole(repository)
     _not_half_done(repository)
     _clean(config, repository)
+    _not_replaced(repository)
     base = _base(config, repository)
     branch(config, repository)
     _other_refs(config, repository)
@@ -97,12 +100,22 @@ def is_bare(repository: Repository) -> bool:
     return repository.line("rev-parse", "--is-bare-repository") == "true"
 
 
+def _changed(repository: Repository) -> list[bytes]:
+    """As the user's own `git status` sees it: line ends and filters are the user's settings.
+
+    It may neither refresh the index nor start a monitor.
+    """
+    status = ["status", "--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=none"]
+    words = ["-c", "core.fsmonitor=false", *status, "--no-renames"]
+    said = repository.git(*words, user=True, env={"GIT_OPTIONAL_LOCKS": "0"})
+    return [line for line in said.split(b"\0") if line]
+
+
 def _clean(config: Config, repository: Repository) -> None:
     """Changes to tracked files, and anything that is only on disk where the import will be."""
     if is_bare(repository):
         return
-    status = ["status", "--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=none"]
-    changed = [line for line in repository.git(*status).split(b"\0") if line]
+    changed = _changed(repository)
     if changed:
         first = changed[0][3:].decode(errors="backslashreplace")
         raise Refused(
@@ -116,6 +129,16 @@ def _clean(config: Config, repository: Repository) -> None:
         raise Refused(
             f"{len(untracked)} untracked files are below {config.target.prefix}/, such as {first}",
             "move them away",
+        )
+
+
+def _not_replaced(repository: Repository) -> None:
+    """What the proof would refuse at the very end, except a `rescue` of another import."""
+    found = [os.fsdecode(name) for name in rescued.misleading(repository, repository)]
+    if found:
+        raise Refused(
+            f"the host has {found[0]}, which changes what git shows of the history",
+            f"delete it (git update-ref -d {shlex.quote(found[0])}) or use a clone without it",
         )
 
 

@@ -9,13 +9,14 @@ takes other arguments, `command(config, host, options)`; and `add_options(parser
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from . import config as configuration
-from . import report
+from . import lock, report
 from .errors import HistoryImportError, Refused
 from .git import Repository
 
@@ -30,6 +31,8 @@ VERBS = {
     "doctor": ("doctor", "find and mend what a former submodule left in a clone"),
     "status": ("status", "what is imported, how far behind, what to do next"),
 }
+# Verbs that work in the import's scratch folder or move its refs.
+ALONE = {"plan", "import", "sync", "rescue", "rollback"}
 # As shells count a process that SIGINT ended.
 INTERRUPTED = 130
 EXITS = "exit codes: 0 done, 1 a proof failed, 2 refused or usage, 3 a conflict to resolve"
@@ -78,11 +81,21 @@ def main(arguments: list[str] | None = None) -> int:
     return perform(verb, module, options)
 
 
+def alone_if_needed(
+    verb: str, config: configuration.Config | None, host: Repository
+) -> contextlib.AbstractContextManager[None]:
+    if config is None or verb not in ALONE:
+        return contextlib.nullcontext()
+    return lock.alone(config.name, verb, host)
+
+
 def perform(verb: str, module: ModuleType, options: argparse.Namespace) -> int:
     try:
         config = configuration.load(options.config) if options.config else None
         work = getattr(module, "command", None) or module.run
-        result = work(config, open_host(options.host), options)
+        host = open_host(options.host)
+        with alone_if_needed(verb, config, host):
+            result = work(config, host, options)
     except OSError as system:  # a full disk, a folder without permission
         error: HistoryImportError = Refused(f"{system.strerror}: {system.filename}", "mend that")
         report.show_error(verb, error, options.json)

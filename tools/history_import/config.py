@@ -20,6 +20,8 @@ from .errors import Refused
 SCHEMA = 1
 OID = re.compile(r"[0-9a-f]{40}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# In a URL's user part: a password anywhere; for HTTP a name alone is most often a token.
+CREDENTIALS = re.compile(r"https?://[^/@]*@|[a-z][a-z0-9+.-]*://[^/@]*:[^/@]*@", re.IGNORECASE)
 OWNER_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -177,6 +179,11 @@ def _is_str(value: object) -> bool:
 def _check(where: str, config: Config) -> None:
     """Values that have the right type and still cannot be meant."""
     source, target, messages = config.source, config.target, config.messages
+    if CREDENTIALS.match(source.url):  # the value is not shown: it would reach a log
+        raise Refused(
+            f"{where}: source.url has credentials, which the merge commit would publish",
+            "leave them out and let git's credential helper give them",
+        )
     rules = [
         ("name", config.name, _ref_part(config.name), "letters, digits, '.', '_', '-'"),
         ("source.url", source.url, source.url and source.url[0] != "-", "a URL or a path"),
@@ -187,6 +194,12 @@ def _check(where: str, config: Config) -> None:
             target.prefix,
             _plain_path(target.prefix),
             "a relative folder such as rust",
+        ),
+        (
+            "target.ignore_revs",
+            target.ignore_revs,
+            not target.ignore_revs or _plain_path(target.ignore_revs),
+            "a file of the source such as .git-blame-ignore-revs, or absent",
         ),
         ("target.base", target.base, _branch(target.base), "a branch of the host, such as main"),
         ("target.branch", target.branch, _branch(target.branch), "a branch to create"),
@@ -222,9 +235,12 @@ def _pin_help(source: Source) -> str:
 
 
 def _plain_path(path: str) -> bool:
+    """As git commands and files take it: a line break ends an entry, a colon ends a commit."""
     parts = path.split("/")
     odd = {"", ".", ".."}
-    return all(part not in odd and part.lower() != ".git" and "\0" not in part for part in parts)
+    forbidden = re.compile(r"[\x00-\x1f\x7f:]")
+    named = all(part not in odd and part.lower() != ".git" for part in parts)
+    return named and not forbidden.search(path)
 
 
 def _ref_part(name: str) -> bool:
@@ -234,4 +250,5 @@ def _ref_part(name: str) -> bool:
 
 def _branch(name: str) -> bool:
     forbidden = re.compile(r"[\x00-\x20~^:?*\[\\\x7f]|\.\.|@\{|//|\.lock(/|$)|(^|/)\.|[/.]$")
-    return bool(name) and name[0] not in "-/" and not forbidden.search(name)
+    taken = name in {"HEAD", "@"}  # git reads these as what is checked out
+    return bool(name) and not taken and name[0] not in "-/" and not forbidden.search(name)

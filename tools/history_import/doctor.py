@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import submodules, trees
+from . import in_use, submodules, trees
 from .config import Config
 from .errors import Refused
 from .git import Repository
@@ -90,10 +90,10 @@ def _next_state(host: Repository, given: str | None) -> str | None:
 
 
 def examine(host: Repository, coming: str | None) -> Iterator[Finding]:
-    linked = submodules.gitlinks(host, "HEAD")
+    linked = submodules.gitlinks(host, "HEAD") | in_use.staged(host)
     for one in submodules.known(host):
         if one.path not in linked:
-            yield from _remnants(host, one)
+            yield from _remnants(host, one, coming)
         elif coming and _is_folder(host, coming, one.path):
             yield from _in_the_way(host, one)
     yield from _ignored_revisions(host)
@@ -114,24 +114,34 @@ def _in_the_way(host: Repository, one: Submodule) -> Iterator[Finding]:
         one.path,
         "is a submodule here and an ordinary folder in what will be pulled; the pull is refused",
         f"git submodule deinit -f {one.path}, then pull",
-        "; ".join(submodules.work(host, one, working_tree=True)),
+        "; ".join([*submodules.work(host, one, working_tree=True), *in_use.elsewhere(host, one)]),
     )
 
 
-def _remnants(host: Repository, one: Submodule) -> Iterator[Finding]:
-    work = "; ".join(submodules.work(host, one, working_tree=False))
+def _remnants(host: Repository, one: Submodule, coming: str | None) -> Iterator[Finding]:
+    used = "; ".join(_users(host, one, coming))
+    work = "; ".join(filter(None, [*submodules.work(host, one, working_tree=False), used]))
+    state = "of a submodule that is not here" if used else "of a submodule that is gone"
     if one.pointer is not None:
         where = str(one.pointer.relative_to(host.path))
         folder = one.pointer.is_dir()
         detail = "a repository inside this one" if folder else "points to the former submodule"
         remedy = f"remove {where}; git status then shows what differs below {one.path}/"
-        yield Finding("pointer", where, detail, remedy, work if folder else "")
+        yield Finding("pointer", where, detail, remedy, work)
     if one.module is not None:
         where = str(one.module.relative_to(host.common_dir()))
-        yield Finding("modules", where, "of a submodule that is gone", "remove it", work)
+        yield Finding("modules", where, state, "remove it", work)
     if one.section:
         command = f"git config --remove-section submodule.{one.name}"
-        yield Finding("config", f"submodule.{one.name}", "of a submodule that is gone", command)
+        yield Finding("config", f"submodule.{one.name}", state, command, used)
+
+
+def _users(host: Repository, one: Submodule, coming: str | None) -> list[str]:
+    """Who else wants what is kept: gone here is not gone everywhere."""
+    found = in_use.elsewhere(host, one) + in_use.branches(host, one)
+    if coming and in_use.is_in(host, coming, one):
+        found.append("a submodule in what will be pulled")
+    return found
 
 
 def _ignored_revisions(host: Repository) -> Iterator[Finding]:

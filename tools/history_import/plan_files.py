@@ -6,6 +6,7 @@ Owns these files' format. Knows nothing of how they were computed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -20,6 +21,8 @@ from .report import printable
 if TYPE_CHECKING:
     from .plan import Plan
 
+# Bytes of an address in a file's name; file systems take 255 with all that is added.
+LONGEST = 100
 OURS = ("messages.txt", "numbers.txt", "blame-ignore-revs", "summary.txt", "dco")
 
 
@@ -71,5 +74,10 @@ def _write_dco(folder: Path, prepared: Prepared) -> None:
 
 
 def file_name(address: bytes) -> str:
-    readable = address.decode("utf-8", "replace")
-    return re.sub(r"[^\w.@+-]", "_", readable).lstrip(".") or "nobody"
+    """Readable; a digest where that is not the whole address, so that no two share a file."""
+    text = address.decode("utf-8", "replace")
+    readable = re.sub(r"[^\w.@+-]", "_", text).lstrip(".") or "nobody"
+    if readable.encode() == address and len(address) <= LONGEST:
+        return readable
+    short = readable.encode()[:LONGEST].decode("utf-8", "ignore")
+    return f"{short}-{hashlib.sha256(address).hexdigest()[:12]}"

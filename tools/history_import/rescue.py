@@ -82,6 +82,7 @@ def _rescue(
     stage.git("update-ref", ref, made)
     proof = blame.through(stage, squash, tip, os.fsencode(config.target.prefix))
     if proof.wrong:
+        _refuse_rebased(config, stage, base, tip)
         path, wrong = next(iter(proof.wrong.items()))
         shown = path.decode(errors="backslashreplace")
         raise ProofFailed(
@@ -129,6 +130,20 @@ def _find(config: Config, stage: Repository, base: str, tip: str, given: str | N
         f"no commit of {config.target.base} has exactly the imported {prefix}/ of {tip[:12]}",
         "if the squash had other edits, name it with --commit",
     )
+
+
+def _refuse_rebased(config: Config, stage: Repository, base: str, tip: str) -> None:
+    """A squash has an author of its own; a rebase has the imported ones, commit by commit."""
+    words = ["--format=%an%x00%ae%x00%at", "--", f":(top,literal){config.target.prefix}"]
+    here = stage.git("log", "--first-parent", base, *words).splitlines()
+    there = set(stage.git("log", tip, *words).splitlines())
+    copied = sum(line in there for line in here)
+    if copied > 1:
+        raise Refused(
+            f"{config.target.base} has {copied} commits with author and date of imported ones: it "
+            "was rebased, which no replace ref can mend",
+            'see "Rebased by mistake" in docs/guides/history-import.md',
+        )
 
 
 def _short(stage: Repository, base: str, given: str) -> str:

@@ -85,10 +85,38 @@ def _updates(config: Config, host: Repository, backup: str) -> list[RefUpdate]:
     wanted: dict[str, str | None] = dict.fromkeys([branch, *names, kept])
     if earlier := record.find(host, backup, config.name):
         wanted |= _earlier(config, host, earlier[0], wanted)
-        wanted[branch] = backup
+        wanted[branch] = _branch_before(config, host, backup)
+        wanted[kept] = _stood_on(earlier)
     now = {name: refs.current(host, name) for name in wanted}
     changed = [(name, new) for name, new in wanted.items() if now[name] != new]
     return [RefUpdate(name, new, now[name]) for name, new in changed]
+
+
+def _branch_before(config: Config, host: Repository, backup: str) -> str | None:
+    """A sync of what was not landed stands on the branch, so that is where the branch was.
+
+    One of what was landed stands on the base; where the branch was then, git's log of it says.
+    Without a log it goes: whatever it had is on the base.
+    """
+    if not host.is_ancestor(backup, refs.branch(config.target.base)):
+        return backup
+    ref = refs.branch(config.target.branch)
+    log = host.common_dir() / "logs" / ref
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    now = refs.current(host, ref)
+    for old, new in (line.split(" ")[:2] for line in reversed(lines)):
+        if new == now and old == refs.ABSENT:
+            return None
+        if new == now and host.is_ancestor(old, backup):  # not a later sync, itself rolled back
+            return old
+    return None
+
+
+def _stood_on(earlier: list[Record]) -> str:
+    """The host's tip before the earlier run, which may have made a switch and then a sync."""
+    first = earlier[0].parents[0]
+    switch = next((one for one in earlier if one.commit == first and one.kind == "switch"), None)
+    return switch.parents[0] if switch else first
 
 
 def _earlier(

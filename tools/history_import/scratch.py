@@ -86,10 +86,15 @@ class Scratch:
     def fetch(self) -> None:
         """One ref, no tags but the named ones, no shared objects; then the pin must be in it."""
         source = init_bare(self.folder / "source.git")
-        if source.resolve(FETCHED) is None:
-            at("scratch.before_fetch")
-            self._fetch_into(source)
-            at("scratch.fetched")
+        if source.resolve(FETCHED) is not None:
+            try:
+                return self._check(source)
+            except Refused:  # the source may have got it since
+                shutil.rmtree(source.path)
+                init_bare(source.path)
+        at("scratch.before_fetch")
+        self._fetch_into(source)
+        at("scratch.fetched")
         self._check(source)
 
     def _fetch_into(self, source: Repository) -> None:
@@ -117,6 +122,13 @@ class Scratch:
                 f"source.pin {pin} is not in {ref} of {self.url}",
                 f"its tip is {source.resolve(FETCHED)}; pin that or an ancestor of it",
             )
+        for tag in self.config.source.tags:
+            found = source.resolve(f"refs/source-tags/{tag}^{{commit}}")
+            if found is None or not source.is_ancestor(found, pin):
+                raise Refused(
+                    f"tag {tag} of source.tags is at {found}, which is no ancestor of the pin",
+                    "leave it out or pin a later commit",
+                )
 
     @property
     def exact(self) -> bool:

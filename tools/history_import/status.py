@@ -11,13 +11,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import refs, scratch, standing
+from . import refs, scratch, squashes, standing
 from .config import Config
 from .errors import GitFailed
 from .git import Repository
 from .plan_lines import count
 from .record import Record
 from .scratch import Scratch
+from .squashes import Squash
 from .standing import Standing
 
 
@@ -25,7 +26,7 @@ from .standing import Standing
 class Status:
     name: str
     target: str
-    state: str  # absent, other content, squashed, on the branch, landed
+    state: str  # absent, other content, squashed, rescued, on the branch, landed
     where: str
     source: str  # the imported commit of the source
     commits: int
@@ -57,7 +58,8 @@ def run(config: Config, host: Repository, options: argparse.Namespace) -> Status
     found = standing.of(config, host)
     records = found.newest.records
     newest = records[0] if records else None
-    state, where = _state(config, host, found)
+    squash = squashes.find(config, host, found)
+    state, where = _state(config, host, found, squash)
     tip, behind, note = ("", None, "") if options.offline else _ask(config, host, newest)
     return Status(
         config.name,
@@ -71,15 +73,19 @@ def run(config: Config, host: Repository, options: argparse.Namespace) -> Status
         tip,
         behind,
         note,
-        _next(config, state, newest, tip),
+        _next(config, state, squash, newest, tip, bool(tip) and behind is None),
     )
 
 
-def _state(config: Config, host: Repository, found: Standing) -> tuple[str, str]:
-    if found.landed and not _lost(config, host, found):
-        return "landed", f" on {config.target.base}"
+def _state(
+    config: Config, host: Repository, found: Standing, squash: Squash | None
+) -> tuple[str, str]:
+    where = f" on {config.target.base}"
+    if squash:
+        by = squash.replaced_by
+        return ("rescued", f"{where}, by {by}") if by else ("squashed", where)
     if found.landed:
-        return "squashed", f" on {config.target.base}"
+        return "landed", where
     if found.newest.records:
         more = ", an earlier part on " + config.target.base if found.base.records else ""
         return "on the branch", f" {config.target.branch}{more}"
@@ -88,29 +94,7 @@ def _state(config: Config, host: Repository, found: Standing) -> tuple[str, str]
         return "absent", ""
     if entry.is_gitlink:
         return "a submodule", f" at {entry.oid[:12]}"
-    return ("squashed" if _squashed(config, host) else "other content"), f" on {config.target.base}"
-
-
-def _lost(config: Config, host: Repository, found: Standing) -> bool:
-    """A later sync that the base has the files of, but not the history."""
-    tip = standing.imported_tip(config, host)
-    inside = tip is None or host.is_ancestor(tip, found.base.tip)
-    return not inside and _squashed(config, host)
-
-
-def _squashed(config: Config, host: Repository) -> bool:
-    """The files came, the history did not: a commit of the base has the imported tree."""
-    tip = refs.current(host, refs.imports(config.name, "tip"))
-    entry = standing.prefix_entry(config, host, tip) if tip else None
-    if entry is None:
-        return False
-    path = f":(top,literal){config.target.prefix}"
-    ask = ["rev-list", "--first-parent", refs.branch(config.target.base), "--", path]
-    for oid in host.git(*ask).decode().split():
-        there = standing.prefix_entry(config, host, oid)
-        if there and there.oid == entry.oid:
-            return True
-    return False
+    return "other content", where
 
 
 def _ask(config: Config, host: Repository, newest: Record | None) -> tuple[str, int | None, str]:
@@ -121,7 +105,8 @@ def _ask(config: Config, host: Repository, newest: Record | None) -> tuple[str, 
         if not said:
             return "", None, f"{url} has no {config.source.ref}"
         tip = said[0].decode()
-        return tip, _behind(config, host, url, newest, tip), ""
+        behind = _behind(config, host, url, newest, tip)
+        return tip, behind, _force_pushed(config, newest) if newest and behind is None else ""
     except GitFailed:
         return "", None, f"{url} did not answer"
 
@@ -129,7 +114,10 @@ def _ask(config: Config, host: Repository, newest: Record | None) -> tuple[str, 
 def _behind(
     config: Config, host: Repository, url: str, newest: Record | None, tip: str
 ) -> int | None:
-    """With the host's originals beside it, only what is new is fetched."""
+    """With the host's originals beside it, only what is new is fetched.
+
+    None where nothing is imported, or where the source has what is imported no more.
+    """
     if newest is None or newest.source_commit == tip:
         return 0 if newest else None
     with tempfile.TemporaryDirectory() as folder:
@@ -141,19 +129,44 @@ def _behind(
         place.git(
             "fetch", *options, "--", url, f"+{config.source.ref}:refs/heads/source", user=True
         )
-        if place.code("cat-file", "-e", newest.source_commit):
+        if not place.is_ancestor(newest.source_commit, tip):
             return None
         counted = place.line("rev-list", "--count", tip, "--not", newest.source_commit)
     return int(counted)
 
 
-def _next(config: Config, state: str, newest: Record | None, tip: str) -> str:
+def _force_pushed(config: Config, newest: Record) -> str:
+    return (
+        f"the source was force-pushed: {newest.source_commit[:12]}, which is imported, is not in "
+        f"{config.source.ref} any more"
+    )
+
+
+def _next(
+    config: Config,
+    state: str,
+    squash: Squash | None,
+    newest: Record | None,
+    tip: str,
+    forced: bool,
+) -> str:
     file = str(config.path or "CONFIG")
-    if newest is None or state == "squashed":
+    if squash and squash.replaced_by:
+        return f"git push REMOTE {squash.replaced_by}, if clones do not have it yet"
+    if newest is None or squash:
         return {
             "squashed": f"history-import rescue {file}",
-            "other content": f"choose another target.prefix than {config.target.prefix}",
+            "other content": f"choose another target.prefix than {config.target.prefix}; if it is "
+            f"a squashed import: history-import rescue {file}",
         }.get(state, f"history-import plan {file}")
+    return _after(config, state, newest, tip, forced)
+
+
+def _after(config: Config, state: str, newest: Record, tip: str, forced: bool) -> str:
+    """The next step where the host has the history, on its base or on the branch."""
+    file = str(config.path or "CONFIG")
+    if forced and (state == "landed" or newest.source_commit != config.source.pin):
+        return "pin a commit that has it, or import again beside it under another name"
     if newest.source_commit != config.source.pin:
         return f"history-import sync {file}"
     if state == "on the branch":

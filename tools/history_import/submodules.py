@@ -22,12 +22,25 @@ class Submodule:
     pointer: Path | None  # PATH/.git: a file, or a folder in old clones
     module: Path | None  # .git/modules/NAME
     section: bool  # [submodule "NAME"] in the clone's configuration
+    checkout: Path | None = None  # the working tree that the module names as its own
 
     @property
-    def repository(self) -> Path | None:
-        if self.pointer is not None and self.pointer.is_dir():
-            return self.pointer
-        return self.module
+    def repositories(self) -> list[Path]:
+        """Where its commits are: the one its pointer leads to and the one kept for its name.
+
+        They differ in a linked working tree, which keeps its submodules to itself.
+        """
+        found = [self.module] if self.module is not None else []
+        if self.pointer is not None and (led := _target(self.pointer)) not in found:
+            found.append(led)
+        return found
+
+
+def _target(pointer: Path) -> Path:
+    if pointer.is_dir():
+        return pointer
+    said = pointer.read_bytes().removeprefix(b"gitdir:").strip()
+    return (pointer.parent / os.fsdecode(said)).resolve()
 
 
 def gitlinks(host: Repository, commit: str) -> set[str]:
@@ -57,8 +70,14 @@ def _describe(
     host: Repository, name: str, path: str, modules: dict[str, Path], sections: set[str]
 ) -> Submodule:
     pointer = host.path / path / ".git"
+    module = modules.get(name)
     return Submodule(
-        name, path, pointer if pointer.exists() else None, modules.get(name), name in sections
+        name,
+        path,
+        pointer if pointer.exists() else None,
+        module,
+        name in sections,
+        _checkout(module) if module else None,
     )
 
 
@@ -67,8 +86,11 @@ def _loose(host: Repository, path: str) -> Submodule:
 
 
 def _modules(host: Repository) -> Iterator[Path]:
+    return _repositories(host.common_dir() / "modules")
+
+
+def _repositories(root: Path) -> Iterator[Path]:
     """A name may have slashes; a repository is where HEAD and objects are."""
-    root = host.common_dir() / "modules"
     for folder, inside, files in os.walk(root):
         if "HEAD" in files and "objects" in inside:
             inside.clear()
@@ -80,15 +102,18 @@ def _name(host: Repository, folder: Path) -> str:
 
 
 def _path(host: Repository, folder: Path, name: str) -> str:
+    """Below the clone's top folder, if the module's working tree is there at all."""
+    worktree, top = _checkout(folder), host.path.resolve()
+    inside = worktree is not None and worktree.is_relative_to(top)
+    return str(worktree.relative_to(top)) if worktree and inside else name
+
+
+def _checkout(folder: Path) -> Path | None:
     """The module says where its working tree is, from its own folder."""
     said = Repository(folder.parent).git(
         "config", "--file", str(folder / "config"), "--get", "core.worktree", check=False
     )
-    if not said.strip():
-        return name
-    worktree = (folder / os.fsdecode(said.rstrip(b"\n"))).resolve()
-    top = host.path.resolve()
-    return str(worktree.relative_to(top)) if worktree.is_relative_to(top) else name
+    return (folder / os.fsdecode(said.rstrip(b"\n"))).resolve() if said.strip() else None
 
 
 def _sections(host: Repository) -> set[str]:
@@ -118,30 +143,68 @@ def _pointers(host: Repository) -> Iterator[str]:
 
 def work(host: Repository, one: Submodule, *, working_tree: bool) -> list[str]:
     """What would be lost with the submodule: each reason in words."""
-    folder = one.repository
-    if folder is None:
-        return []
-    inside = Repository(folder)
-    at = ["--git-dir", str(folder)]
-    found = _commits(inside, at)
+    found = [reason for folder in one.repositories for reason in _kept(folder)]
     if working_tree and one.pointer is not None:
-        found += _uncommitted(host, one)
+        return found + _uncommitted(host.path / one.path)
+    return found + [reason for folder in one.repositories for reason in _staged(folder)]
+
+
+def _kept(folder: Path) -> list[str]:
+    """What only this repository has, and those of its own submodules inside it."""
+    if not folder.is_dir():
+        return [f"its repository {folder} is not there"]
+    found = _commits(folder)
+    if any((folder / "worktrees").glob("*")):
+        found.append("working trees of its own (git worktree list)")
+    for nested in _repositories(folder / "modules"):
+        found += [f"{nested.relative_to(folder)}: {reason}" for reason in _kept(nested)]
     return found
 
 
-def _commits(inside: Repository, at: list[str]) -> list[str]:
+def _commits(folder: Path) -> list[str]:
+    inside, at = Repository(folder), ["--git-dir", str(folder)]
     ask = ["log", "--format=%h %s", "HEAD", "--branches", "--tags", "--not", "--remotes"]
-    lines = inside.git(*at, *ask, check=False).decode(errors="replace").splitlines()
+    done = inside.run(*at, *ask)
+    if done.returncode:  # not knowing is no reason to delete
+        said = done.stderr.decode(errors="replace").strip().replace("\n", " / ")
+        return [f"its commits cannot be listed: {said}"]
+    lines = done.stdout.decode(errors="replace").splitlines()
     found = [f"{len(lines)} commits on no remote, such as {lines[0]}"] if lines else []
     if inside.code(*at, "rev-parse", "--verify", "--quiet", "refs/stash") == 0:
         found.append("a stash")
     return found
 
 
-def _uncommitted(host: Repository, one: Submodule) -> list[str]:
-    there = Repository(host.path / one.path)
-    lines = there.git("status", "--porcelain", "--ignore-submodules=none").splitlines()
-    if not lines:
+def _staged(folder: Path) -> list[str]:
+    """The content of what is staged is in the repository and nowhere else."""
+    ask = ["diff-index", "--cached", "--name-only", "-z", "HEAD", "--"]
+    names = Repository(folder).git("--git-dir", str(folder), *ask, check=False).split(b"\0")[:-1]
+    if not names:
         return []
-    first = lines[0][3:].decode(errors="replace")
-    return [f"{len(lines)} uncommitted changes, such as {first}"]
+    return [f"{len(names)} staged changes, such as {names[0].decode(errors='replace')}"]
+
+
+def _uncommitted(folder: Path) -> list[str]:
+    """Ignored files too: nobody else has a `.env`, and git deletes it with the folder."""
+    shown = ["--no-renames", "--untracked-files=normal", "--ignore-submodules=none", "--ignored"]
+    lines = Repository(folder).git("status", "--porcelain", "-z", *shown).split(b"\0")[:-1]
+    ignored = [line for line in lines if line.startswith(b"!! ")]
+    changed = [line for line in lines if not line.startswith(b"!! ")]
+    found = _named(changed, "uncommitted changes") + _named(ignored, "ignored files or folders")
+    found += _named(_unseen(folder), "files that status does not compare")
+    for path in sorted(gitlinks(Repository(folder), "HEAD")):
+        if (folder / path / ".git").exists():
+            found += [f"{path}: {reason}" for reason in _uncommitted(folder / path)]
+    return found
+
+
+def _unseen(folder: Path) -> list[bytes]:
+    """Present, and marked `assume-unchanged` or `skip-worktree`: status calls any edit clean."""
+    lines = Repository(folder).git("ls-files", "-v", "-z").split(b"\0")[:-1]
+    names = [line[2:] for line in lines if line[:1] == b"S" or line[:1].islower()]
+    return [b"   " + name for name in names if (folder / os.fsdecode(name)).exists()]
+
+
+def _named(lines: list[bytes], what: str) -> list[str]:
+    names = [line[3:].decode(errors="replace") for line in lines[:3]]
+    return [f"{len(lines)} {what}, such as {', '.join(names)}"] if names else []

@@ -154,7 +154,25 @@ def start(config: Config, host: Repository) -> Line:
             f"branch {config.target.branch} has commits that {line.ref} lacks",
             "land or delete that branch first",
         )
+    _require_folder(config, host, line)
     return line
+
+
+def _require_folder(config: Config, host: Repository, line: Line) -> None:
+    """Merged without its folder, only the files that the source changed since would come back."""
+    had = standing.prefix_entry(config, host, line.records[0].commit)
+    has = standing.prefix_entry(config, host, line.tip)
+    if (has and has.is_tree) or not (had and had.is_tree):
+        return
+    prefix, where = config.target.prefix, line.ref.removeprefix("refs/heads/")
+    ask = ["rev-list", "-1", "--first-parent", line.tip, "--", f":(top,literal){prefix}"]
+    gone = host.git(*ask).decode().strip()
+    raise Refused(
+        f"{where} has no folder {prefix}/ any more: {gone[:12]} removed or moved it, and a sync "
+        "would bring back only what the source changed since",
+        f"bring {prefix}/ back first (git revert {gone[:12]}, with -m 1 if it is a merge); a "
+        "folder that is to stay moved cannot be synced",
+    )
 
 
 def prepare(config: Config, host: Repository, line: Line) -> Prepared:

@@ -24,6 +24,7 @@ from . import (
     mapping,
     people,
     refs,
+    rescued,
     revisions,
     squash,
     store,
@@ -75,7 +76,10 @@ def run(
         found = joins.find(here, tip, config.name)
         there = store.source_view(folder / "source.git", config, host, source, fetch)
         if why := squashed(config, here, there, ref, tip, found):
-            return without_history(config, ref, tip, found, why)
+            mended = rescued.join(config, host, here, there, tip, found)
+            if mended is None:
+                return without_history(config, ref, tip, found, why)
+            found = joins.Found([*found.joins, mended], [])
         if not found.joins:
             raise Refused(f"no import {config.name} in {ref}", "history-import plan, then import")
         request = asked(config, host, here, there, ref, tip, found.joins)
@@ -117,7 +121,10 @@ def squashed(
     sources = [pin] if last else source.oids
     wanted = {source.parts(oid).tree: oid for oid in sources}
     prefix = config.target.prefix.encode()
-    return squash.by_content(here, ref, tip, prefix, wanted, last.oid if last else "")
+    since = last.oid if last else ""
+    why = squash.by_content(here, ref, tip, prefix, wanted, since)
+    copied = squash.copies(here, tip, prefix, source, since) if why else []
+    return squash.by_rebase(copied, ref) if copied else why
 
 
 def brought(there: Repository, last: joins.Join, pin: str) -> bool:
@@ -130,7 +137,7 @@ def without_history(
     config: Config, ref: str, tip: str, found: joins.Found, why: str
 ) -> VerifyResult:
     check = Check(1)
-    check.wrong(f"squashed: {why}")
+    check.wrong(why if why.startswith(squash.REBASED) else f"squashed: {why}")
     others = [unchecked(n, "the history is not there") for n in NAMES if n != 1]
     lines = tuple(join.line() for join in found.joins)
     return VerifyResult(config.name, ref, tip, lines, (check.point(), *others), why)

@@ -157,7 +157,7 @@ class Places:
         self.prefix = evidence.prefix + b"/"
         join = evidence.last
         self.first = len(evidence.joins) == 1
-        self.at_join = Side(evidence.store, join.oid, self.prefix)
+        self.at_join = Side(evidence.store, join.through or join.oid, self.prefix)
         self.at_tip = Side(evidence.store, join.tip, self.prefix)
         with evidence.store.objects() as objects:
             self.before = objects.commit(join.host).tree

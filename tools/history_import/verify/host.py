@@ -52,17 +52,30 @@ def _bases(
     check: Check, evidence: Evidence, line: set[str], refs_before: dict[bytes, str] | None
 ) -> None:
     """The host's tip from before must still be on its line: on the join's, or on the ref's."""
-    target = evidence.rules.target
+    base = evidence.rules.target.base
     first = evidence.joins[0]
     own = line | set(_first_parents(evidence.store, evidence.last.oid))
-    name = f"refs/backup/history-import/{evidence.rules.name}/{target.base}"
+    name = f"refs/backup/history-import/{evidence.rules.name}/{base}"
     before = [evidence.host.resolve(name)]
     if refs_before and evidence.last.oid in line:
-        before.append(refs_before.get(f"refs/heads/{target.base}".encode()))
+        before.append(_tip_before(evidence, refs_before))
     for tip in before:
         if tip and tip not in own:
             check.wrong(f"the host's former tip {tip[:12]} is no first-parent ancestor of the join "
                         f"{first.oid[:12]}")  # fmt: skip
+
+
+def _tip_before(evidence: Evidence, refs_before: dict[bytes, str]) -> str | None:
+    """What the last join had to stand on: the base, or the branch that had what was not landed."""
+    target = evidence.rules.target
+    base, branch = (
+        refs_before.get(f"refs/heads/{n}".encode()) for n in (target.base, target.branch)
+    )
+    if not (base and branch):
+        return base
+    on_branch = [j for j in evidence.joins if evidence.store.is_ancestor(j.oid, branch)]
+    waiting = any(not evidence.store.is_ancestor(join.oid, base) for join in on_branch)
+    return branch if waiting else base
 
 
 def _changes(check: Check, evidence: Evidence, known: Trees, join: Join) -> None:

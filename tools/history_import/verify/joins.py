@@ -29,6 +29,7 @@ class Join:
     oid: str
     parts: Parts
     trailers: dict[str, str]
+    through: str = ""  # the commit that a replace ref puts in its place
 
     @property
     def linear(self) -> bool:
@@ -67,7 +68,9 @@ class Join:
         return self.trailers.get("Resolution") == "hand-made"
 
     def line(self) -> str:
-        return f"{self.kind} of {self.commit[:12]} by {self.oid[:12]}"
+        made = f"{self.kind} of {self.commit[:12]} by {self.oid[:12]}"
+        rescued = f", landed by a squash, rescued by refs/replace/{self.oid}"
+        return made + (rescued if self.through else "")
 
 
 @dataclass(frozen=True)

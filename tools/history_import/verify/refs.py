@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..git import Repository
+from . import rescued
 from .evidence import Evidence
 from .result import Check, Point
 
 Refs = dict[bytes, str]
-FORBIDDEN = (b"refs/replace/", b"refs/original/")
 UNFINISHED = (
     "MERGE_HEAD",
     "CHERRY_PICK_HEAD",
@@ -50,9 +50,8 @@ def declared(evidence: Evidence, name: bytes) -> bool:
 
 def _host_refs(check: Check, evidence: Evidence, before: Refs | None) -> None:
     now = evidence.host.refs()
-    for name in now:
-        if name.startswith(FORBIDDEN):
-            check.wrong(f"{_shown(name)} changes what git shows of the history")
+    for name in rescued.misleading(evidence.host, evidence.store):
+        check.wrong(f"{_shown(name)} changes what git shows of the history")
     if before is None:
         check.note("no listing of refs from before to compare with")
         return

@@ -124,6 +124,10 @@ class VerifyResult:
         for point in self.points:
             shown.append(point.line())
             shown += [f"   {finding}" for finding in point.findings[1:SHOWN]]
+        if self.squashed.startswith("rebased"):
+            shown.append("next     no rescue mends a rebase: see \"Rebased by mistake\" in "
+                         "docs/guides/history-import.md")  # fmt: skip
+            return shown
         if self.squashed:
             shown.append(f"squashed {self.squashed}")
             shown.append("next     history-import rescue gives the history back by one replace ref")
