@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,26 @@ def test_an_interrupt_is_no_stack_trace(
     monkeypatch.setattr(cli.configuration, "load", interrupted)
     assert cli.main(["plan", str(tmp_path / "x.toml")]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_is_no_failed_proof(tmp_path: Path) -> None:
+    """`verify ... | head -1`"""
+    words = [sys.executable, "-m", "tools.history_import", "--help"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(words, cwd=root, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert done.returncode == 141 and done.stderr == b""
+
+
+def test_what_nobody_expected_has_a_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(path: Path) -> None:
+        raise KeyError("two\nlines")
+
+    monkeypatch.setattr(cli.configuration, "load", broken)
+    assert cli.main(["plan", str(tmp_path / "x.toml")]) == 70
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and "KeyError" in said and "report this" in said

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`history-import VERB CONFIG`: which module does a verb, its arguments, and the exit code.
 
-Exit codes: 0 done, 1 a proof failed, 2 refused or usage, 3 a conflict to resolve. Knows nothing of
+Exit codes: 0 done, 1 a proof failed, 2 refused or usage, 3 a conflict to resolve, 70 a fault of the
+tool itself; as shells count them, 130 interrupted and 141 nobody reads on. Knows nothing of
 how a verb works: each verb's module has `run(config, host, options)` or, where the verb's function
 takes other arguments, `command(config, host, options)`; and `add_options(parser)` if it has any.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +37,9 @@ VERBS = {
 ALONE = {"plan", "import", "sync", "rescue", "rollback"}
 # As shells count a process that SIGINT ended.
 INTERRUPTED = 130
+# As shells count a process that SIGPIPE ended; and EX_SOFTWARE of sysexits.
+READER_GONE = 141
+UNEXPECTED = 70
 EXITS = "exit codes: 0 done, 1 a proof failed, 2 refused or usage, 3 a conflict to resolve"
 
 
@@ -68,6 +73,21 @@ def open_host(path: Path) -> Repository:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The verb's exit code; what nobody expected is one line and no proof's code."""
+    try:
+        code = dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `verify ... | head -1`; nothing more can be said on stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    except Exception as error:
+        said = " / ".join(str(error).splitlines())
+        print(f"history-import: {type(error).__name__}: {said}; report this", file=sys.stderr)
+        return UNEXPECTED
+
+
+def dispatch(arguments: list[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
