@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.server import ROOT, Server
 
-TINY_CONTEXT = 8192
+TINY_CONTEXT = 65536
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import httpx
 
 from tests.e2e.server import Server, wait_for
 
-LONG = {"prompt": "x", "max_tokens": 8000, "ignore_eos": True, "stream": True}
+LONG = {"prompt": "x", "max_tokens": 60_000, "ignore_eos": True, "stream": True}
 
 
 def complete(server: Server, **fields: object) -> httpx.Response:

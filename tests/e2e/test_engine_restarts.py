@@ -31,7 +31,7 @@ def test_an_engine_killed_under_streams_comes_back(
 ) -> None:
     server = start(tiny_model, "--port", 0, **frontend).wait_ready()
     url, pid, engine = server.url, server.wait_pid("frontend"), server.wait_pid("engine")
-    readers = [Reader(server) for _ in range(20)]
+    readers = [Reader(server) for _ in range(5)]  # more: the first could be through
     server.kill("engine")
     for reader in readers:
         reader.join(PATIENCE_S)

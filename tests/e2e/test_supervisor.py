@@ -138,7 +138,7 @@ def test_streams_of_a_dead_engine_end_with_an_error(
 ) -> None:
     none = ["--engine-restarts", 0]
     server = start(tiny_model, "--port", 0, *none, **frontend).wait_ready()
-    readers = [Reader(server) for _ in range(20)]
+    readers = [Reader(server) for _ in range(5)]  # more: the first could be through
     server.kill("engine")
     assert server.wait_exit() == ExitCode.ENGINE_DIED
     for reader in readers:
