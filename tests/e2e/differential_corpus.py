@@ -348,8 +348,8 @@ WRONG = [
         for index, value in enumerate(values)
     ),
     *(wrong_chat(f"message-{name}", messages=[HI, m]) for name, m in WRONG_MESSAGES.items()),
-    wrong_chat("too-long", messages=[said("user", "word " * 3000)]),
-    wrong_completion("too-long", prompt="word " * 3000),
+    wrong_chat("too-long", messages=[said("user", "word " * 16_000)]),
+    wrong_completion("too-long", prompt="word " * 16_000),
     wrong_completion("too-many-choices", prompt=["x"] * 9, n=128),
     wrong_chat("best-of-streamed", best_of=2, stream=True),
     wrong_completion("members", **{f"x{at}": at for at in range(1024)}),
