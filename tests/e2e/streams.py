@@ -18,6 +18,10 @@ def complete(server: Server, **fields: object) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
 
 
+def health(server: Server, path: str = "/health") -> int:
+    return httpx.get(f"{server.url}{path}", timeout=30).status_code
+
+
 class Reader(threading.Thread):
     """Reads a long stream in the background; `lines` grows."""
 

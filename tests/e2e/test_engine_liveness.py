@@ -6,15 +6,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import httpx
-
 from tests.e2e.conftest import Start, frontend_environment
-from tests.e2e.server import PATIENCE_S, Server, wait_for
-from tests.e2e.streams import Reader, complete
-
-
-def health(server: Server, path: str = "/health") -> int:
-    return httpx.get(f"{server.url}{path}", timeout=30).status_code
+from tests.e2e.server import PATIENCE_S, wait_for
+from tests.e2e.streams import Reader, complete, health
 
 
 def test_a_stopped_engine_fails_its_streams_and_is_taken_back(

@@ -13,13 +13,9 @@ import pytest
 
 from tests.e2e.conftest import RUST_MISSING, Start, frontend_environment, rust_frontend
 from tests.e2e.server import PATIENCE_S, Server, wait_for
-from tests.e2e.streams import Reader, complete
+from tests.e2e.streams import Reader, complete, health
 from tests.e2e.test_supervisor import free_port
 from vllm.errors import ExitCode
-
-
-def health(server: Server, path: str = "/health") -> int:
-    return httpx.get(f"{server.url}{path}", timeout=30).status_code
 
 
 def wait_back(server: Server) -> None:
