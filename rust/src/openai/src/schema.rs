@@ -6,12 +6,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::fields::{Bounds, FIELDS, Field, Neutral, Routes, Rule};
+use crate::fields::{self, Bounds, Field, Neutral, Routes, Rule};
 use crate::limits::*;
 
 /// The object that a set of routes takes.
 pub fn object(routes: Routes, required: &[&str]) -> Value {
-    let own = FIELDS.iter().filter(|field| field.routes.overlaps(routes));
+    let own = fields::all().filter(|field| field.routes.overlaps(routes));
     let properties: Map<_, _> = own
         .map(|field| (field.name.to_owned(), field_schema(field)))
         .collect();
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_row_says_what_it_is_for() {
-        for field in FIELDS {
+        for field in fields::all() {
             assert!(field.doc.ends_with('.'), "{}", field.name);
             assert!(!accepts(field).is_empty());
         }

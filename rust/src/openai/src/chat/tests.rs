@@ -335,7 +335,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_value_of_a_known_field_panics(row in 0..crate::fields::FIELDS.len(), value in r#"(null|-?[0-9]{1,20}(\.[0-9]+)?(e[0-9]{1,3})?|"[a-zé]*"|\[[0-9,"]*\]|\{"[a-z0-9]*":[0-9]+\})"#) {
-        let _ = with(&format!("\"{}\":{value}", crate::fields::FIELDS[row].name));
+    fn no_value_of_a_known_field_panics(row in 0..crate::fields::all().count(), value in r#"(null|-?[0-9]{1,20}(\.[0-9]+)?(e[0-9]{1,3})?|"[a-zé]*"|\[[0-9,"]*\]|\{"[a-z0-9]*":[0-9]+\})"#) {
+        let _ = with(&format!("\"{}\":{value}", crate::fields::all().nth(row).expect("a row").name));
     }
 }
