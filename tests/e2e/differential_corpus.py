@@ -22,6 +22,7 @@ class Case:
     path: str
     body: bytes = b""
     generates: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
     def streamed(self) -> Case:
         """The same request as a stream with usage."""
@@ -453,7 +454,27 @@ ROUTES = [
     )
 ]
 
+HEADS = [
+    Case(f"head-{index}", "POST", path, b'{"prompt": "x"}', headers=headers)
+    for index, (path, headers) in enumerate(
+        (path, tuple(headers))
+        for path in ("/tokenize", "/v1/nothing", "/v1/embeddings", "/ping")
+        for headers in (
+            [("Content-Type", "application/json")],
+            [("Content-Type", "Application/Vnd.API+JSON; charset=utf-8")],
+            [("Content-Type", "text/plain")],
+            [("Content-Encoding", "gzip")],
+            [("Content-Encoding", "Identity")],
+            [("Origin", "https://evil.example")],
+            [("Origin", "null")],
+            [("Sec-Fetch-Site", "cross-site")],
+            [("Sec-Fetch-Site", "same-origin"), ("Origin", "https://proxy.example")],
+        )
+    )
+]
+
 CORPUS = [
+    *HEADS,
     *VALID,
     *(case.streamed() for case in VALID),
     *WHOLE,

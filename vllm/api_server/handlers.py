@@ -66,7 +66,7 @@ async def completions(call: Call) -> Response:
 
 async def _answer(call: Call, request: Request, prefix: str, prompts: list[list[int]]) -> Response:
     answer = Answer(
-        id=call.request_id(prefix, request.get("request_id")),
+        id=call.answer_id(prefix, request.get("request_id")),
         model=request.get("model") or call.state.model.name,
         request=request,
         namer=Namer(call.state.model.tokenizer, request),

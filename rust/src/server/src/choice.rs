@@ -69,6 +69,16 @@ pub struct Ended {
     pub stop: Option<StopReason>,
 }
 
+impl Default for Ended {
+    /// Whoever never learned of an end was cut off.
+    fn default() -> Self {
+        Self {
+            reason: "abort",
+            stop: None,
+        }
+    }
+}
+
 /// Log probabilities of new tokens; only the first `used` rows count.
 #[derive(Debug)]
 pub struct Rows {

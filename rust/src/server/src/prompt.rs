@@ -2,15 +2,14 @@
 
 //! From a request to token ids: render, encode, and the limits of the model's context.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use vllm_chat::{ChatInput, Content, ContentPart, Message};
 use vllm_openai::{ApiError, ChatRequest, Options, Prompt, messages};
 
-use crate::app::App;
 use crate::model::Model;
+use crate::routes::Head;
 use crate::sampling;
 
 /// Longer texts are encoded on the worker threads: about a millisecond of work, and every stream of the shard waits
@@ -21,10 +20,10 @@ const INLINE_BYTES: usize = 16 << 10;
 pub type Ids = Arc<[u32]>;
 
 /// Renders and encodes a conversation; gives back the request's options.
-pub async fn chat(app: &Rc<App>, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
+pub async fn chat(head: &Head, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
     let (options, job) = ChatJob::split(request);
-    let ids = chat_ids(app, job).await?;
-    let ids = fit(&app.model, &options, ids, "messages")?;
+    let ids = chat_ids(head, job).await?;
+    let ids = fit(&head.app.model, &options, ids, "messages")?;
     Ok((options, ids))
 }
 
@@ -51,16 +50,17 @@ pub fn completion_here(
 }
 
 /// Renders and encodes a conversation for `/tokenize`: no limit on its length but the body's.
-pub async fn chat_unlimited(app: &Rc<App>, request: ChatRequest) -> Result<Vec<u32>, ApiError> {
-    chat_ids(app, ChatJob::split(request).1).await
+pub async fn chat_unlimited(head: &Head, request: ChatRequest) -> Result<Vec<u32>, ApiError> {
+    chat_ids(head, ChatJob::split(request).1).await
 }
 
-async fn chat_ids(app: &Rc<App>, job: ChatJob) -> Result<Vec<u32>, ApiError> {
+async fn chat_ids(head: &Head, job: ChatJob) -> Result<Vec<u32>, ApiError> {
+    let app = &head.app;
     let encoded = if job.bytes() <= INLINE_BYTES {
         job.run(&app.model)
     } else {
         let model = app.model.clone();
-        on_worker(app, move || job.run(&model)).await?
+        on_worker(head, move || job.run(&model)).await?
     };
     let Encoded {
         ids,
@@ -74,17 +74,17 @@ async fn chat_ids(app: &Rc<App>, job: ChatJob) -> Result<Vec<u32>, ApiError> {
 
 /// Encodes the prompts of a completions request.
 pub async fn completion(
-    app: &Rc<App>,
+    head: &Head,
     options: &Options,
     prompt: Prompt,
 ) -> Result<Vec<Ids>, ApiError> {
     let lists = match prompt {
         Prompt::Ids(lists) => lists,
         Prompt::Texts(texts) => {
-            encode(app, texts, options.add_special_tokens.unwrap_or(true)).await?
+            encode(head, texts, options.add_special_tokens.unwrap_or(true)).await?
         }
     };
-    fit_all(&app.model, options, lists)
+    fit_all(&head.app.model, options, lists)
 }
 
 fn fit_all(model: &Model, options: &Options, lists: Vec<Vec<u32>>) -> Result<Vec<Ids>, ApiError> {
@@ -96,10 +96,11 @@ fn fit_all(model: &Model, options: &Options, lists: Vec<Vec<u32>>) -> Result<Vec
 
 /// Encodes texts, long ones on the worker threads.
 pub async fn encode(
-    app: &Rc<App>,
+    head: &Head,
     texts: Vec<String>,
     add_special: bool,
 ) -> Result<Vec<Vec<u32>>, ApiError> {
+    let app = &head.app;
     let started = Instant::now();
     let model = app.model.clone();
     let bytes: usize = texts.iter().map(String::len).sum();
@@ -107,7 +108,7 @@ pub async fn encode(
     let ids = if bytes <= INLINE_BYTES {
         run()
     } else {
-        on_worker(app, run).await?
+        on_worker(head, run).await?
     };
     app.cells.tokenize.observe(started.elapsed().as_secs_f64());
     ids
@@ -133,17 +134,14 @@ fn encode_one(
 }
 
 async fn on_worker<T: Send + 'static>(
-    app: &Rc<App>,
+    head: &Head,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    app.shared
-        .workers
-        .spawn_blocking(job)
-        .await
-        .map_err(|error| {
-            tracing::error!(%error, "a prompt's worker failed");
-            ApiError::internal()
-        })
+    let workers = &head.app.shared.workers;
+    workers.spawn_blocking(job).await.map_err(|error| {
+        tracing::error!(request = head.id, %error, "a prompt's worker failed");
+        ApiError::internal()
+    })
 }
 
 /// A conversation on its way to token ids; moves to another thread when it is long.

@@ -88,12 +88,9 @@ pub fn body(model: &Model, body: &[u8]) -> Result<Value, ApiError> {
     let is_chat = vllm_openai::body::members(body)?
         .iter()
         .any(|(name, _)| name == "messages");
-    let id = |options: &Options, prefix| {
-        identity::request_id(
-            prefix,
-            options.request_id.as_deref(),
-            &http::HeaderMap::new(),
-        )
+    let id = |options: &Options, prefix: &str| {
+        let own = options.request_id.clone();
+        format!("{prefix}{}", own.unwrap_or_else(identity::random))
     };
     if is_chat {
         let (options, ids) = prompt::chat_here(model, ChatRequest::from_json(body)?)?;

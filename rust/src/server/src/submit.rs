@@ -18,6 +18,7 @@ use crate::generation::timing::Timing;
 use crate::generation::{Facts, Generation};
 use crate::identity;
 use crate::prompt::Ids;
+use crate::routes::Head;
 use crate::sampling;
 
 /// Header that names the engine for a request.
@@ -36,7 +37,8 @@ pub struct Order<'a> {
 }
 
 /// Checks what depends on the server's settings, before any work is done.
-pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
+pub fn check(head: &Head, options: &Options) -> Result<(), ApiError> {
+    let app = &head.app;
     if app.shared.phase.is_draining() {
         return Err(errors::shutting_down());
     }
@@ -73,18 +75,20 @@ pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
         .with_code("unknown_field"));
     }
     if !options.unknown.is_empty() {
-        tracing::debug!(fields = ?options.unknown, "ignoring fields that are not known here");
+        tracing::debug!(request = head.id, fields = ?options.unknown, "ignoring fields that are not known here");
     }
     Ok(())
 }
 
-/// A seat for every choice, before any work is done for them.
-pub fn admit(app: &App, choices: usize) -> Result<Permit, ApiError> {
-    let admission = &app.shared.admission;
+/// A seat for every choice of so many prompts, before any work is done for them.
+pub fn admit(head: &Head, options: &Options, prompts: usize) -> Result<Permit, ApiError> {
+    check(head, options)?;
+    let choices = prompts * options.candidates() as usize;
+    let admission = &head.app.shared.admission;
     admission.check_width(choices)?;
     admission
         .admit(choices)
-        .map_err(|full| errors::busy(app, full))
+        .map_err(|full| errors::busy(&head.app, full))
 }
 
 /// Sends every choice to an engine. If one cannot be sent, dropping the others aborts them.

@@ -23,6 +23,15 @@ pub enum Route {
 }
 
 impl Route {
+    /// What stands before a request's id in its answer.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Chat => "chatcmpl-",
+            Self::Completions => "cmpl-",
+            Self::Generate => "",
+        }
+    }
+
     fn object(self) -> &'static str {
         match self {
             Self::Chat => "chat.completion.chunk",
