@@ -218,12 +218,13 @@ class Chunks:
         return None
 
     def _chunks(self, choice: Choice, delta: Delta) -> list[dict[str, Any]]:
-        self._completion_tokens += len(delta.ids)
         chunks = []
         if delta.first:
             self._started[choice.index] = CompletionLogprobs()
             if self._answer.is_chat:
                 chunks.append(self._role(choice, delta))
+        # The role comes before any token is generated, and its usage says so.
+        self._completion_tokens += len(delta.ids)
         shows_ids = self._answer.with_ids and delta.ids
         has_logprobs = delta.logprobs is not None and self._answer.request.logprobs is not None
         shows_prompt = delta.prompt_logprobs is not None and not self._answer.is_chat
@@ -244,7 +245,6 @@ class Chunks:
         if delta.prompt_logprobs is not None and choice.index == 0:
             chunk["prompt_logprobs"] = self._answer.namer.prompt(delta.prompt_logprobs)
         if self._answer.with_ids:
-            chunk.pop("usage", None)
             chunk["prompt_token_ids"] = self._answer.prompts[choice.prompt]
         return chunk
 

@@ -22,12 +22,14 @@ from vllm.api_server.limits import (
     MAX_BAD_WORDS,
     MAX_DOCUMENTS,
     MAX_I32,
+    MAX_I64,
     MAX_ID_BYTES,
     MAX_LOGIT_BIAS,
     MAX_MODEL_BYTES,
     MAX_N,
     MAX_PRIORITY,
     MAX_PROMPTS,
+    MAX_REPETITION_PENALTY,
     MAX_STOP_BYTES,
     MAX_STOP_STRINGS,
     MAX_STOP_TOKEN_IDS,
@@ -57,16 +59,20 @@ class Field:
     text_type: bool = False  # neutral is an object whose `type` is `text`
 
 
-def _whole(least: int | None, most: int | None) -> Read:
+def _whole(least: int, most: int) -> Read:
     return lambda path, member: body.integer(path, member, least, most)
 
 
-def _number(least: float, most: float | None, *, open: bool = False) -> Read:
+def _number(least: float, most: float, *, open: bool = False) -> Read:
     return lambda path, member: body.number(path, member, Bounds(least, most, open))
 
 
 def _text(most: int) -> Read:
     return lambda path, member: body.text(path, member, most)
+
+
+def _name(most: int) -> Read:
+    return lambda path, member: body.name(path, member, most)
 
 
 def _texts(items: int, *, single: bool) -> Read:
@@ -114,6 +120,32 @@ def read_object(expected: str) -> Read:
         return member.value
 
     return read
+
+
+# What the server itself tells a template or its renderer.
+RESERVED = (
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "messages",
+    "tokenize",
+    "tools",
+)
+
+
+def read_template_kwargs(path: str, member: Member) -> dict[str, Any]:
+    """Variables for the template, none of them the server's own."""
+    variables = read_object("an object of template variables")(path, member)
+    for name in RESERVED:
+        if name in variables:
+            raise bad_field(
+                f"{path}.{name}",
+                f"`{path}.{name}` is reserved: it is set by the request's own fields, not by "
+                "variables.",
+            )
+    return variables
 
 
 def read_stream_options(path: str, member: Member) -> dict[str, bool]:
@@ -192,8 +224,8 @@ _ROWS: list[Field] = [
     Field("allowed_token_ids", BOTH, _ids(MAX_ALLOWED_TOKEN_IDS)),
     Field("bad_words", BOTH, _texts(MAX_BAD_WORDS, single=False)),
     Field("best_of", BOTH, _whole(1, MAX_N)),
-    Field("cache_salt", BOTH, _text(MAX_ID_BYTES)),
-    Field("chat_template_kwargs", (CHAT,), read_object("an object of template variables")),
+    Field("cache_salt", BOTH, _name(MAX_ID_BYTES)),
+    Field("chat_template_kwargs", (CHAT,), read_template_kwargs),
     Field("continue_final_message", (CHAT,), body.boolean),
     Field("documents", (CHAT,), read_documents),
     Field("echo", (COMPLETIONS,), body.boolean),
@@ -217,13 +249,13 @@ _ROWS: list[Field] = [
     Field("prompt", (COMPLETIONS,), read_prompt),
     Field("prompt_cache_key", BOTH),
     Field("prompt_logprobs", BOTH, _whole(0, MAX_U32)),
-    Field("repetition_penalty", BOTH, _number(0.0, None, open=True)),
-    Field("request_id", BOTH, _text(MAX_ID_BYTES)),
+    Field("repetition_penalty", BOTH, _number(0.0, MAX_REPETITION_PENALTY, open=True)),
+    Field("request_id", BOTH, _name(MAX_ID_BYTES)),
     Field("return_token_ids", BOTH, body.boolean),
     Field("return_tokens_as_token_ids", BOTH, body.boolean),
     Field("safety_identifier", BOTH),
-    Field("seed", BOTH, _whole(None, None)),
-    Field("session_id", BOTH, _text(MAX_ID_BYTES)),
+    Field("seed", BOTH, _whole(-MAX_I64 - 1, MAX_I64)),
+    Field("session_id", BOTH, _name(MAX_ID_BYTES)),
     Field("skip_special_tokens", BOTH, body.boolean),
     Field("stop", BOTH, _texts(MAX_STOP_STRINGS, single=True)),
     Field("stop_token_ids", BOTH, _ids(MAX_STOP_TOKEN_IDS)),
@@ -270,9 +302,29 @@ FIELDS: dict[str, dict[str, Field]] = {
 }
 
 
+_PLACES = {CHAT: "/v1/chat/completions", COMPLETIONS: "/v1/completions"}
+
+
+def check_misplaced(name: str, member: Member, route: str) -> bool:
+    """Whether another route knows this field; 400 for a value that asks for something."""
+    for other in BOTH:
+        field = FIELDS[other].get(name)
+        if other == route or field is None:
+            continue
+        asks = field.read is not None or (field.refused and not _is_neutral(field, member))
+        if asks and member.value is not None:
+            raise bad_field(
+                name,
+                f"`{name}` is a field of {_PLACES[other]} and has no meaning here: leave it out.",
+                "unsupported_field",
+            )
+        return True
+    return False
+
+
 def check_refused(field: Field, member: Member) -> None:
     """400 for a value of an unserved field that asks for something."""
-    if member.raw in field.neutral or (field.text_type and _is_text_type(member.value)):
+    if _is_neutral(field, member):
         return
     accepted = "Leave it out."
     if field.text_type:
@@ -285,6 +337,10 @@ def check_refused(field: Field, member: Member) -> None:
         f"{accepted}",
         "unsupported_field",
     )
+
+
+def _is_neutral(field: Field, member: Member) -> bool:
+    return member.raw in field.neutral or (field.text_type and _is_text_type(member.value))
 
 
 def _is_text_type(value: Any) -> bool:

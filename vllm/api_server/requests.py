@@ -9,7 +9,7 @@ from typing import Any
 from vllm.api_server import body
 from vllm.api_server.body import Member
 from vllm.api_server.errors import bad_field
-from vllm.api_server.fields import CHAT, COMPLETIONS, FIELDS, check_refused
+from vllm.api_server.fields import CHAT, COMPLETIONS, FIELDS, check_misplaced, check_refused
 from vllm.api_server.limits import DEFAULT_MAX_TOKENS, MAX_CHOICES
 from vllm.logging import init_logger
 
@@ -104,6 +104,8 @@ def _read(raw: bytes, route: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, member in dict(body.read_members(raw)).items():  # the last of a name counts
         row = FIELDS[route].get(name)
+        if row is None and check_misplaced(name, member, route):
+            continue
         if row is None:
             logger.debug("unknown field %.64r is ignored", name)
         elif member.value is None:
@@ -121,6 +123,17 @@ def _check_common(request: Request) -> None:
     if "stream_options" in request.values and not request.stream:
         raise bad_field(
             "stream_options", "`stream_options` is only allowed together with `stream: true`."
+        )
+    options = request.stream_options
+    if options.get("continuous_usage_stats") and not options.get("include_usage"):
+        raise bad_field(
+            "stream_options.continuous_usage_stats",
+            "`stream_options.continuous_usage_stats` needs `include_usage: true`.",
+        )
+    if request.get("truncate_prompt_tokens") == 0:
+        raise bad_field(
+            "truncate_prompt_tokens",
+            "`truncate_prompt_tokens` must be at least 1, or -1 for as many as fit, not 0.",
         )
     _check_best_of(request)
     least = request.get("min_tokens")

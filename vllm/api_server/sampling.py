@@ -30,7 +30,7 @@ def params_of(model: Model, request: Request, prompt_tokens: int) -> dict[str, A
         name: request.get(name, model.defaults.get(name, neutral))
         for name, neutral in _NEUTRAL.items()
     }
-    return {
+    params = {
         **chosen,
         **_stops(model, request),
         "presence_penalty": request.get("presence_penalty", 0.0),
@@ -45,6 +45,23 @@ def params_of(model: Model, request: Request, prompt_tokens: int) -> dict[str, A
         "bad_words": request.get("bad_words"),
         "_bad_words_token_ids": _bad_words(model, request.get("bad_words")),
     }
+    _check_allowed(params)
+    return params
+
+
+def _check_allowed(params: dict[str, Any]) -> None:
+    """At every step one of the allowed tokens can be chosen."""
+    allowed = params["allowed_token_ids"]
+    words = params["_bad_words_token_ids"] or ()
+    forbidden = {word[0] for word in words if len(word) == 1}
+    if params["min_tokens"] > 0:
+        forbidden |= params["_all_stop_token_ids"]
+    if allowed and forbidden.issuperset(allowed):
+        raise bad_field(
+            "allowed_token_ids",
+            "`allowed_token_ids` has no token that can be generated: `bad_words` or `min_tokens` "
+            "forbid each of them. Allow another one.",
+        )
 
 
 def with_seed(params: dict[str, Any], seed: int | None, choice: int) -> SamplingParams:

@@ -26,6 +26,8 @@ pub const MAX_TOKEN_ID: i64 = i32::MAX as i64;
 pub const TEMPERATURE: (f64, f64) = (0.0, 2.0);
 /// Range of `presence_penalty` and `frequency_penalty`.
 pub const PENALTY: (f64, f64) = (-2.0, 2.0);
+/// Largest `repetition_penalty`: engines compute with 32 bits.
+pub const MAX_REPETITION_PENALTY: f64 = 1e38;
 /// Range that `logit_bias` values are clamped to.
 pub const LOGIT_BIAS: (f64, f64) = (-100.0, 100.0);
 /// Longest identifier (`request_id`, `cache_salt`, `session_id`, `user` and kin), in bytes.
@@ -85,6 +87,7 @@ mod tests {
                         );
                         (bounds.min, bounds.max)
                     }
+                    Rule::Candidates(_) => (0.0, f64::from(u32::MAX)),
                     Rule::Refused(..) | Rule::Bool(_) => continue,
                     _ => panic!("{name} is a number on the wire"),
                 };

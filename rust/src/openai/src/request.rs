@@ -125,6 +125,19 @@ impl Options {
                 "`stream_options` is only allowed together with `stream: true`.",
             ));
         }
+        let stream = self.stream_options.unwrap_or_default();
+        if stream.continuous_usage_stats && !stream.include_usage {
+            return Err(ApiError::field(
+                "stream_options.continuous_usage_stats",
+                "`stream_options.continuous_usage_stats` needs `include_usage: true`.",
+            ));
+        }
+        if self.truncate_prompt_tokens == Some(0) {
+            return Err(ApiError::field(
+                "truncate_prompt_tokens",
+                "`truncate_prompt_tokens` must be at least 1, or -1 for as many as fit, not 0.",
+            ));
+        }
         self.check_best_of()?;
         self.sampling.check()
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use vllm_chat::{ChatInput, Content, ContentPart, Message};
+use vllm_chat::{ChatInput, Content, ContentPart, Message, RenderError};
 use vllm_openai::{ApiError, ChatRequest, Options, Prompt, messages};
 
 use crate::model::Model;
@@ -194,6 +194,13 @@ impl ChatJob {
         })
     }
 
+    /// The messages with an empty text where there is none; `None` when each has one.
+    fn with_texts(&self) -> Option<Vec<Message>> {
+        let silent = |message: &Message| message.content == Content::None;
+        let some = self.messages.iter().any(silent);
+        some.then(|| self.messages.iter().map(with_text).collect())
+    }
+
     fn render(&self, model: &Model) -> Result<String, ApiError> {
         let Some(template) = &model.template else {
             return Err(ApiError::field(
@@ -209,10 +216,31 @@ impl ChatJob {
             template_kwargs: (!self.kwargs.is_empty()).then_some(&self.kwargs),
             ..ChatInput::default()
         };
-        template
-            .render(&input)
-            .map_err(|error| ApiError::field("messages", sentence(&error.to_string())))
+        let mut text = template.render(&input);
+        if let (Err(RenderError::Failed { .. }), Some(messages)) = (&text, self.with_texts()) {
+            text = template.render(&ChatInput {
+                messages: &messages,
+                ..input
+            });
+        }
+        text.map_err(|error| {
+            let field = match error {
+                RenderError::CannotContinue { .. } => "continue_final_message",
+                _ => "messages",
+            };
+            ApiError::field(field, sentence(&error.to_string()))
+        })
     }
+}
+
+/// An assistant message that only called tools has no content, which some templates ask for, and others cannot join
+/// with their own text.
+fn with_text(message: &Message) -> Message {
+    let mut message = message.clone();
+    if message.content == Content::None {
+        message.content = Content::Text(String::new());
+    }
+    message
 }
 
 fn content_bytes(content: &Content) -> usize {
@@ -226,7 +254,11 @@ fn content_bytes(content: &Content) -> usize {
 fn message(message: messages::Message) -> Message {
     let mut out = Message {
         role: message.role,
-        content: content(message.content),
+        // Without content and without calls, nothing was said.
+        content: match content(message.content) {
+            Content::None if message.tool_calls.is_empty() => Content::Text(String::new()),
+            content => content,
+        },
         ..Message::default()
     };
     let mut add = |name: &str, value: Option<serde_json::Value>| {

@@ -2,6 +2,8 @@
 
 //! From a request's sampling fields to the engine's parameters: defaults, limits of this model, token ids.
 
+use std::collections::HashSet;
+
 use vllm_engine_client::SamplingParams;
 use vllm_openai::{ApiError, Options, Sampling};
 
@@ -47,7 +49,28 @@ pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<Samplin
         ..SamplingParams::default()
     };
     stops(model, sampling, &mut params);
+    check_allowed(&params)?;
     Ok(params)
+}
+
+/// At every step one of the allowed tokens can be chosen.
+fn check_allowed(params: &SamplingParams) -> Result<(), ApiError> {
+    let words = params.bad_words_token_ids.iter().flatten();
+    let mut forbidden: HashSet<u32> = words
+        .filter(|word| word.len() == 1)
+        .map(|word| word[0])
+        .collect();
+    if params.min_tokens > 0 {
+        forbidden.extend(&params.all_stop_token_ids);
+    }
+    match &params.allowed_token_ids {
+        Some(allowed) if allowed.iter().all(|id| forbidden.contains(id)) => Err(ApiError::field(
+            "allowed_token_ids",
+            "`allowed_token_ids` has no token that can be generated: `bad_words` or `min_tokens` forbid each of them. \
+             Allow another one.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// An echoed prompt has log probabilities where the answer has them.

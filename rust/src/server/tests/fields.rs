@@ -8,6 +8,8 @@ use common::answers::{CHAT, COMPLETIONS, body, both, folded, streamed};
 use common::client::{post, request};
 use common::{Fixture, Setup};
 use serde_json::{Value, json};
+use vllm_chat::{ChatTemplate, TemplateTokens};
+use vllm_server::{Model, render};
 
 #[test]
 fn an_echoed_prompt_stands_before_every_answer() {
@@ -224,4 +226,102 @@ fn headers_that_mean_something_are_checked() {
         (refused.status, refused.json()["error"]["param"].as_str()),
         (400, Some("X-Vllm-Priority"))
     );
+}
+
+#[test]
+fn allowed_tokens_that_nothing_lets_through_are_refused_by_name() {
+    let server = Setup::saying("x").start();
+    for more in [
+        json!({"allowed_token_ids": [65, 66], "stop_token_ids": [65, 66], "min_tokens": 1}),
+        json!({"allowed_token_ids": [257], "min_tokens": 1}),
+        json!({"allowed_token_ids": [65, 66], "bad_words": ["A", "B"]}),
+    ] {
+        let refused = post(server.address, COMPLETIONS, &body(COMPLETIONS, &more));
+        assert_eq!(
+            (refused.status, refused.json()["error"]["param"].as_str()),
+            (400, Some("allowed_token_ids")),
+            "{more}"
+        );
+    }
+    let more = json!({"allowed_token_ids": [65, 257], "min_tokens": 1, "max_tokens": 1});
+    assert_eq!(
+        post(server.address, COMPLETIONS, &body(COMPLETIONS, &more)).status,
+        200
+    );
+    assert_eq!(server.counter(|c| &c.added), 1);
+}
+
+#[test]
+fn an_assistant_that_said_nothing_is_an_empty_text() {
+    let server = Setup::saying("x").start();
+    let tokens = |messages: Value| {
+        let reply = post(server.address, "/tokenize", &json!({"messages": messages}));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()["tokens"].clone()
+    };
+    let said = |content: Value| json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]);
+    let silent = tokens(said("".into()));
+    assert_eq!(tokens(said(Value::Null)), silent);
+    assert_eq!(
+        tokens(json!([{"role": "user", "content": "a"}, {"role": "assistant"}])),
+        silent
+    );
+}
+
+#[test]
+fn nothing_to_go_on_from_is_told_by_the_field_that_asked() {
+    let server = Setup::saying("x").start();
+    let more =
+        json!({"messages": [{"role": "user", "content": " "}], "continue_final_message": true});
+    let error = post(server.address, CHAT, &body(CHAT, &more)).json()["error"].clone();
+    assert_eq!(error["param"], "continue_final_message");
+    assert_eq!(
+        error["message"],
+        "`continue_final_message`: the last message has no text to go on from."
+    );
+}
+
+#[test]
+fn an_assistant_that_called_tools_has_no_content_where_templates_can_take_it() {
+    let mut model =
+        Model::load(&common::model::files(), "tiny".to_owned(), Vec::new()).expect("a model");
+    let mut rendered = |template: &str| {
+        let compiled = ChatTemplate::compile(template, TemplateTokens::default());
+        model.template = Some(compiled.expect("a template"));
+        let call = json!({"function": {"name": "f", "arguments": "{}"}});
+        let messages = json!([{"role": "assistant", "content": null, "tool_calls": [call]}]);
+        let request = json!({"messages": messages}).to_string();
+        let tokens =
+            render::body(&model, request.as_bytes()).expect("a prompt")["token_ids"].clone();
+        let tokens = tokens.as_array().expect("ids").iter();
+        tokens
+            .map(|id| char::from(id.as_u64().expect("a byte") as u8))
+            .collect::<String>()
+    };
+    assert_eq!(
+        rendered("{% if messages[0].content is none %}called{% endif %}"),
+        "called"
+    );
+    assert_eq!(rendered("{{ '<' + messages[0].content + '>' }}"), "<>");
+}
+
+#[test]
+fn every_event_carries_the_usage_so_far() {
+    let server = Setup::saying("xyz").start();
+    let options = json!({"include_usage": true, "continuous_usage_stats": true});
+    let more = json!({"max_tokens": 3, "stream": true, "stream_options": options, "return_token_ids": true});
+    for path in [CHAT, COMPLETIONS] {
+        let events = post(server.address, path, &body(path, &more)).events();
+        let mut generated = 0;
+        for event in &events {
+            let ids = event["choices"][0]["token_ids"].as_array();
+            generated += ids.map_or(0, Vec::len);
+            assert_eq!(event["usage"]["completion_tokens"], generated, "{event}");
+            assert!(
+                event["usage"]["prompt_tokens"].as_u64() > Some(0),
+                "{event}"
+            );
+        }
+        assert_eq!(generated, 3);
+    }
 }

@@ -4,7 +4,7 @@
 
 use super::rule::{
     Field, Routes as R,
-    Rule::{Int, NoEffect, Text},
+    Rule::{Id, Int, NoEffect, Text},
     row,
 };
 use crate::limits::*;
@@ -15,7 +15,7 @@ pub(super) static FIELDS: &[Field] = &[
         "cache_salt",
         R::REQUEST,
         "Keeps prefix-cache entries of different tenants apart.",
-        Text(MAX_ID_BYTES, |d, v| d.options.cache_salt = Some(v)),
+        Id(MAX_ID_BYTES, |d, v| d.options.cache_salt = Some(v)),
     ),
     row("metadata", R::BOTH, "Notes of the client's own.", NoEffect),
     row(
@@ -43,7 +43,7 @@ pub(super) static FIELDS: &[Field] = &[
         "request_id",
         R::REQUEST,
         "The client's own id; also the header X-Request-Id.",
-        Text(MAX_ID_BYTES, |d, v| d.options.request_id = Some(v)),
+        Id(MAX_ID_BYTES, |d, v| d.options.request_id = Some(v)),
     ),
     row(
         "safety_identifier",
@@ -55,7 +55,7 @@ pub(super) static FIELDS: &[Field] = &[
         "session_id",
         R::REQUEST,
         "Requests of one session are kept together; also the header X-Session-ID.",
-        Text(MAX_ID_BYTES, |d, v| d.options.session_id = Some(v)),
+        Id(MAX_ID_BYTES, |d, v| d.options.session_id = Some(v)),
     ),
     row("user", R::REQUEST, "The client's own user.", NoEffect),
 ];

@@ -5,14 +5,13 @@
 use super::rule::Neutral::Literals;
 use super::rule::{
     Field, Neutral, Routes as R,
-    Rule::{Bool, Int, Json, NoEffect, Refused},
+    Rule::{Bool, Candidates, Int, Json, NoEffect, Refused},
     row,
 };
 use crate::chat;
 use crate::limits::*;
 
 const OFF: Neutral = Literals(&["false"]);
-const U32: (i64, i64) = (0, u32::MAX as i64);
 
 /// What an answer carries, and how it is delivered.
 pub(super) static FIELDS: &[Field] = &[
@@ -62,7 +61,7 @@ pub(super) static FIELDS: &[Field] = &[
         "logprobs",
         R::COUNTED_LOGPROBS,
         "Log probabilities of the generated tokens: for chat true or false, otherwise the number of candidates per token.",
-        Int(U32, |d, v| d.options.logprobs = Some(v as u32)),
+        Candidates(|d, v| d.options.logprobs = Some(v)),
     ),
     row(
         "output_kind",
@@ -74,7 +73,7 @@ pub(super) static FIELDS: &[Field] = &[
         "prompt_logprobs",
         R::SAMPLED,
         "Candidates per prompt token in the answer's `prompt_logprobs`.",
-        Int(U32, |d, v| d.options.prompt_logprobs = Some(v as u32)),
+        Candidates(|d, v| d.options.prompt_logprobs = Some(v)),
     ),
     row(
         "return_token_ids",
@@ -118,6 +117,6 @@ pub(super) static FIELDS: &[Field] = &[
         "top_logprobs",
         R::CHAT,
         "Candidates per generated token; needs `logprobs`.",
-        Int(U32, |d, v| d.top_logprobs = Some(v as u32)),
+        Candidates(|d, v| d.top_logprobs = Some(v)),
     ),
 ];

@@ -35,6 +35,14 @@ pub fn find(name: &str, route: Routes) -> Option<&'static Field> {
         .find_map(|part| find_in(part, name, route))
 }
 
+/// The row of a field that this route does not know and another does.
+pub(crate) fn find_elsewhere(name: &str, route: Routes) -> Option<&'static Field> {
+    if route.overlaps(Routes::BOTH) {
+        return find(name, Routes::BOTH);
+    }
+    find(name, Routes::SAMPLING).or_else(|| find(name, Routes::ALL))
+}
+
 fn find_in(part: &'static [Field], name: &str, route: Routes) -> Option<&'static Field> {
     let start = part.partition_point(|field| field.name < name);
     part[start..]
@@ -75,7 +83,7 @@ mod tests {
         ));
         assert!(matches!(
             find("logprobs", Routes::COMPLETIONS).map(|f| &f.rule),
-            Some(Rule::Int(..))
+            Some(Rule::Candidates(_))
         ));
         assert!(find("messages", Routes::COMPLETIONS).is_none());
         assert!(find("no_such_field", Routes::BOTH).is_none());

@@ -29,6 +29,19 @@ impl Routes {
     /// Fields about sampling, wherever they stand.
     pub(super) const SAMPLED: Self = Self(3 | 8);
 
+    /// Everywhere.
+    pub(super) const ALL: Self = Self(15);
+
+    /// The routes whose fields these are, in words.
+    pub(crate) fn describe(self) -> &'static str {
+        match self.0 & Self::BOTH.0 {
+            1 => "/v1/chat/completions",
+            2 => "/v1/completions",
+            3 => "/v1/chat/completions and /v1/completions",
+            _ => "/inference/v1/generate",
+        }
+    }
+
     /// Whether the sets share a route.
     pub fn overlaps(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -60,10 +73,15 @@ impl Bounds {
     /// In words, for messages.
     pub fn describe(self) -> String {
         let Self { min, max, open } = self;
-        match (open, max == f64::MAX) {
-            (true, true) => format!("a number above {min}"),
-            (true, false) => format!("a number above {min} and at most {max}"),
-            (false, _) => format!("a number from {min} to {max}"),
+        let most = if max < 1e15 {
+            max.to_string()
+        } else {
+            format!("{max:e}")
+        };
+        if open {
+            format!("a number above {min} and at most {most}")
+        } else {
+            format!("a number from {min} to {most}")
         }
     }
 }
@@ -117,8 +135,12 @@ pub enum Rule {
     Int((i64, i64), Set<i64>),
     /// A number.
     Float(Bounds, Set<f64>),
+    /// A number of candidates per token, up to what the server gives.
+    Candidates(Set<u32>),
     /// A string of at most so many bytes.
     Text(usize, Set<String>),
+    /// A name that shows in logs and answers: not empty, without control characters, at most so many bytes.
+    Id(usize, Set<String>),
     /// A string or a list of non-empty strings: most entries, most bytes of each.
     TextOrList((usize, usize), Set<Vec<String>>),
     /// A list of non-empty strings: most entries, most bytes of each.

@@ -104,7 +104,7 @@ pub(super) static FIELDS: &[Field] = &[
         "repetition_penalty",
         R::SAMPLED,
         "Divides or multiplies logits of tokens of prompt and answer.",
-        Float(above(0.0, f64::MAX), |d, v| {
+        Float(above(0.0, MAX_REPETITION_PENALTY), |d, v| {
             d.options.sampling.repetition_penalty = Some(v)
         }),
     ),
