@@ -35,6 +35,7 @@ class State:
     keys: tuple[str, ...] = field(default=(), repr=False)
     public_metrics: bool = False
     id_headers: bool = False
+    prompt_tokens_details: bool = False
     started: int = field(default_factory=lambda: int(time.time()))
     running: int = 0
 
@@ -44,6 +45,7 @@ class State:
         for name, value in (
             ("logprobs", request.logprobs),
             ("prompt_logprobs", request.get("prompt_logprobs")),
+            ("logprob_token_ids", len(request.get("logprob_token_ids", ()))),
         ):
             if value is not None and 0 <= self.max_logprobs < value:
                 raise ApiError(

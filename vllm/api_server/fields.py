@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from vllm.api_server import body
 from vllm.api_server.body import Bounds, Member, mismatch
@@ -25,6 +25,7 @@ from vllm.api_server.limits import (
     MAX_I64,
     MAX_ID_BYTES,
     MAX_LOGIT_BIAS,
+    MAX_LOGPROB_TOKEN_IDS,
     MAX_MODEL_BYTES,
     MAX_N,
     MAX_PRIORITY,
@@ -34,6 +35,7 @@ from vllm.api_server.limits import (
     MAX_STOP_STRINGS,
     MAX_STOP_TOKEN_IDS,
     MAX_STREAM_INTERVAL,
+    MAX_TEMPLATE_BYTES,
     MAX_TOKEN_ID,
     MAX_U32,
     PENALTY,
@@ -135,6 +137,17 @@ RESERVED = (
 )
 
 
+def read_template(path: str, member: Member) -> NoReturn:
+    """This frontend renders with the model's own template alone."""
+    body.text(path, member, MAX_TEMPLATE_BYTES)
+    raise bad_field(
+        path,
+        f"`{path}` is taken only by a server started with --trust-request-chat-template. Leave it "
+        "out to render with the model's own template.",
+        "unsupported_field",
+    )
+
+
 def read_template_kwargs(path: str, member: Member) -> dict[str, Any]:
     """Variables for the template, none of them the server's own."""
     variables = read_object("an object of template variables")(path, member)
@@ -225,6 +238,7 @@ _ROWS: list[Field] = [
     Field("bad_words", BOTH, _texts(MAX_BAD_WORDS, single=False)),
     Field("best_of", BOTH, _whole(1, MAX_N)),
     Field("cache_salt", BOTH, _name(MAX_ID_BYTES)),
+    Field("chat_template", (CHAT,), read_template),
     Field("chat_template_kwargs", (CHAT,), read_template_kwargs),
     Field("continue_final_message", (CHAT,), body.boolean),
     Field("documents", (CHAT,), read_documents),
@@ -233,10 +247,12 @@ _ROWS: list[Field] = [
     Field("ignore_eos", BOTH, body.boolean),
     Field("include_stop_str_in_output", BOTH, body.boolean),
     Field("logit_bias", BOTH, read_logit_bias),
+    Field("logprob_token_ids", BOTH, _ids(MAX_LOGPROB_TOKEN_IDS)),
     Field("logprobs", (CHAT,), body.boolean),
     Field("logprobs", (COMPLETIONS,), _whole(0, MAX_U32)),
     Field("max_completion_tokens", (CHAT,), _whole(1, MAX_U32)),
-    Field("max_tokens", BOTH, _whole(1, MAX_U32)),
+    Field("max_tokens", (CHAT,), _whole(1, MAX_U32)),
+    Field("max_tokens", (COMPLETIONS,), _whole(0, MAX_U32)),
     Field("messages", (CHAT,), read_messages),
     Field("metadata", BOTH),
     Field("min_p", BOTH, _number(0.0, 1.0)),
@@ -272,7 +288,6 @@ _ROWS: list[Field] = [
     *_refuse(_MEDIA, "media_io_kwargs", (CHAT,), "{}"),
     *_refuse(_MEDIA, "mm_processor_kwargs", BOTH, "{}"),
     *_refuse(_MEDIA, "modalities", (CHAT,), '["text"]'),
-    *_refuse("the server renders with the model's own template", "chat_template", (CHAT,)),
     *_refuse(_BEAM, "early_stopping use_beam_search", BOTH, "false"),
     *_refuse(_BEAM, "length_penalty", BOTH, "1", "1.0"),
     *_refuse(_ECHO, "echo", (CHAT,), "false"),
@@ -285,7 +300,6 @@ _ROWS: list[Field] = [
     *_refuse(_REASONING, "reasoning reasoning_effort", (CHAT,)),
     *_refuse(_REASONING, "thinking_token_budget", BOTH, "-1"),
     *_refuse("the engine has no KV connector", "kv_transfer_params", BOTH, "{}"),
-    *_refuse("log probabilities of chosen ids are not served yet", "logprob_token_ids", BOTH, "[]"),
     *_refuse("predicted outputs are not served", "prediction", (CHAT,)),
     *_refuse("prompts are text or token ids", "prompt_embeds", (COMPLETIONS,)),
     *_refuse("the engine does not detect repetition yet", "repetition_detection"),

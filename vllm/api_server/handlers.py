@@ -76,6 +76,7 @@ async def _answer(call: Call, request: Request, prefix: str, prompts: list[list[
         request=request,
         namer=Namer(call.state.model.tokenizer, request),
         prompts=prompts,
+        details=call.state.prompt_tokens_details,
     )
     deltas = _counted(call.state, answer, run_all(call.state.client, _work(call, answer)))
     if not request.stream:
@@ -146,6 +147,7 @@ def _work(call: Call, answer: Answer) -> list[tuple[Choice, EngineCoreRequest]]:
                 session_id=request.get("session_id"),
             )
             work.append((Choice(index, prompt, request, model.tokenizer, ids), engine_request))
+    answer.choices = [choice for choice, _ in work]
     return work
 
 

@@ -58,6 +58,18 @@ class Request:
         return max((count for count in asked if count is not None), default=None)
 
     @property
+    def prompt_only(self) -> bool:
+        """No token is generated: the prompt alone is answered."""
+        return self.max_tokens == 0
+
+    @property
+    def shown_logprobs(self) -> int | None:
+        """Candidates per token in the answer: the likeliest, or those that were named."""
+        if self.logprobs is None:
+            return None
+        return max(self.logprobs, len(self.get("logprob_token_ids", ())))
+
+    @property
     def stream(self) -> bool:
         return self.get("stream", False)
 
@@ -135,12 +147,32 @@ def _check_common(request: Request) -> None:
             "truncate_prompt_tokens",
             "`truncate_prompt_tokens` must be at least 1, or -1 for as many as fit, not 0.",
         )
+    _check_nothing(request)
+    _check_logprob_ids(request)
     _check_best_of(request)
     least = request.get("min_tokens")
     if least is not None and request.max_tokens is not None and least > request.max_tokens:
         raise bad_field(
             "min_tokens",
             f"`min_tokens` ({least}) must not be above `max_tokens` ({request.max_tokens}).",
+        )
+
+
+def _check_nothing(request: Request) -> None:
+    if request.prompt_only and not request.echo and request.get("prompt_logprobs") is None:
+        raise bad_field(
+            "max_tokens",
+            "`max_tokens` is 0, which leaves nothing to answer: it needs `echo` or "
+            "`prompt_logprobs`.",
+        )
+
+
+def _check_logprob_ids(request: Request) -> None:
+    if request.get("logprob_token_ids") and request.logprobs != 0:
+        raise bad_field(
+            "logprob_token_ids",
+            "`logprob_token_ids` needs log probabilities without candidates: for chat "
+            "`logprobs: true` without `top_logprobs`, otherwise `logprobs: 0`.",
         )
 
 

@@ -35,9 +35,10 @@ def params_of(model: Model, request: Request, prompt_tokens: int) -> dict[str, A
         **_stops(model, request),
         "presence_penalty": request.get("presence_penalty", 0.0),
         "frequency_penalty": request.get("frequency_penalty", 0.0),
-        "max_tokens": most,
+        "max_tokens": max(most, 1),
         "min_tokens": _min_tokens(request, most),
         "logprobs": 0 if request.ranks and request.logprobs is None else request.logprobs,
+        "logprob_token_ids": request.get("logprob_token_ids") or None,
         "prompt_logprobs": request.prompt_logprobs,
         "ignore_eos": request.get("ignore_eos", False),
         "logit_bias": request.get("logit_bias") or None,
@@ -109,7 +110,7 @@ def _min_tokens(request: Request, most: int) -> int:
 
 
 def _check_ids(model: Model, request: Request) -> None:
-    for name in ("logit_bias", "stop_token_ids", "allowed_token_ids"):
+    for name in ("logprob_token_ids", "logit_bias", "stop_token_ids", "allowed_token_ids"):
         check_vocabulary(model, name, request.get(name) or ())
 
 

@@ -43,6 +43,8 @@ RUST_ONLY = (
     "enable_scale_out",
     "strict_fields",
     "stream_interval",
+    "trust_request_chat_template",
+    "disable_web_ui",
     "allowed_origins",
     "allowed_methods",
     "allowed_headers",
@@ -87,12 +89,15 @@ class FrontendConfig:
     http_timeout_keep_alive: int = 5
     public_metrics: bool = False
     enable_request_id_headers: bool = False
+    enable_prompt_tokens_details: bool = False
     log_format: str = "text"
     max_num_queued_reqs: int | None = None
     max_num_queued_tokens: int | None = None
     enable_scale_out: bool | None = None
     strict_fields: bool | None = None
     stream_interval: int | None = None
+    trust_request_chat_template: bool | None = None
+    disable_web_ui: bool | None = None
     allowed_origins: list[str] | None = None
     allowed_methods: list[str] | None = None
     allowed_headers: list[str] | None = None
@@ -201,6 +206,7 @@ def _frontend(
         http_timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
         public_metrics=arguments.public_metrics,
         enable_request_id_headers=arguments.enable_request_id_headers,
+        enable_prompt_tokens_details=arguments.enable_prompt_tokens_details,
         log_format=arguments.log_format,
         **{name: _given(arguments, name) for name in RUST_ONLY},
     )

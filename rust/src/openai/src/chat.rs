@@ -28,6 +28,8 @@ pub struct ChatRequest {
     pub continue_final_message: bool,
     /// Documents for the template.
     pub documents: Vec<Value>,
+    /// A template in place of the model's own.
+    pub chat_template: Option<String>,
     /// Variables for the template.
     pub template_kwargs: Map<String, Value>,
 }
@@ -55,6 +57,7 @@ impl ChatRequest {
             add_generation_prompt,
             continue_final_message: draft.continue_final_message,
             documents: draft.documents,
+            chat_template: draft.chat_template,
             template_kwargs: draft.template_kwargs,
         })
     }

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use vllm_chat::{ChatInput, Content, ContentPart, Message, RenderError};
+use vllm_chat::{
+    ChatInput, ChatTemplate, Content, ContentPart, Message, RenderError, TemplateTokens,
+};
 use vllm_openai::{ApiError, ChatRequest, Options, Prompt, messages};
 
 use crate::model::Model;
@@ -21,6 +23,7 @@ pub type Ids = Arc<[u32]>;
 
 /// Renders and encodes a conversation; gives back the request's options.
 pub async fn chat(head: &Head, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
+    check_template(head, &request)?;
     let (options, job) = ChatJob::split(request);
     let ids = chat_ids(head, job).await?;
     let ids = fit(&head.app.model, &options, ids, "messages")?;
@@ -51,12 +54,26 @@ pub fn completion_here(
 
 /// Renders and encodes a conversation for `/tokenize`: no limit on its length but the body's.
 pub async fn chat_unlimited(head: &Head, request: ChatRequest) -> Result<Vec<u32>, ApiError> {
+    check_template(head, &request)?;
     chat_ids(head, ChatJob::split(request).1).await
+}
+
+/// A template is a program, and fuel does not bound all that it can do: it runs only where the operator trusts clients.
+fn check_template(head: &Head, request: &ChatRequest) -> Result<(), ApiError> {
+    if request.chat_template.is_none() || head.app.shared.config.trust_templates {
+        return Ok(());
+    }
+    Err(ApiError::field(
+        "chat_template",
+        "`chat_template` is taken only by a server started with --trust-request-chat-template. Leave it out to render \
+         with the model's own template.",
+    )
+    .with_code("unsupported_field"))
 }
 
 async fn chat_ids(head: &Head, job: ChatJob) -> Result<Vec<u32>, ApiError> {
     let app = &head.app;
-    let encoded = if job.bytes() <= INLINE_BYTES {
+    let encoded = if job.bytes() <= INLINE_BYTES && job.template.is_none() {
         job.run(&app.model)
     } else {
         let model = app.model.clone();
@@ -147,6 +164,8 @@ async fn on_worker<T: Send + 'static>(
 /// A conversation on its way to token ids; moves to another thread when it is long.
 struct ChatJob {
     messages: Vec<Message>,
+    /// In place of the model's own.
+    template: Option<String>,
     documents: Vec<serde_json::Value>,
     kwargs: serde_json::Map<String, serde_json::Value>,
     add_generation_prompt: bool,
@@ -165,6 +184,7 @@ impl ChatJob {
     fn split(request: ChatRequest) -> (Options, Self) {
         let job = Self {
             messages: request.messages.into_iter().map(message).collect(),
+            template: request.chat_template,
             documents: request.documents,
             kwargs: request.template_kwargs,
             add_generation_prompt: request.add_generation_prompt,
@@ -201,13 +221,23 @@ impl ChatJob {
         some.then(|| self.messages.iter().map(with_text).collect())
     }
 
-    fn render(&self, model: &Model) -> Result<String, ApiError> {
-        let Some(template) = &model.template else {
-            return Err(ApiError::field(
+    fn template(&self, model: &Model) -> Result<ChatTemplate, ApiError> {
+        let own = self.template.as_deref().map(|source| {
+            let tokens = TemplateTokens::of(&model.about.special_tokens);
+            ChatTemplate::compile(source, tokens)
+                .map_err(|error| ApiError::field("chat_template", sentence(&error.to_string())))
+        });
+        let template = own.transpose()?.or_else(|| model.template.clone());
+        template.ok_or_else(|| {
+            ApiError::field(
                 "messages",
                 "The model has no chat template: send the text to /v1/completions instead.",
-            ));
-        };
+            )
+        })
+    }
+
+    fn render(&self, model: &Model) -> Result<String, ApiError> {
+        let template = self.template(model)?;
         let input = ChatInput {
             messages: &self.messages,
             add_generation_prompt: self.add_generation_prompt,

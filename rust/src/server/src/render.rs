@@ -14,7 +14,11 @@ use crate::sampling;
 
 /// One prompt with everything that was said about it.
 pub fn rendered(model: &Model, options: &Options, ids: &Ids, id: &str) -> Result<Value, ApiError> {
-    for (name, asked) in [("best_of", options.ranks()), ("echo", options.echo)] {
+    for (name, asked) in [
+        ("best_of", options.ranks()),
+        ("echo", options.echo),
+        ("max_tokens", options.prompt_only()),
+    ] {
         if asked {
             return Err(ApiError::field(
                 name,
@@ -75,6 +79,9 @@ fn sampling_params(model: &Model, options: &Options, prompt: usize) -> Result<Va
             .map(|(id, bias)| (id.to_string(), json!(bias)))
             .collect();
         out["logit_bias"] = bias.into();
+    }
+    if !options.logprob_token_ids.is_empty() {
+        out["logprob_token_ids"] = options.logprob_token_ids.clone().into();
     }
     if !given.allowed_token_ids.is_empty() {
         out["allowed_token_ids"] = given.allowed_token_ids.clone().into();

@@ -16,6 +16,8 @@ const DEFAULT_TEMPERATURE: f64 = 1.0;
 pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<SamplingParams, ApiError> {
     let sampling = &options.sampling;
     check_ids(model, sampling)?;
+    let named = options.logprob_token_ids.iter().copied();
+    check(model, "logprob_token_ids", named)?;
     let defaults = &model.defaults;
     let max_tokens = max_tokens(model, sampling, prompt)?;
     let mut params = SamplingParams {
@@ -32,12 +34,14 @@ pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<Samplin
             .repetition_penalty
             .or(defaults.repetition_penalty)
             .unwrap_or(1.0),
-        max_tokens: Some(u64::from(max_tokens)),
+        max_tokens: Some(u64::from(max_tokens.max(1))),
         min_tokens: u64::from(min_tokens(sampling, max_tokens)?),
         logprobs: options
             .logprobs
             .or(options.ranks().then_some(0))
             .map(i64::from),
+        logprob_token_ids: (!options.logprob_token_ids.is_empty())
+            .then(|| options.logprob_token_ids.clone()),
         prompt_logprobs: prompt_logprobs(options).map(i64::from),
         ignore_eos: sampling.ignore_eos,
         logit_bias: (!sampling.logit_bias.is_empty())

@@ -50,9 +50,11 @@ pub fn check(head: &Head, options: &Options) -> Result<(), ApiError> {
         return Err(ApiError::model_not_found(name));
     }
     let max = app.shared.config.max_logprobs;
+    let named = options.logprob_token_ids.len() as u32;
     for (field, value) in [
         ("logprobs", options.logprobs),
         ("prompt_logprobs", options.prompt_logprobs),
+        ("logprob_token_ids", Some(named)),
     ] {
         if let Some(value) = value.filter(|&value| value > max) {
             return Err(ApiError::field(
@@ -145,11 +147,18 @@ fn plan(app: &App, options: &Options, prompts: &[Ids]) -> Plan {
         stop: sampling.stop.clone(),
         min_tokens: sampling.min_tokens.unwrap_or(0),
         include_stop: sampling.include_stop_str_in_output,
-        logprobs: options.logprobs,
+        prompt_only: options.prompt_only(),
+        logprobs: shown_logprobs(options),
         tokens_as_ids: options.return_tokens_as_token_ids,
         token_ids: options.return_token_ids,
         prompt_logprobs: options.prompt_logprobs.is_some(),
     }
+}
+
+/// How many candidates per token the answer shows: the likeliest, or those that were named.
+fn shown_logprobs(options: &Options) -> Option<u32> {
+    let named = options.logprob_token_ids.len() as u32;
+    options.logprobs.map(|likeliest| likeliest.max(named))
 }
 
 /// What a choice is told besides what all choices of its request share.

@@ -325,3 +325,143 @@ fn every_event_carries_the_usage_so_far() {
         assert_eq!(generated, 3);
     }
 }
+
+#[test]
+fn the_prompt_alone_is_answered_where_no_token_is_wanted() {
+    let server = Setup::saying("xyz").start();
+    let more =
+        json!({"prompt": ["abc", "de"], "max_tokens": 0, "echo": true, "logprobs": 1, "n": 2});
+    let answer = both(&server, COMPLETIONS, more);
+    let texts: Vec<_> = answer.choices.values().map(|c| c.text.as_str()).collect();
+    assert_eq!(texts, ["abc", "abc", "de", "de"]);
+    let first = &answer.choices[&0];
+    assert_eq!(first.logprobs.len(), 3, "of the prompt and nothing else");
+    assert_eq!(
+        (&first.finish[0], &first.stop),
+        (&json!("length"), &Value::Null)
+    );
+    assert_eq!(answer.usage["completion_tokens"], 0);
+    let more = json!({"max_tokens": 0, "prompt_logprobs": 1, "return_token_ids": true});
+    let answer = both(&server, COMPLETIONS, more);
+    let only = &answer.choices[&0];
+    assert_eq!((only.text.as_str(), only.ids.len()), ("", 0));
+    assert_eq!(only.prompt_logprobs.as_array().map(Vec::len), Some(2));
+    for (path, more) in [
+        (COMPLETIONS, json!({"max_tokens": 0})),
+        (CHAT, json!({"max_tokens": 0, "prompt_logprobs": 1})),
+    ] {
+        let refused = post(server.address, path, &body(path, &more));
+        assert_eq!(
+            (refused.status, refused.json()["error"]["param"].as_str()),
+            (400, Some("max_tokens"))
+        );
+    }
+}
+
+#[test]
+fn tokens_can_be_named_whose_log_probabilities_are_answered() {
+    let server = Setup::saying("xyz").start();
+    let ids = json!([66, 65, 257]);
+    let more = json!({"logprobs": true, "logprob_token_ids": ids, "max_tokens": 2});
+    let chat = both(&server, CHAT, more);
+    let rows = &chat.choices[&0].logprobs;
+    assert_eq!(rows.len(), 2);
+    let names: Vec<_> = rows[0]["top_logprobs"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|candidate| candidate["token"].clone())
+        .collect();
+    assert_eq!(names, ["B", "A", "<|im_end|>"]);
+    let more = json!({"logprobs": 0, "logprob_token_ids": ids, "max_tokens": 1});
+    let completion = both(&server, COMPLETIONS, more);
+    let named = completion.choices[&0].logprobs[0][2].clone();
+    assert_eq!(named.as_object().map(|row| row.len()), Some(4), "{named}");
+    for (path, more) in [
+        (CHAT, json!({"logprob_token_ids": [1]})),
+        (
+            CHAT,
+            json!({"logprob_token_ids": [1], "logprobs": true, "top_logprobs": 1}),
+        ),
+        (
+            COMPLETIONS,
+            json!({"logprob_token_ids": [1], "logprobs": 1}),
+        ),
+        (
+            COMPLETIONS,
+            json!({"logprob_token_ids": [258], "logprobs": 0}),
+        ),
+        (
+            COMPLETIONS,
+            json!({"logprob_token_ids": vec![1; 21], "logprobs": 0}),
+        ),
+    ] {
+        let refused = post(server.address, path, &body(path, &more));
+        assert_eq!(
+            (refused.status, refused.json()["error"]["param"].as_str()),
+            (400, Some("logprob_token_ids")),
+            "{more}"
+        );
+    }
+}
+
+#[test]
+fn the_usage_says_how_much_of_each_prompt_was_cached() {
+    let mut setup = Setup::saying("xyz");
+    setup.engine.cached_tokens = 2;
+    setup.config.prompt_tokens_details = true;
+    let server = setup.start();
+    let more = json!({"prompt": ["abc", "de"], "n": 3, "max_tokens": 1});
+    let answer = both(&server, COMPLETIONS, more.clone());
+    assert_eq!(
+        answer.usage["prompt_tokens_details"],
+        json!({"cached_tokens": 3}),
+        "2 of the first prompt's 3, 1 of the second one's 2"
+    );
+    let mut setup = Setup::saying("xyz");
+    setup.engine.cached_tokens = 2;
+    let silent = both(&setup.start(), COMPLETIONS, more);
+    assert!(silent.usage.get("prompt_tokens_details").is_none());
+}
+
+#[test]
+fn a_requests_own_template_renders_where_the_operator_wants_it() {
+    let more = json!({"chat_template": "{{ bos_token }}{% for m in messages %}{{ m.content | upper }}{% endfor %}"});
+    let closed = Setup::saying("x").start();
+    for path in [CHAT, "/tokenize", "/v1/chat/completions/render"] {
+        let refused = post(closed.address, path, &body(CHAT, &more));
+        let error = refused.json()["error"].clone();
+        assert_eq!(
+            (refused.status, &error["param"]),
+            (400, &json!("chat_template"))
+        );
+        let message = error["message"].as_str().expect("a message");
+        assert!(
+            message.contains("--trust-request-chat-template"),
+            "{message}"
+        );
+    }
+    let mut setup = Setup::saying("x");
+    setup.config.trust_templates = true;
+    let server = setup.start();
+    let tokens = post(server.address, "/tokenize", &body(CHAT, &more)).json()["tokens"].clone();
+    assert_eq!(tokens, json!([72, 73]));
+    assert_eq!(post(server.address, CHAT, &body(CHAT, &more)).status, 200);
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+    for (template, words) in [
+        ("{% if %}", "does not compile"),
+        (
+            "{{ raise_exception('no') }}",
+            "refuses this conversation: no",
+        ),
+        (endless, "steps"),
+    ] {
+        let refused = post(
+            server.address,
+            CHAT,
+            &body(CHAT, &json!({"chat_template": template})),
+        );
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert!(refused.text().contains(words), "{}", refused.text());
+    }
+}

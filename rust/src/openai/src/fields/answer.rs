@@ -5,7 +5,7 @@
 use super::rule::Neutral::Literals;
 use super::rule::{
     Field, Neutral, Routes as R,
-    Rule::{Bool, Candidates, Int, Json, NoEffect, Refused},
+    Rule::{Bool, Candidates, Ids, Int, Json, NoEffect, Refused},
     row,
 };
 use crate::chat;
@@ -45,11 +45,10 @@ pub(super) static FIELDS: &[Field] = &[
     row(
         "logprob_token_ids",
         R::SAMPLED,
-        "Tokens whose log probabilities are answered.",
-        Refused(
-            Literals(&["[]"]),
-            "log probabilities of chosen ids are not served yet",
-        ),
+        "Tokens whose log probabilities stand in place of the likeliest candidates, in this order; needs `logprobs` without candidates.",
+        Ids(MAX_LOGPROB_TOKEN_IDS, |d, v| {
+            d.options.logprob_token_ids = v
+        }),
     ),
     row(
         "logprobs",

@@ -2,12 +2,12 @@
 
 //! What the model continues, and how it is rendered.
 
-use super::rule::Neutral::Null;
 use super::rule::{
     Field, Routes as R,
-    Rule::{Bool, Int, Json, Refused},
+    Rule::{Bool, Int, Json, Text},
     row,
 };
+use crate::limits::MAX_TEMPLATE_BYTES;
 use crate::{chat, completions, generate, messages};
 
 /// What the model continues, and how it is rendered.
@@ -27,8 +27,8 @@ pub(super) static FIELDS: &[Field] = &[
     row(
         "chat_template",
         R::CHAT,
-        "A chat template of the request's own.",
-        Refused(Null, "the server renders with the model's own template"),
+        "A chat template in place of the model's own; only with --trust-request-chat-template.",
+        Text(MAX_TEMPLATE_BYTES, |d, v| d.chat_template = Some(v)),
     ),
     row(
         "chat_template_kwargs",

@@ -26,6 +26,8 @@ impl Routes {
     pub(super) const REQUEST: Self = Self(3 | 4);
     /// Where `logprobs` is a number.
     pub(super) const COUNTED_LOGPROBS: Self = Self(2 | 8);
+    /// Where an answer has at least one token.
+    pub(super) const CHAT_OR_SAMPLING: Self = Self(1 | 8);
     /// Fields about sampling, wherever they stand.
     pub(super) const SAMPLED: Self = Self(3 | 8);
 

@@ -68,11 +68,17 @@ pub(super) static FIELDS: &[Field] = &[
     ),
     row(
         "max_tokens",
-        R::SAMPLED,
-        "Most tokens of an answer; default: 16 for completions, otherwise what the context leaves.",
+        R::CHAT_OR_SAMPLING,
+        "Most tokens of an answer; by default what the context leaves.",
         Int((1, U32.1), |d, v| {
             d.options.sampling.max_tokens = Some(v as u32)
         }),
+    ),
+    row(
+        "max_tokens",
+        R::COMPLETIONS,
+        "Most tokens of an answer, 16 by default; 0 with `echo` or `prompt_logprobs`, for the prompt alone.",
+        Int(U32, |d, v| d.options.sampling.max_tokens = Some(v as u32)),
     ),
     row(
         "min_p",
