@@ -203,7 +203,7 @@ function buckets(families, name) {
 
 /** Where a quantile lies between two samples of a histogram, linear within its bucket. */
 function quantile(now, before, q) {
-  const counts = [...now].map(([bound, count]) => [bound, count - (before?.get(bound) ?? 0)]).sort((a, b) => a[0] - b[0]);
+  const counts = [...now].map(([bound, count]) => [bound, count - (before.get(bound) ?? 0)]).sort((a, b) => a[0] - b[0]);
   const total = counts.at(-1)?.[1] ?? 0;
   if (!total) return null;
   let [low, below] = [0, 0];
@@ -312,9 +312,9 @@ function row(cells) {
 
 function drawLatency() {
   const now = samples.at(-1);
-  const before = samples.length > MINUTE ? samples.at(-1 - MINUTE) : null;
+  const before = samples.at(-1 - MINUTE) ?? samples[0]; // a young page knows less than a minute
   const rows = LATENCIES.map(([name], at) => {
-    const each = [0.5, 0.9, 0.99].map((q) => quantile(now.latencies[at], before?.latencies[at], q));
+    const each = [0.5, 0.9, 0.99].map((q) => quantile(now.latencies[at], before.latencies[at], q));
     return row([name, ...each.map(seconds)]);
   });
   $("latency").tBodies[0].replaceChildren(...rows);
@@ -377,9 +377,13 @@ async function loadModels() {
   $("model-name").textContent = data[0]?.id ?? "Model";
 }
 
-async function run() {
+async function loadVersion() {
   const { version } = await (await get("/version")).json();
   $("version").textContent = version;
+}
+
+async function run() {
+  loadVersion().catch((error) => setStatus("bad", error.message));
   for (;;) {
     if (!document.hidden) await update();
     await new Promise((wake) => setTimeout(wake, PERIOD_MS));
