@@ -57,9 +57,9 @@ pub struct ServeFlags {
     /// Seconds that running requests get to finish after the first signal
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS", value_parser = seconds)]
     shutdown_timeout: f64,
-    /// Seconds after that signal in which /ready says 503 and requests are still taken, before these seconds begin
-    #[arg(long, default_value_t = 0.0, value_name = "SECONDS", value_parser = seconds)]
-    drain_grace: f64,
+    /// Seconds after that signal in which /ready says 503 and requests are still taken; default: 0
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    drain_grace: Option<f64>,
     /// Seconds an engine may show no sign of life before its requests fail; 0: any time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     engine_silence_timeout: Option<f64>,
@@ -244,7 +244,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
         chat_template: template,
         max_logprobs: flags.max_logprobs,
         shutdown_timeout: Some(flags.shutdown_timeout),
-        drain_grace: Some(flags.drain_grace),
+        drain_grace: flags.drain_grace,
         max_request_body_size: flags.max_request_body_size,
         engine_silence_timeout: flags.engine_silence_timeout,
         engine_prompt_timeout: flags.engine_prompt_timeout,
