@@ -78,6 +78,32 @@ fn every_family_of_byte_level_tokenizers() {
     }
 }
 
+/// SmolLM2 has no tokens for some bytes that are rare in text, and none for unknown ones.
+#[test]
+fn bytes_without_a_token_are_left_out() {
+    let mut json = common::byte_level_json();
+    let vocabulary = json["model"]["vocab"].as_object_mut();
+    let vocabulary = vocabulary.expect("a vocabulary");
+    let lost = ["\u{f2}", "\u{f3}", "\u{10d}"];
+    lost.iter().for_each(|byte| drop(vocabulary.remove(*byte)));
+    let holds = |token: &str| lost.iter().any(|byte| token.contains(byte));
+    vocabulary.retain(|token, _| !holds(token));
+    let merges = json["model"]["merges"].as_array_mut().expect("merges");
+    merges.retain(|pair| {
+        !pair
+            .as_array()
+            .expect("a pair")
+            .iter()
+            .any(|token| holds(token.as_str().expect("a token")))
+    });
+    for (name, rule) in common::families() {
+        json["pre_tokenizer"] = rule;
+        let (ours, oracle) = common::both(&json);
+        let text = common::mixed_text(8, 20_000) + "\r\n\u{c0001} a\u{d0000}b";
+        assert_equal(name, &ours, &oracle, &text);
+    }
+}
+
 #[test]
 fn byte_fallback_vocabularies() {
     let (ours, oracle) = common::both(&common::byte_fallback_json());

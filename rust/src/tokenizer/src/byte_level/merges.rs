@@ -18,7 +18,7 @@ const NONE: u32 = u32::MAX;
 
 /// Vocabulary and merges of a byte-level BPE model.
 pub(super) struct Merges {
-    /// Token of each byte.
+    /// Token of each byte; NONE for a byte that is left out of the text.
     bytes: [u32; 256],
     pairs: Pairs,
     /// Words that are taken whole, whatever the merges say; empty unless the model ignores merges.
@@ -37,7 +37,7 @@ impl Merges {
             .collect();
         let ignored = model.ignore_merges == Some(true);
         Ok(Self {
-            bytes: byte_tokens(&tokens)?,
+            bytes: byte_tokens(model, &tokens)?,
             pairs: Pairs::read(&tokens, merges)?,
             whole: if ignored {
                 whole(vocabulary)
@@ -53,8 +53,9 @@ impl Merges {
             return out.push(*id);
         }
         let start = out.len();
-        out.extend(word.iter().map(|byte| self.bytes[*byte as usize]));
-        let kept = match word.len() {
+        let tokens = word.iter().map(|byte| self.bytes[*byte as usize]);
+        out.extend(tokens.filter(|token| *token != NONE));
+        let kept = match out.len() - start {
             0..=SHORT => self.join_short(&mut out[start..]),
             _ => self.join_long(&mut out[start..]),
         };
@@ -153,14 +154,27 @@ fn lowest(pairs: &[(u32, u32)]) -> Option<usize> {
     found
 }
 
-fn byte_tokens(tokens: &HashMap<&str, u32, ahash::RandomState>) -> Result<[u32; 256], String> {
-    let mut bytes = [0; 256];
-    for (code, byte) in byte_alphabet().into_iter().enumerate() {
-        let (Some(byte), Some(char)) = (byte, char::from_u32(code as u32)) else {
+/// Bytes that are in no UTF-8 text: many vocabularies have no tokens for them.
+fn is_in_text(byte: u8) -> bool {
+    !matches!(byte, 0xc0 | 0xc1 | 0xf5..)
+}
+
+fn byte_tokens(
+    model: &Model<'_>,
+    tokens: &HashMap<&str, u32, ahash::RandomState>,
+) -> Result<[u32; 256], String> {
+    let replaces = model.unk_token.is_some() || model.byte_fallback == Some(true);
+    let mut bytes = [NONE; 256];
+    for (code, byte) in (0u32..).zip(byte_alphabet()) {
+        let (Some(byte), Some(char)) = (byte, char::from_u32(code)) else {
             continue;
         };
-        let id = tokens.get(&*char.encode_utf8(&mut [0; 4]));
-        bytes[byte as usize] = *id.ok_or_else(|| format!("the byte {byte} has no token"))?;
+        match tokens.get(&*char.encode_utf8(&mut [0; 4])) {
+            Some(id) => bytes[byte as usize] = *id,
+            // Without a token for what is unknown, `tokenizers` leaves it out.
+            None if !replaces || !is_in_text(byte) => {}
+            None => return Err(format!("another token stands for the byte {byte}")),
+        }
     }
     Ok(bytes)
 }

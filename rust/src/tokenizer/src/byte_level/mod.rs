@@ -321,6 +321,16 @@ mod tests {
             r#"a merge names "bc", which is no token"#
         );
         assert_eq!(
+            refusal(|json| {
+                json["model"]["unk_token"] = "<unk>".into();
+                let vocabulary = json["model"]["vocab"].as_object_mut();
+                let vocabulary = vocabulary.expect("a vocabulary");
+                let id = vocabulary.remove("a").expect("a token");
+                vocabulary.insert("no byte".into(), id);
+            }),
+            "another token stands for the byte 97"
+        );
+        assert_eq!(
             refusal(|json| json["normalizer"] = json!({"type": "Lowercase"})),
             r#"the normalizer is {"type":"Lowercase"}"#
         );
