@@ -123,7 +123,12 @@ SERVED: tuple[Flag, ...] = (
         many="append",
         metavar="KEY",
     ),
-    Flag("api-key-file", "HTTP", "file with one key per line", metavar="PATH"),
+    Flag(
+        "api-key-file",
+        "HTTP",
+        "file with one key per line; blank lines and lines that begin with # are none",
+        metavar="PATH",
+    ),
     Flag(
         "max-request-body-size",
         "HTTP",
@@ -150,6 +155,14 @@ SERVED: tuple[Flag, ...] = (
         "seconds that running requests get to finish after the first SIGTERM or SIGINT",
         _seconds,
         0.0,
+        metavar="SECONDS",
+    ),
+    Flag(
+        "drain-grace",
+        "HTTP",
+        "seconds after that signal in which /ready says 503 and requests are still taken, before "
+        "the seconds of --shutdown-timeout begin; default: 0",
+        _seconds,
         metavar="SECONDS",
     ),
     Flag(
@@ -249,6 +262,13 @@ SERVED: tuple[Flag, ...] = (
     Flag("enable-request-id-headers", "HTTP", "answers carry the id in X-Request-Id", kind=None),
     Flag("log-format", "HTTP", "form of the log lines", default="text", choices=("text", "json")),
     # --- model
+    Flag(
+        "config",
+        "model",
+        "YAML file of flags and their values, as `port: 8000`, and of MODEL as `model`; the "
+        "command line wins",
+        metavar="PATH",
+    ),
     Flag("revision", "model", "branch, tag or commit of ORG/NAME"),
     Flag("chat-template", "model", "file with a Jinja chat template, or the template itself"),
     Flag(
@@ -336,7 +356,6 @@ def _rows(reason: str, *names: str, neutral: tuple[str, ...] = ()) -> tuple[Refu
 
 REFUSED: tuple[Refused, ...] = (
     *_rows("models are found by MODEL alone; name it as the first argument", "model"),
-    *_rows("a configuration file is not read yet; give the flags themselves", "config"),
     *_rows("gRPC is not served yet", "grpc", "grpc-port"),
     *_rows(_TOOLS, "enable-auto-tool-choice", "tool-call-parser", "tool-parser-plugin"),
     *_rows(_TOOLS, "tool-server", "tool-strict-level", "exclude-tools-when-tool-choice-none"),

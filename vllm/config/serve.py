@@ -14,6 +14,7 @@ from typing import Any
 
 from vllm import envs
 from vllm.config.engine import EngineConfig
+from vllm.config.model_length import check_length
 from vllm.config.model_source import ModelSource
 from vllm.errors import UsageError
 
@@ -38,6 +39,7 @@ _ENGINE_FLAGS = {
 
 # Flags that the Rust frontend serves and the reference frontend refuses.
 RUST_ONLY = (
+    "drain_grace",
     "max_num_queued_reqs",
     "max_num_queued_tokens",
     "enable_scale_out",
@@ -83,6 +85,7 @@ class FrontendConfig:
     generation_config: str = "auto"
     max_logprobs: int = 20
     shutdown_timeout: float = 0.0
+    drain_grace: float | None = None
     engine_silence_timeout: float = 6.0
     engine_prompt_timeout: float = 300.0
     max_request_body_size: int = 32 << 20
@@ -148,8 +151,12 @@ class ServeConfig:
 
 
 def serve_config(arguments: argparse.Namespace, source: ModelSource) -> ServeConfig:
-    """Put flags, environment and the model that was found together. Raises UsageError."""
+    """Put flags, environment and the model that was found together. Raises UsageError, and
+    ModelError for a length that the model does not have.
+    """
     engine = _engine(arguments, source)
+    if engine.max_model_len is not None:
+        check_length(source, engine.max_model_len)
     return ServeConfig(
         http=HTTPConfig(
             arguments.host, arguments.port, arguments.uds, arguments.ssl_certfile is not None
@@ -235,7 +242,7 @@ def _key_file(path: Path) -> list[str]:
         lines = path.read_text("utf-8-sig").splitlines()  # some editors put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--api-key-file {path}: {getattr(error, 'strerror', error)}") from None
-    keys = [line.strip() for line in lines if line.strip()]
+    keys = [key for line in lines if (key := line.strip()) and not key.startswith("#")]
     if not keys:
         raise UsageError(f"--api-key-file {path} holds no key")
     return keys

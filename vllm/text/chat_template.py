@@ -72,6 +72,9 @@ class ChatTemplate:
         context = {
             **self._special,
             "messages": messages,
+            # `none` unless given, as Transformers passes them: templates ask `tools is not none`.
+            "tools": None,
+            "documents": None,
             "add_generation_prompt": generation,
             **variables,
         }

@@ -11,7 +11,7 @@ use vllm_model_files::{ModelFiles, SpecialToken, SpecialTokens};
 
 use crate::environment::{self, Refusal};
 use crate::input::{ChatInput, Content, ContentPart, Message};
-use crate::{CompileError, RenderError, generation_tag, values};
+use crate::{CompileError, RenderError, dialect, values};
 
 /// Bound on the work of one rendering, in instructions; 64 bytes of output or of text handled count as one. A long
 /// conversation takes some hundred thousand; exhausting it takes a fraction of a second.
@@ -94,7 +94,7 @@ impl ChatTemplate {
             environment::environment().map_err(|error| CompileError::new(&error))?;
         environment.set_fuel(Some(PROBE_FUEL));
         environment
-            .add_template_owned(NAME, generation_tag::strip(source))
+            .add_template_owned(NAME, dialect::translate(source))
             .map_err(|error| CompileError::new(&error))?;
         let mut shared = Shared {
             environment,
@@ -164,7 +164,7 @@ impl Shared {
         ];
         let given = given
             .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)));
+            .map(|(name, value)| (name, value.unwrap_or_else(|| Value::from(()))));
         let kwargs = input.template_kwargs.into_iter().flatten();
         let kwargs = kwargs.map(|(name, value)| (name.as_str(), values::from_json(value)));
         let context = self

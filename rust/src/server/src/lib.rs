@@ -9,10 +9,12 @@
 //! Each shard is one thread with one current-thread runtime. A connection, its requests and its writes stay
 //! on one shard for life, so nothing on the way of a token is shared, locked or sent to another thread.
 
+mod accept;
 mod admission;
 mod app;
 mod auth;
 mod body;
+mod certificate;
 mod choice;
 mod config;
 mod connection;
@@ -40,9 +42,10 @@ mod web;
 
 pub use admission::QueueLimits;
 pub use auth::ApiKeys;
-pub use config::{ConfigError, ServerConfig};
+pub use config::{ConfigError, MAX_CONNECTIONS, ServerConfig};
 pub use cors::Cors;
 pub use listener::Listener;
 pub use model::Model;
 pub use server::{Server, Stopped};
 pub use tls::{ClientCertificates, Tls, TlsSettings};
+pub use vllm_metrics::ProcessCounters;

@@ -107,6 +107,16 @@ fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     }
 }
 
+/// Whether a request asks how the server is; these are answered while too many connections are open.
+pub fn is_about_health(request: &Request<Incoming>) -> bool {
+    match find(request.method(), request.uri().path()) {
+        Found::Route(position, _) => {
+            matches!(ROUTES[position].access, Access::Open | Access::Metrics)
+        }
+        _ => false,
+    }
+}
+
 /// What follows a route's path; `None` when the route is another.
 fn rest<'a>(route: &str, path: &'a str) -> Option<&'a str> {
     match route.strip_suffix("{id}") {

@@ -201,7 +201,7 @@ impl ChunkWriter {
         match self.route {
             Route::Chat | Route::Generate => {
                 out.extend_from_slice(b"{\"content\":");
-                json::value(&namer.chat(&delta.logprobs), out);
+                namer.write_chat(&delta.logprobs, out);
                 out.push(b'}');
             }
             Route::Completions => {
