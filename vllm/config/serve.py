@@ -45,6 +45,7 @@ RUST_ONLY = (
     "enable_scale_out",
     "strict_fields",
     "stream_interval",
+    "sse_keep_alive_interval",
     "allowed_origins",
     "allowed_methods",
     "allowed_headers",
@@ -96,6 +97,7 @@ class FrontendConfig:
     enable_scale_out: bool | None = None
     strict_fields: bool | None = None
     stream_interval: int | None = None
+    sse_keep_alive_interval: float | None = None
     allowed_origins: list[str] | None = None
     allowed_methods: list[str] | None = None
     allowed_headers: list[str] | None = None

@@ -50,6 +50,8 @@ pub struct ServerConfig {
     pub strict_fields: bool,
     /// Tokens per event of a stream after the first one, unless a request says so.
     pub stream_interval: u32,
+    /// Silence of a stream after which it sends a comment; none: never.
+    pub sse_keep_alive: Option<Duration>,
     /// Routes for operators during development.
     pub dev_mode: bool,
     /// `/metrics` needs no key.
@@ -84,6 +86,7 @@ impl Default for ServerConfig {
             scale_out: false,
             strict_fields: false,
             stream_interval: 1,
+            sse_keep_alive: None,
             dev_mode: false,
             public_metrics: false,
             request_id_headers: false,
