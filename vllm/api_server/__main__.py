@@ -138,6 +138,7 @@ def _state(config: dict[str, Any], model: Model, client: AsyncEngineClient) -> S
         max_logprobs=config.get("max_logprobs", 20),
         keys=tuple(config.get("api_key") or ()),
         public_metrics=config.get("public_metrics", False),
+        prompt_tokens_details=config.get("enable_prompt_tokens_details", False),
         id_headers=config.get("enable_request_id_headers", False),
     )
 

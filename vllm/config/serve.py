@@ -46,6 +46,8 @@ RUST_ONLY = (
     "strict_fields",
     "stream_interval",
     "sse_keep_alive_interval",
+    "trust_request_chat_template",
+    "disable_web_ui",
     "allowed_origins",
     "allowed_methods",
     "allowed_headers",
@@ -91,6 +93,7 @@ class FrontendConfig:
     http_timeout_keep_alive: int = 5
     public_metrics: bool = False
     enable_request_id_headers: bool = False
+    enable_prompt_tokens_details: bool = False
     log_format: str = "text"
     max_num_queued_reqs: int | None = None
     max_num_queued_tokens: int | None = None
@@ -98,6 +101,8 @@ class FrontendConfig:
     strict_fields: bool | None = None
     stream_interval: int | None = None
     sse_keep_alive_interval: float | None = None
+    trust_request_chat_template: bool | None = None
+    disable_web_ui: bool | None = None
     allowed_origins: list[str] | None = None
     allowed_methods: list[str] | None = None
     allowed_headers: list[str] | None = None
@@ -210,6 +215,7 @@ def _frontend(
         http_timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
         public_metrics=arguments.public_metrics,
         enable_request_id_headers=arguments.enable_request_id_headers,
+        enable_prompt_tokens_details=arguments.enable_prompt_tokens_details,
         log_format=arguments.log_format,
         **{name: _given(arguments, name) for name in RUST_ONLY},
     )

@@ -87,6 +87,12 @@ pub struct Settings {
     pub sse_keep_alive_interval: Option<f64>,
     /// Token ids in, token ids out.
     pub enable_scale_out: Option<bool>,
+    /// Requests may bring chat templates.
+    pub trust_request_chat_template: Option<bool>,
+    /// The usage says how many prompt tokens were cached.
+    pub enable_prompt_tokens_details: Option<bool>,
+    /// No page at `/`.
+    pub disable_web_ui: Option<bool>,
     /// `/metrics` needs no key.
     pub public_metrics: Option<bool>,
     /// Keys of other launchers.
@@ -189,6 +195,9 @@ impl Settings {
             sse_keep_alive: seconds("sse_keep_alive_interval", self.sse_keep_alive_interval)?
                 .filter(|period| !period.is_zero()),
             scale_out: self.enable_scale_out.unwrap_or(false),
+            trust_templates: self.trust_request_chat_template.unwrap_or(false),
+            prompt_tokens_details: self.enable_prompt_tokens_details.unwrap_or(false),
+            disable_web_ui: self.disable_web_ui.unwrap_or(false),
             public_metrics: self.public_metrics.unwrap_or(false),
             idle_timeout: keep_alive
                 .map_or_else(

@@ -54,6 +54,12 @@ pub struct ServerConfig {
     pub sse_keep_alive: Option<Duration>,
     /// Routes for operators during development.
     pub dev_mode: bool,
+    /// Requests may bring chat templates of their own: fuel bounds most of their work, not all.
+    pub trust_templates: bool,
+    /// The usage says how many prompt tokens were cached.
+    pub prompt_tokens_details: bool,
+    /// No page at `/`.
+    pub disable_web_ui: bool,
     /// `/metrics` needs no key.
     pub public_metrics: bool,
     /// Answers carry the request's id in `X-Request-Id`.
@@ -88,6 +94,9 @@ impl Default for ServerConfig {
             stream_interval: 1,
             sse_keep_alive: None,
             dev_mode: false,
+            trust_templates: false,
+            prompt_tokens_details: false,
+            disable_web_ui: false,
             public_metrics: false,
             request_id_headers: false,
             read_timeout: Duration::from_secs(60),

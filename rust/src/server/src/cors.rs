@@ -115,7 +115,8 @@ impl Cors {
         }
     }
 
-    fn allows(&self, origin: &HeaderValue) -> bool {
+    /// Whether a page of this origin may use the server.
+    pub(crate) fn allows(&self, origin: &HeaderValue) -> bool {
         any(&self.origins)
             || self
                 .origins

@@ -24,6 +24,7 @@ mod emit;
 mod errors;
 mod generation;
 mod handlers;
+mod head;
 mod identity;
 mod listener;
 mod load;

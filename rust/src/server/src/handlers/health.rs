@@ -15,7 +15,7 @@ pub async fn live(_: Call) -> Answer {
 
 /// At least one engine serves and the end was not asked for.
 pub async fn ready(call: Call) -> Answer {
-    let shared = &call.app.shared;
+    let shared = &call.head.app.shared;
     if shared.phase.is_leaving() {
         return Err(errors::shutting_down());
     }
