@@ -219,6 +219,8 @@ VALID = [
     completion("echo-both-logprobs", prompt="abc", echo=True, logprobs=1, prompt_logprobs=3),
     completion("echo-stop", prompt="Hello", echo=True, stop=["l", "e", "a"], max_tokens=40),
     completion("prompt-logprobs", prompt_logprobs=2),
+    completion("prompt-logprobs-too-many", prompt=[1] * 150, n=128, prompt_logprobs=15),
+    completion("echo-logprobs-too-many", prompt=[1] * 150, n=128, echo=True, logprobs=15),
     completion("prompt-logprobs-list", prompt_logprobs=0, prompt=[[1, 2, 3], [4, 5]]),
     completion("prompt-logprobs-ids", prompt_logprobs=1, logprobs=1, return_token_ids=True),
     chat("prompt-logprobs", prompt_logprobs=2),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vllm.api_server.errors import bad_field
+from vllm.api_server.limits import MAX_PROMPT_LOGPROBS
 from vllm.api_server.model import Model
 from vllm.api_server.requests import Request
 from vllm.errors import ValidationError
@@ -45,6 +46,22 @@ def params_of(model: Model, request: Request, prompt_tokens: int) -> dict[str, A
         "bad_words": request.get("bad_words"),
         "_bad_words_token_ids": _bad_words(model, request.get("bad_words")),
     }
+
+
+def check_prompt_logprobs(request: Request, prompts: list[list[int]]) -> None:
+    """Refuse more log probabilities of prompts than one answer may have. Raises ApiError."""
+    if request.prompt_logprobs is None:
+        return
+    tokens, rows = sum(map(len, prompts)), request.prompt_logprobs + 1
+    asked = tokens * request.candidates * rows
+    if asked > MAX_PROMPT_LOGPROBS:
+        name = "logprobs" if request.get("prompt_logprobs") is None else "prompt_logprobs"
+        raise bad_field(
+            name,
+            f"`{name}` asks for {asked} log probabilities of the prompt ({tokens} tokens, "
+            f"{request.candidates} choices of each, {rows} candidates per token); an answer has at "
+            f"most {MAX_PROMPT_LOGPROBS}. Ask for fewer candidates or choices.",
+        )
 
 
 def with_seed(params: dict[str, Any], seed: int | None, choice: int) -> SamplingParams:
