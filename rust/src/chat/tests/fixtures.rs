@@ -201,7 +201,7 @@ fn a_final_message_is_continued() {
     let message = go_on(CHATML, " ").expect_err("empty").to_string();
     assert_eq!(
         message,
-        "continue_final_message: the last message has no text to go on from"
+        "`continue_final_message`: the last message has no text to go on from"
     );
     assert!(matches!(
         go_on("nothing", "x"),
