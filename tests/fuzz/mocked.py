@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,8 @@ def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byt
 def frontend(binary: Path, model: str, double: Sequence[str], logs: Path) -> Iterator[str]:
     """The URL of a frontend that is ready; `double` are options of the engine double."""
     cargo("build", "--quiet", "-p", "vllm-mock-engine")
-    engine = build_rust.ROOT / "rust" / "target" / "debug" / "vllm-mock-engine"
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or build_rust.ROOT / "rust" / "target")
+    engine = target / "debug" / "vllm-mock-engine"
     port, rpc = str(_free_port()), str(_free_port())
     external = ["--data-parallel-address", "127.0.0.1", "--data-parallel-rpc-port", rpc]
     external += ["--data-parallel-size", "1", "--data-parallel-size-local", "0"]
