@@ -159,9 +159,7 @@ def fused_experts(
     float32, bfloat16 or float16, or uint8 [E, bytes] with the result of `quant_repack` for each
     expert, whose qtype is then `gate_up_type` and `down_type`. CPU only.
     """
-    _ops.fused_experts(
-        out, x, ids, weights, gate_up, gate_up_type, down, down_type, inner, addend
-    )
+    _ops.fused_experts(out, x, ids, weights, gate_up, gate_up_type, down, down_type, inner, addend)
 
 
 def kv_write(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slot_mapping: Tensor) -> None:
