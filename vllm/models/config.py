@@ -63,7 +63,7 @@ class RopeConfig:
                 f"rope low_freq_factor is {self.low_freq_factor} and high_freq_factor "
                 f"{self.high_freq_factor}; the first must be above 0 and below the second"
             )
-        if self.scaling == "longrope":
+        if self.scaling == "longrope" or self.short_factors or self.long_factors:
             self._check_factors("short_factors")
             self._check_factors("long_factors")
 

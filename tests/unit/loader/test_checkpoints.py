@@ -20,7 +20,7 @@ from vllm.engine.core import EngineCore
 from vllm.errors import EngineStartError, ModelError
 from vllm.layers.rope import inverse_frequencies
 from vllm.loader.checkpoint import open_checkpoint
-from vllm.loader.gguf_checkpoint import gguf_name
+from vllm.loader.gguf_names import gguf_name
 from vllm.models.config import RopeConfig
 from vllm.models.hf_config import from_hf
 from vllm.models.shapes import tensor_shapes
