@@ -43,6 +43,8 @@ pub(crate) struct Engine {
     writer: StepWriter,
     index: u32,
     steps: u64,
+    /// Requests as counted last.
+    open: u64,
     started: Instant,
 }
 
@@ -62,6 +64,7 @@ impl Engine {
             writer,
             index,
             steps: 0,
+            open: 0,
             started: Instant::now(),
         }
     }
@@ -82,11 +85,12 @@ impl Engine {
         }
     }
 
-    fn count_open(&self) {
+    /// The engines of a process share the counter.
+    fn count_open(&mut self) {
         let open = self.requests.len() as u64;
-        self.counters
-            .open
-            .store(open, std::sync::atomic::Ordering::Relaxed);
+        // Wraps around where it shrinks.
+        Counters::add(&self.counters.open, open.wrapping_sub(self.open));
+        self.open = open;
     }
 
     /// Handles messages until a step is due and there is something to do.
@@ -121,11 +125,11 @@ impl Engine {
             return None;
         }
         self.steps += 1;
-        let faults = self.options.fault.iter();
-        let fault = faults
-            .filter(|fault| fault.step == self.steps)
+        let mut planned = self.options.fault.iter();
+        let planned = planned.find(|fault| fault.step == self.steps);
+        let fault = planned
             .map(|fault| fault.kind)
-            .next();
+            .or_else(|| self.options.orders.take(self.index));
         if let Some(ended) = self.end_by(fault).await {
             return Some(ended);
         }
@@ -243,7 +247,13 @@ impl Engine {
             return self.refuse(request.request_id, error.to_string()).await;
         }
         Counters::add(&self.counters.added, 1);
-        self.requests.add(Request::new(request, &self.options));
+        let cached = match self.options.prefix_cache {
+            true => self.requests.prefixes.look_up(&request),
+            false => 0,
+        };
+        let mut request = Request::new(request, &self.options);
+        request.cached_tokens = cached;
+        self.requests.add(request);
     }
 
     fn abort(&mut self, ids: &[String]) {
@@ -288,6 +298,12 @@ impl Engine {
             outputs: vec![],
         };
         self.send(message.encode()).await;
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        Counters::add(&self.counters.open, self.open.wrapping_neg());
     }
 }
 

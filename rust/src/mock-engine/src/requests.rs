@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use vllm_engine_client::protocol::EngineCoreRequest;
 
 use crate::options::MockOptions;
+use crate::prefix::PrefixCache;
 
 /// Beyond this a row's arrays would need frames of their own, which the hand-written step lacks.
 const INLINE_LOGPROBS: usize = 60;
@@ -18,7 +19,11 @@ const INLINE_LOGPROBS: usize = 60;
 pub(crate) struct Request {
     pub(crate) id: String,
     pub(crate) prompt_tokens: u64,
+    /// Of these, found in the prefix cache.
+    pub(crate) cached_tokens: u64,
     pub(crate) produced: u64,
+    /// Where in the engine's tokens the answer begins.
+    pub(crate) first: u64,
     pub(crate) limit: u64,
     /// The limit is the double's own, not the request's: it ends with "stop".
     pub(crate) stops: bool,
@@ -35,6 +40,10 @@ impl Request {
             .prompt_token_ids
             .as_ref()
             .map_or(0, |ids| ids.len() as u64);
+        let last = request.prompt_token_ids.as_ref().and_then(|ids| ids.last());
+        let first = last
+            .filter(|_| options.from_prompt)
+            .map_or(0, |id| u64::from(*id));
         let params = request.sampling_params.unwrap_or_default();
         let context = options.max_model_len.saturating_sub(prompt_tokens).max(1);
         let asked = params.max_tokens.unwrap_or(context);
@@ -47,7 +56,9 @@ impl Request {
         Self {
             id: request.request_id,
             prompt_tokens,
+            cached_tokens: 0,
             produced: 0,
+            first,
             limit: asked.min(own).max(1),
             stops: own < asked,
             logprobs: params.logprobs.map(count),
@@ -66,6 +77,7 @@ impl Request {
 pub(crate) struct Requests {
     pub(crate) waiting: VecDeque<Request>,
     pub(crate) running: Vec<Request>,
+    pub(crate) prefixes: PrefixCache,
 }
 
 impl Requests {
