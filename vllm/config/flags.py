@@ -220,6 +220,13 @@ SERVED: tuple[Flag, ...] = (
         kind=None,
     ),
     Flag(
+        "no-prefix-affinity",
+        "HTTP",
+        "several engines: the shortest queue alone decides, not where a prompt's beginning was "
+        "computed",
+        kind=None,
+    ),
+    Flag(
         "stream-interval",
         "HTTP",
         "tokens per event of a stream after the first one, unless a request says so; default: 1",

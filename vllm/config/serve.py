@@ -42,6 +42,7 @@ RUST_ONLY = (
     "max_num_queued_tokens",
     "enable_scale_out",
     "strict_fields",
+    "no_prefix_affinity",
     "stream_interval",
     "allowed_origins",
     "allowed_methods",
@@ -92,6 +93,7 @@ class FrontendConfig:
     max_num_queued_tokens: int | None = None
     enable_scale_out: bool | None = None
     strict_fields: bool | None = None
+    no_prefix_affinity: bool | None = None
     stream_interval: int | None = None
     allowed_origins: list[str] | None = None
     allowed_methods: list[str] | None = None

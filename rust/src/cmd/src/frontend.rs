@@ -97,6 +97,7 @@ fn plan(flags: &FrontendFlags, mut settings: Settings) -> Result<Launch, Fault> 
     let shards = Shards::parse(&flags.shards, flags.engine_count as usize)?;
     let config = settings.server(shards)?;
     let patience = settings.patience()?;
+    let prefix_affinity = settings.prefix_affinity();
     let ready = environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?;
     let model = model_plan(&mut settings)?;
     let http = process::inherit("--listen-fd", flags.listen_fd)?;
@@ -117,6 +118,7 @@ fn plan(flags: &FrontendFlags, mut settings: Settings) -> Result<Launch, Fault> 
             engine_start_index: flags.engine_start_index,
             engine_count: flags.engine_count,
             patience,
+            prefix_affinity,
             ready_timeout: ready.unwrap_or(Duration::from_secs(600)),
             ..TransportConfig::new(
                 engine("--input-listener-fd", flags.input_listener_fd)?,

@@ -47,6 +47,8 @@ pub struct Settings {
     pub engine_silence_timeout: Option<f64>,
     /// The same while it may work on a prompt.
     pub engine_prompt_timeout: Option<f64>,
+    /// The shortest queue alone decides which engine gets a request.
+    pub no_prefix_affinity: Option<bool>,
     /// Choices that may wait; -1: no limit.
     pub max_num_queued_reqs: Option<i64>,
     /// Prompt tokens that may wait; -1: no limit.
@@ -199,6 +201,11 @@ impl Settings {
             silence: silence.unwrap_or(defaults.silence),
             prompt: prompt.unwrap_or(defaults.prompt),
         })
+    }
+
+    /// Whether prompts that begin alike go to one engine.
+    pub fn prefix_affinity(&self) -> bool {
+        !self.no_prefix_affinity.unwrap_or(false)
     }
 
     fn cors(&self, defaults: Cors) -> Cors {

@@ -41,6 +41,8 @@ pub struct TransportConfig {
     pub limits: Limits,
     /// How long an engine may be silent.
     pub patience: Patience,
+    /// Prompts that begin alike go to one engine, as long as it isn't overloaded.
+    pub prefix_affinity: bool,
 }
 
 impl TransportConfig {
@@ -56,6 +58,7 @@ impl TransportConfig {
             stream_limit: 8 << 20,
             limits: Limits::default(),
             patience: Patience::default(),
+            prefix_affinity: true,
         }
     }
 }

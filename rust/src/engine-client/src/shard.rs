@@ -85,7 +85,8 @@ impl ShardClient {
         &self.0.client
     }
 
-    /// Sends a request to the least loaded engine (or the one it names) and returns its stream.
+    /// Sends a request to the engine it names, else to the one that has likely computed its
+    /// beginning, else to the least loaded one, and returns its stream.
     ///
     /// Fills `request_id` and `client_index`. Parameters that an engine would refuse are refused
     /// here, because some engines don't survive them.
@@ -103,7 +104,7 @@ impl ShardClient {
             params.validate()?;
         }
         let shared = self.0.client.shared();
-        let engine = shared.admit(request.data_parallel_rank)?;
+        let engine = shared.admit(&request)?;
         let limit = share(shared.stream_limit, streams);
         let stream = self.0.open(engine, limit).inspect_err(|_| {
             shared.engines[engine].release(false);

@@ -53,6 +53,7 @@ pub(crate) async fn open(config: TransportConfig) -> Result<Connection, ConnectE
         count,
         config.client_index,
         config.stream_limit,
+        config.prefix_affinity,
         router.sender(),
     );
     let mut connection = Connection {
