@@ -15,9 +15,10 @@ use crate::protocol::EngineCoreRequest;
 /// Lengths of beginnings in tokens, longest first. Prompts that differ only beyond the last one they
 /// reach have one home.
 ///
-/// Each is four times the one before: a conversation that grows changes its home at most three times,
-/// and computes again at most a third of what it has when it stops growing.
-const LENGTHS: [usize; 4] = [2048, 512, 128, 32];
+/// Each is four times the one before: a conversation that grows changes its home at most twice, and
+/// computes again at most a third of what it has when it stops growing. Below the least one there is
+/// little to gain, and many templates begin every prompt with the same few dozen tokens.
+const LENGTHS: [usize; 3] = [2048, 512, 128];
 
 /// Names what a prompt begins with; `None` for one that is too short to be worth a home, or that
 /// chooses its engine itself.
@@ -68,19 +69,18 @@ mod tests {
     #[test]
     fn a_prompt_keeps_its_name_while_it_grows_within_a_length() {
         let name = |count: u32| beginning(&request(0..count));
-        assert_eq!(name(31), None);
-        assert_eq!(name(32), name(127));
+        assert_eq!(name(127), None);
         assert_eq!(name(128), name(511));
         assert_eq!(name(512), name(2047));
         assert_eq!(name(2048), name(100_000));
-        let names: std::collections::BTreeSet<_> = [32, 128, 512, 2048].map(name).into();
-        assert_eq!(names.len(), 4);
-        assert_ne!(name(40), beginning(&request(1..41)));
+        let names: std::collections::BTreeSet<_> = [128, 512, 2048].map(name).into();
+        assert_eq!(names.len(), 3);
+        assert_ne!(name(200), beginning(&request(1..201)));
         let salted = EngineCoreRequest {
             cache_salt: Some("tenant".to_owned()),
-            ..request(0..40)
+            ..request(0..200)
         };
-        assert_ne!(name(40), beginning(&salted));
+        assert_ne!(name(200), beginning(&salted));
     }
 
     /// Share of each engine in 10,000 beginnings.

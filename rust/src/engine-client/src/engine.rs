@@ -240,8 +240,15 @@ impl Engine {
             .stats
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let in_flight = self.in_flight.load(Ordering::Relaxed) as u64;
+        let others = self.others.load(Ordering::Relaxed) as u64;
+        // An engine whose last request was stopped may send no statistics that say so.
+        let most = in_flight.saturating_add(others);
+        let running = own.running.min(most);
         EngineStats {
-            in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
+            in_flight,
+            running,
+            waiting: own.waiting.min(most - running),
             ..own.clone()
         }
     }
@@ -249,5 +256,32 @@ impl Engine {
     pub(crate) fn state(&self) -> EngineState {
         self.failure()
             .map_or(EngineState::Ready, EngineState::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gauges(engine: &Engine) -> (u64, u64) {
+        let stats = engine.stats();
+        (stats.running, stats.waiting)
+    }
+
+    #[test]
+    fn gauges_never_show_requests_that_are_known_to_be_over() {
+        let engine = Engine::new(0);
+        (0..3).for_each(|_| engine.admit());
+        let stats = SchedulerStats {
+            num_running_reqs: 4,
+            num_waiting_reqs: 1,
+            ..SchedulerStats::default()
+        };
+        engine.record(Some(&stats), None);
+        assert_eq!(gauges(&engine), (4, 1), "two are another frontend's");
+        (0..3).for_each(|_| engine.release(true));
+        assert_eq!(gauges(&engine), (2, 0));
+        engine.forget_others();
+        assert_eq!(gauges(&engine), (0, 0));
     }
 }

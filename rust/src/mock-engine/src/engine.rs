@@ -17,6 +17,7 @@ use vllm_zmtp::Message;
 use crate::Counters;
 use crate::fault::FaultKind;
 use crate::options::MockOptions;
+use crate::orders::Order;
 use crate::requests::{Request, Requests};
 use crate::session::Connection;
 use crate::step::StepWriter;
@@ -127,9 +128,15 @@ impl Engine {
         self.steps += 1;
         let mut planned = self.options.fault.iter();
         let planned = planned.find(|fault| fault.step == self.steps);
-        let fault = planned
-            .map(|fault| fault.kind)
-            .or_else(|| self.options.orders.take(self.index));
+        let order = planned.map(|fault| Order::Fault(fault.kind));
+        let fault = match order.or_else(|| self.options.orders.take(self.index)) {
+            Some(Order::Fault(kind)) => Some(kind),
+            Some(Order::Finish) => {
+                self.requests.finish();
+                None
+            }
+            None => None,
+        };
         if let Some(ended) = self.end_by(fault).await {
             return Some(ended);
         }

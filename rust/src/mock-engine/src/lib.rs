@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 pub use fault::{Fault, FaultKind};
 pub use options::MockOptions;
-pub use orders::Orders;
+pub use orders::{Order, Orders};
 pub use session::MockError;
 
 /// What the engines of a process have seen, for tests to wait on.

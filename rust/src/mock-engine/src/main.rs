@@ -14,7 +14,8 @@ use vllm_mock_engine::{Counters, MockOptions};
 struct Cli {
     #[command(flatten)]
     options: MockOptions,
-    /// Take orders on stdin, one a line: `fault KIND ENGINE` for the engine's next step, `counters`.
+    /// Take orders on stdin, one a line: `fault KIND ENGINE` or `finish ENGINE` for the
+    /// engine's next step, `counters`.
     #[arg(long)]
     control: bool,
 }

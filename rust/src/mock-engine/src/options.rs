@@ -69,7 +69,7 @@ pub struct MockOptions {
     /// Something to go wrong, as KIND@STEP; may be repeated.
     #[arg(long)]
     pub fault: Vec<Fault>,
-    /// What is to go wrong now, ordered while the engines run.
+    /// What engines that run are told to do next.
     #[arg(skip)]
     pub orders: Arc<Orders>,
 }

@@ -93,6 +93,13 @@ impl Requests {
         self.len() < before
     }
 
+    /// Lets every request that runs reach its limit with its next token.
+    pub(crate) fn finish(&mut self) {
+        for request in &mut self.running {
+            request.limit = request.produced + 1;
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.running.len()
     }

@@ -114,7 +114,7 @@ fn short_prompts_have_no_home() {
     run(async {
         let (_client, shard, _engines) = engines(true, |options| options.step_ms = 1.0).await;
         let submit = |at: u32| {
-            let request = prompt(at..at + 31, 1_000_000);
+            let request = prompt(at..at + 127, 1_000_000);
             shard.submit(request).expect("engines are there")
         };
         let streams: Vec<_> = (0..101).map(submit).collect();
@@ -131,18 +131,18 @@ fn an_explicit_rank_decides_alone_and_a_lost_home_is_replaced() {
     run(async {
         let (_client, shard, _engines) = engines(true, |options| options.step_ms = 1.0).await;
         let home = shard
-            .submit(prompt(0..64, 1))
+            .submit(prompt(0..200, 1))
             .expect("engines are there")
             .engine_index();
         for rank in 0..ENGINES {
             let named = EngineCoreRequest {
                 data_parallel_rank: Some(rank),
-                ..prompt(0..64, 1)
+                ..prompt(0..200, 1)
             };
             let stream = shard.submit(named).expect("engines are there");
             assert_eq!(stream.engine_index(), rank);
         }
-        let again = shard.submit(prompt(0..90, 1)).expect("engines are there");
+        let again = shard.submit(prompt(0..290, 1)).expect("engines are there");
         assert_eq!(again.engine_index(), home);
     });
 }
