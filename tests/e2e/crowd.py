@@ -35,7 +35,9 @@ def http_request(body: dict[str, Any], headers: dict[str, str] | None = None) ->
 class Stream:
     """One request and what has come of its answer."""
 
-    def __init__(self, port: int, prompt: list[int], headers: dict[str, str], **fields: Any) -> None:
+    def __init__(
+        self, port: int, prompt: list[int], headers: dict[str, str], **fields: Any
+    ) -> None:
         self.prompt = prompt
         self.received = bytearray()
         self.ended = False
@@ -108,9 +110,7 @@ class Stream:
 class Crowd:
     """Streams that run until their engine is told to finish them."""
 
-    def __init__(
-        self, port: int, count: int, rank: int | None = None, **fields: Any
-    ) -> None:
+    def __init__(self, port: int, count: int, rank: int | None = None, **fields: Any) -> None:
         headers = {} if rank is None else {"X-data-parallel-rank": str(rank)}
         self._selector = selectors.DefaultSelector()
         self._stop = threading.Event()
