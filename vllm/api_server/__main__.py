@@ -30,6 +30,7 @@ from vllm.errors import ExitCode, UsageError, VLLMError
 from vllm.protocol.client import AsyncEngineClient
 from vllm.protocol.errors import HandshakeError
 from vllm.protocol.listeners import Listener
+from vllm.protocol.silence import Patience
 
 logger = vllm_logging.init_logger(__name__)
 
@@ -119,6 +120,9 @@ async def _serve(options: argparse.Namespace, config: dict[str, Any], model: Mod
         engine_start_index=options.engine_start_index,
         engine_count=options.engine_count,
         ready_timeout=envs.VLLM_ENGINE_READY_TIMEOUT_S,
+        patience=Patience(
+            config.get("engine_silence_timeout", 6.0), config.get("engine_prompt_timeout", 300.0)
+        ),
     )
     async with client:
         model.context = client.registration.max_model_len
