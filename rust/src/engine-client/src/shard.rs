@@ -13,7 +13,7 @@ use slab::Slab;
 
 use crate::client::EngineClient;
 use crate::error::{StreamError, SubmitError};
-use crate::inbox::{Inbox, Routed, ShardEvent};
+use crate::inbox::{Inbox, Routed, ShardEvent, trim};
 use crate::protocol::{EngineCoreRequest, EngineOutput, RequestType};
 use crate::request_id::{MAX_SLOTS, RequestKey};
 use crate::state::Shared;
@@ -292,6 +292,7 @@ async fn pump(shard: Weak<Shard>, inbox: Arc<Inbox>) {
         poll_fn(|cx| inbox.poll_take(cx, &mut outputs, &mut events)).await;
         let Some(shard) = shard.upgrade() else { return };
         shard.deliver(&mut outputs);
+        trim(&mut outputs);
         events.drain(..).for_each(|event| shard.apply(event));
         shard.flush_aborts();
     }
