@@ -97,6 +97,10 @@ class Double:
         """What the engines of this process have seen: requests, steps, tokens."""
         return dict(json.loads(self._order("counters")))
 
+    def is_idle(self) -> bool:
+        """No request waits or runs in the engines of this process."""
+        return self.counters()["open"] == 0
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -211,9 +215,16 @@ def _target(link: Path) -> str:
 
 @contextlib.contextmanager
 def deployment(
-    model: Path, engines: int, environ: dict[str, str] | None = None, **settings: Any
+    model: Path,
+    engines: int,
+    environ: dict[str, str] | None = None,
+    inline: bool = False,
+    **settings: Any,
 ) -> Iterator[Deployment]:
-    """A frontend for so many engines, none of which is there yet. Everything is ended afterwards."""
+    """A frontend for so many engines, none of which is there yet; everything is ended afterwards.
+
+    `settings` go by descriptor, or, with `inline`, by argument as other launchers pass them.
+    """
     binary = rust_frontend()
     if binary is None:
         pytest.skip(RUST_MISSING)
@@ -223,8 +234,17 @@ def deployment(
         web = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
         planes = tuple(stack.enter_context(listen_ipc(str(folder))) for _ in range(2))
         arguments = {"model": str(model), "served_model_name": ["tiny"], **settings}
-        frontend = _frontend(binary, folder, web, planes, engines, arguments, environ or {})
-        process = stack.enter_context(frontend)
+        fds = [web.fileno(), *(plane.fileno() for plane in planes)]
+        names = ("--listen-fd", "--input-listener-fd", "--output-listener-fd")
+        flags = [word for name, fd in zip(names, fds, strict=True) for word in (name, str(fd))]
+        if inline:
+            flags += ["--args-json", json.dumps(arguments)]
+        else:
+            fds.append(stack.enter_context(_readable(json.dumps(arguments))))
+            flags += ["--args-fd", str(fds[-1])]
+        command = [str(binary), "frontend", *flags, "--engine-count", str(engines)]
+        log = folder / "frontend.log"
+        process = stack.enter_context(_running(command, log, fds, environ or {}))
         url = f"http://127.0.0.1:{web.getsockname()[1]}"
         http = stack.enter_context(httpx.Client(base_url=url, timeout=PATIENCE_S))
         running = Deployment(folder, web, (planes[0], planes[1]), process, http)
@@ -236,25 +256,22 @@ def deployment(
 
 
 @contextlib.contextmanager
-def _frontend(
-    binary: Path,
-    folder: Path,
-    web: socket.socket,
-    planes: tuple[Listener, ...],
-    engines: int,
-    arguments: dict[str, Any],
-    environ: dict[str, str],
+def _readable(text: str) -> Iterator[int]:
+    """A descriptor that holds a text."""
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode())
+        file.seek(0)
+        yield file.fileno()
+
+
+@contextlib.contextmanager
+def _running(
+    command: list[str], log: Path, fds: list[int], environ: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    with tempfile.TemporaryFile() as config, (folder / "frontend.log").open("wb") as log:
-        config.write(json.dumps(arguments).encode())
-        config.seek(0)
-        fds = [web.fileno(), planes[0].fileno(), planes[1].fileno(), config.fileno()]
-        names = ("--listen-fd", "--input-listener-fd", "--output-listener-fd", "--args-fd")
-        flags = [word for name, fd in zip(names, fds, strict=True) for word in (name, str(fd))]
+    with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(binary), "frontend", *flags, "--engine-count", str(engines)],
-            stdout=log, stderr=log, pass_fds=fds, env=os.environ | environ,
-        )  # fmt: skip
+            command, stdout=output, stderr=output, pass_fds=fds, env=os.environ | environ
+        )
     try:
         yield process
     finally:

@@ -30,7 +30,7 @@ HUGE_FRAME = b"\x02" + struct.pack(">Q", 256 << 30)
 
 
 class Scene:
-    """The frontend, one engine that is always well, one that is not, and the warm frontend's memory."""
+    """The frontend, an engine that is always well, one that is not; `warm`: memory in bytes."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -62,7 +62,7 @@ class Scene:
         wait_for(lambda: self.deployment.metric("num_requests_running") == 0, "the gauge at 0")
         for double in self.deployment.doubles:
             if double.process.poll() is None:
-                wait_for(lambda: double.counters()["open"] == 0, "an engine without requests")
+                wait_for(double.is_idle, "an engine without requests")
         self.deployment.wait_memory(GROWTH * self.warm, "the memory of an idle frontend")
 
     def is_ready(self, rank: int) -> bool:
@@ -247,7 +247,7 @@ def test_1000_clients_that_leave_at_any_moment_leave_nothing(scene: Scene) -> No
             with contextlib.ExitStack() as stack:
                 for _ in range(100):
                     stack.callback(_begin(scene.deployment.port, chance))
-        wait_for(lambda: scene.victim.counters()["open"] == 0, "the victim's requests to end")
+        wait_for(scene.victim.is_idle, "the victim's requests to end")
         wait_for(lambda: scene.well.counters()["open"] == OTHERS, "only the others' requests")
         wait_for(lambda: scene.deployment.metric("num_requests_running") == OTHERS, "the gauge")
     scene.wait_quiet()

@@ -6,18 +6,15 @@ Each test has a frontend of its own.
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.e2e.crowd import Crowd, http_request
-from tests.e2e.doubles import Deployment, deployment, raise_descriptor_limit
+from tests.e2e.doubles import deployment, raise_descriptor_limit
 from tests.e2e.server import PATIENCE_S, wait_for
 
 OTHERS = 500

@@ -155,8 +155,7 @@ SERVED: tuple[Flag, ...] = (
     Flag(
         "engine-silence-timeout",
         "HTTP",
-        "seconds an engine may show no sign of life before its requests fail; 0: any time; "
-        "the Python frontend does not watch",
+        "seconds an engine may show no sign of life before its requests fail; 0: any time",
         _seconds,
         6.0,
         metavar="SECONDS",

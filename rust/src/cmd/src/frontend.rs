@@ -14,6 +14,7 @@ use crate::fault::{Code, Fault};
 use crate::launch::{self, Launch, ModelPlan};
 use crate::logging::{self, LogFormat};
 use crate::process;
+use crate::resolve;
 use crate::settings::{Settings, Shards};
 use crate::signals::Signals;
 
@@ -139,7 +140,7 @@ fn model_plan(settings: &mut Settings) -> Result<ModelPlan, Fault> {
         }
     };
     Ok(ModelPlan {
-        path: settings.path(),
+        path: resolve::model(&settings.model)?,
         root: settings
             .model_tag
             .clone()

@@ -66,6 +66,8 @@ pub(crate) struct Engine {
     queued: AtomicBool,
     /// Messages received, of whatever kind.
     messages: AtomicU64,
+    /// Minor number of the release whose wire it speaks.
+    wire: AtomicU32,
     failure: Mutex<Option<EngineFailure>>,
     stats: Mutex<EngineStats>,
 }
@@ -85,6 +87,7 @@ impl Engine {
             abandoned: AtomicU32::new(0),
             queued: AtomicBool::new(false),
             messages: AtomicU64::new(0),
+            wire: AtomicU32::new(crate::WIRE_VERSION),
             failure: Mutex::new(None),
             stats: Mutex::new(EngineStats {
                 index,
@@ -183,6 +186,14 @@ impl Engine {
         self.unstarted.load(Ordering::Relaxed) > 0
             || self.abandoned.load(Ordering::Relaxed) > 0
             || self.queued.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn wire(&self) -> u32 {
+        self.wire.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_wire(&self, minor: u32) {
+        self.wire.store(minor, Ordering::Relaxed);
     }
 
     pub(crate) fn failure(&self) -> Option<EngineFailure> {
