@@ -254,12 +254,10 @@ impl Engine {
             return self.refuse(request.request_id, error.to_string()).await;
         }
         Counters::add(&self.counters.added, 1);
-        let cached = match self.options.prefix_cache {
-            true => self.requests.prefixes.look_up(&request),
-            false => 0,
-        };
+        let found = self.options.prefix_cache;
+        let found = found.then(|| self.requests.prefixes.look_up(&request));
         let mut request = Request::new(request, &self.options);
-        request.cached_tokens = cached;
+        request.cached_tokens = found.unwrap_or(request.cached_tokens);
         self.requests.add(request);
     }
 

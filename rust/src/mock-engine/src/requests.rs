@@ -19,8 +19,6 @@ const INLINE_LOGPROBS: usize = 60;
 pub(crate) struct Request {
     pub(crate) id: String,
     pub(crate) prompt_tokens: u64,
-    /// Of these, found in the prefix cache.
-    pub(crate) cached_tokens: u64,
     pub(crate) produced: u64,
     /// Where in the engine's tokens the answer begins.
     pub(crate) first: u64,
@@ -29,6 +27,10 @@ pub(crate) struct Request {
     pub(crate) stops: bool,
     /// Candidates per token beside the sampled one.
     pub(crate) logprobs: Option<usize>,
+    /// Tokens whose log probabilities are asked for instead of the likeliest.
+    pub(crate) logprob_ids: Vec<u32>,
+    /// Prompt tokens that are said, or were found, to be cached.
+    pub(crate) cached_tokens: u64,
     /// Candidates per prompt token beside the actual one, until they are sent.
     pub(crate) prompt_logprobs: Option<usize>,
     not_before: Instant,
@@ -56,12 +58,13 @@ impl Request {
         Self {
             id: request.request_id,
             prompt_tokens,
-            cached_tokens: 0,
             produced: 0,
             first,
             limit: asked.min(own).max(1),
             stops: own < asked,
             logprobs: params.logprobs.map(count),
+            logprob_ids: params.logprob_token_ids.unwrap_or_default(),
+            cached_tokens: options.cached_tokens.min(prompt_tokens.saturating_sub(1)),
             prompt_logprobs: params.prompt_logprobs.map(count),
             not_before: Instant::now() + options.latency(),
         }

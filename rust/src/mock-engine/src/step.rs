@@ -85,6 +85,14 @@ impl StepWriter {
             }
         }
         match request.logprobs {
+            _ if !request.logprob_ids.is_empty() => {
+                let asked = request.logprob_ids.iter().zip(1..);
+                let asked = asked.map(|(&token_id, at)| TokenLogprob {
+                    token_id,
+                    ..candidate(at, token)
+                });
+                out.extend_from_slice(&one_row(token, asked));
+            }
             Some(count) => out.extend_from_slice(self.logprobs(count, token)),
             None => out.push(NIL),
         }
@@ -179,11 +187,15 @@ fn candidate(at: usize, token: u32) -> TokenLogprob {
 
 /// The sampled token, then the top `count`, which begin with it.
 fn encode_logprobs(count: usize, token: u32) -> Vec<u8> {
-    let top = (0..count).map(|at| candidate(at, token));
-    let entries = std::iter::once(candidate(0, token)).chain(top).collect();
+    one_row(token, (0..count).map(|at| candidate(at, token)))
+}
+
+/// The sampled token, then these.
+fn one_row(token: u32, others: impl Iterator<Item = TokenLogprob>) -> Vec<u8> {
+    let entries: Vec<_> = std::iter::once(candidate(0, token)).chain(others).collect();
     Logprobs {
-        width: count + 1,
-        entries,
+        width: entries.len(),
+        entries: entries.into_iter().collect(),
         ranks: std::iter::once(1).collect(),
     }
     .to_wire()
