@@ -18,13 +18,15 @@ from tests.e2e.server import PATIENCE_S, wait_for
 READ_SIZE = 1 << 16
 
 
-def http_request(body: dict[str, Any], headers: dict[str, str] | None = None) -> bytes:
-    """A POST to /v1/completions whose answer ends with the connection."""
+def http_request(
+    body: dict[str, Any], headers: dict[str, str] | None = None, keep_alive: bool = False
+) -> bytes:
+    """A POST to /v1/completions, whose answer ends with the connection unless that is kept."""
     payload = json.dumps(body).encode()
     lines = [
         "POST /v1/completions HTTP/1.1",
         "Host: localhost",
-        "Connection: close",
+        f"Connection: {'keep-alive' if keep_alive else 'close'}",
         "Content-Type: application/json",
         f"Content-Length: {len(payload)}",
         *(f"{name}: {value}" for name, value in (headers or {}).items()),
@@ -41,16 +43,12 @@ class Stream:
         self.prompt = prompt
         self.received = bytearray()
         self.ended = False
+        self.started = False  # an event has come
         body = {"prompt": prompt, "max_tokens": 900_000, "stream": True, "ignore_eos": True}
         body |= {"stream_options": {"include_usage": True}, **fields}
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self.sock.sendall(http_request(body, headers))
         self.sock.setblocking(False)
-
-    @property
-    def started(self) -> bool:
-        """An event has come."""
-        return b"data: " in self.received
 
     @property
     def status(self) -> int:
@@ -64,6 +62,7 @@ class Stream:
         except ConnectionResetError:
             data = b""
         self.received += data
+        self.started = self.started or b"data: " in self.received
         self.ended = not data
 
     def body(self) -> bytes:
