@@ -10,11 +10,11 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import engine, frontend, prefix, scheduler
+from benchmarks import engine, frontend, prefix, scale, scheduler
 from benchmarks.table import Row, markdown
 from vllm.config.embedded import DEFAULT_MODEL
 
-PARTS = ("frontend", "engine", "prefix", "scheduler", "all")
+PARTS = ("frontend", "engine", "prefix", "scheduler", "scale", "all")
 
 
 def arguments() -> argparse.Namespace:
@@ -50,6 +50,9 @@ def main() -> None:
     if options.part in ("scheduler", "all"):
         rows = tables["scheduler"] = scheduler.run(options.repeats)
         print(markdown(rows, "peer"), flush=True)
+    if options.part in ("scale", "all"):
+        rows = tables["scale"] = scale.run(options.repeats)
+        print(markdown(rows, "64 streams"), flush=True)
     if options.json:
         figures = {name: [row.as_dict() for row in rows] for name, rows in tables.items()}
         options.json.write_text(json.dumps({"cpu": cpu_model(), **figures}, indent=1) + "\n")
