@@ -10,18 +10,22 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import engine, frontend, prefix, scheduler
+from benchmarks import engine, frontend, instructions, prefix, scheduler
 from benchmarks.table import Row, markdown
 from vllm.config.embedded import DEFAULT_MODEL
 
-PARTS = ("frontend", "engine", "prefix", "scheduler", "all")
+PARTS = ("frontend", "instructions", "engine", "prefix", "scheduler", "all")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument("--part", choices=PARTS, default="all")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default 3)")
-    parser.add_argument("--only", default="", help="rows of the frontend whose name contains this")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="frontend rows whose name contains this",
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="of the engine's rows")
     parser.add_argument("--json", type=Path, help="file for the figures")
     return parser.parse_args()
@@ -40,6 +44,10 @@ def main() -> None:
     if options.part in ("frontend", "all"):
         with tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs:
             rows = tables["frontend"] = frontend.run(options.repeats, Path(logs), options.only)
+        print(markdown(rows, "upstream"), end="\n\n", flush=True)
+    if options.part in ("instructions", "all"):
+        with tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs:
+            rows = tables["instructions"] = instructions.run(1, Path(logs), options.only)
         print(markdown(rows, "upstream"), end="\n\n", flush=True)
     if options.part in ("engine", "all"):
         rows = tables["engine"] = engine.run(options.model, options.repeats)
