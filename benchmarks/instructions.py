@@ -2,10 +2,10 @@
 """User-space instructions of the frontend per token, counted by callgrind.
 
 Where a machine has no hardware counters, or is too busy for times to mean much, a count still
-repeats to the percent. Each figure is the difference of two runs that differ in one length alone,
-over the difference in tokens: start, stop and what a request costs once are in both. Steps are long
-enough for a program under callgrind (some fifty times slower) to keep up, so that no two tokens of
-a stream share a write.
+repeats to the percent. One process is started and warmed up; then two loads are counted that differ
+in one length alone. A figure is their difference over the difference in tokens: what a request
+costs once is in both. Steps are long enough for a program under callgrind (some fifty times slower)
+to keep up, so that no two tokens of a stream share a write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from tests.e2e import upstream
 
 START_LIMIT_S = 300.0
 STEP_MS = "200"
-STOP_LIMIT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -94,35 +93,40 @@ def run(repeats: int, logs: Path, only: str = "") -> list[Row]:
 
 
 def _per_token(count: Count, binary: Path, model: Path, logs: Path) -> float:
-    runs = [
-        _run(binary, model, f"{count.options} {length}", count.tokens, logs)
-        for length in (count.short, count.long)
-    ]
-    (few, short), (many, long) = runs
+    with _counted(binary, model, logs) as counted:
+        counted.run(f"{count.options} {count.short}", count.tokens)
+        few, short = counted.run(f"{count.options} {count.short}", count.tokens)
+        many, long = counted.run(f"{count.options} {count.long}", count.tokens)
     return (many - few) / (long - short)
 
 
-def _run(binary: Path, model: Path, options: str, key: str, logs: Path) -> tuple[int, int]:
-    """Instructions of a whole life of the frontend, and the tokens it dealt with."""
-    out = logs / "callgrind.out"
-    with _counted(binary, model, logs, out) as (url, pid):
-        tokens = frontend.measure(url, pid, (*options.split(), "--timeout", "600"))[key]
-    return total(out.read_text()), tokens
+@dataclass
+class Counted:
+    """A frontend under callgrind, which writes a file `out.N` at each dump."""
+
+    url: str
+    pid: int
+    out: Path
+    dumps: int = 0
+
+    def run(self, options: str, key: str) -> tuple[int, int]:
+        """Instructions since the last run, and the tokens that the frontend dealt with."""
+        tokens = frontend.measure(self.url, self.pid, (*options.split(), "--timeout", "600"))[key]
+        self.dumps += 1
+        subprocess.run(
+            ["callgrind_control", "--dump", str(self.pid)], check=True, capture_output=True
+        )
+        return total(self.out.with_name(f"{self.out.name}.{self.dumps}").read_text()), tokens
 
 
 @contextlib.contextmanager
-def _counted(binary: Path, model: Path, logs: Path, out: Path) -> Iterator[tuple[str, int]]:
+def _counted(binary: Path, model: Path, logs: Path) -> Iterator[Counted]:
+    out = logs / f"{binary.name}.callgrind"
     valgrind = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}")
     with frontend.frontend(
         binary, model, ("--step-ms", STEP_MS), logs, wrapper=valgrind, limit_s=START_LIMIT_S
     ) as (url, server, _):
-        yield url, server.pid
-        # The count is written at the end of the process.
-        server.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(STOP_LIMIT_S)
-    if not out.exists():
-        raise SystemExit(f"error: {binary} left no count, see {logs}")
+        yield Counted(url, server.pid, out)
 
 
 def total(text: str) -> int:
