@@ -195,46 +195,6 @@ fn a_megabyte_of_mixed_text_on_the_default_model() {
     }
 }
 
-/// Real vocabularies by hand: `VLLM_TEST_TOKENIZERS` lists `tokenizer.json` files, separated by `:`.
-#[test]
-#[ignore = "needs files named by VLLM_TEST_TOKENIZERS"]
-fn listed_tokenizers() {
-    let list = std::env::var("VLLM_TEST_TOKENIZERS").expect("VLLM_TEST_TOKENIZERS");
-    let text = common::mixed_text(6, 1 << 20);
-    for path in list.split(':') {
-        let json: std::sync::Arc<str> = std::fs::read_to_string(path).expect("reads").into();
-        let oracle: tokenizers::Tokenizer = json.parse().expect("tokenizers loads it");
-        let start = std::time::Instant::now();
-        let ours = Tokenizer::from_json(json).expect("loads");
-        eprintln!(
-            "{path}: {}, loaded in {:?}",
-            ours.encoder(),
-            start.elapsed()
-        );
-        let size = if path.contains("llama2") || path.contains("gemma") {
-            1_000
-        } else {
-            16_000
-        };
-        assert_equal_ids(path, &ours, &oracle, &text, size);
-        for id in 0..ours.vocab_size() as u32 {
-            let token = oracle.id_to_token(id);
-            assert_eq!(
-                ours.token_bytes(id).is_some(),
-                token.is_some(),
-                "{path}: token {id}"
-            );
-            if let Some(token) = token {
-                assert_eq!(
-                    ours.token_to_id(&token),
-                    oracle.token_to_id(&token),
-                    "{path}: {token:?}"
-                );
-            }
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
