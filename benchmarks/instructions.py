@@ -111,8 +111,10 @@ class Counted:
 
     def run(self, options: str, key: str) -> tuple[int, int]:
         """Instructions since the last run, and the tokens that the frontend dealt with."""
-        tokens = frontend.measure(self.url, self.pid, (*options.split(), "--timeout", "600"))[key]
         self.dumps += 1
+        # Another seed: no prompt comes twice.
+        load = f"{options} --seed {self.dumps} --timeout 600".split()
+        tokens = frontend.measure(self.url, self.pid, tuple(load))[key]
         subprocess.run(
             ["callgrind_control", "--dump", str(self.pid)], check=True, capture_output=True
         )
@@ -122,7 +124,12 @@ class Counted:
 @contextlib.contextmanager
 def _counted(binary: Path, model: Path, logs: Path) -> Iterator[Counted]:
     out = logs / f"{binary.name}.callgrind"
-    valgrind = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}")
+    valgrind = (
+        "valgrind",
+        "--tool=callgrind",
+        f"--callgrind-out-file={out}",
+        "--compress-strings=no",
+    )
     with frontend.frontend(
         binary, model, ("--step-ms", STEP_MS), logs, wrapper=valgrind, limit_s=START_LIMIT_S
     ) as (url, server, _):
