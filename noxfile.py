@@ -191,6 +191,14 @@ def tests_slow(session: nox.Session) -> None:
         counts.run("slow", pytest("-m", "slow", "--timeout=3000", *(session.posargs or ["tests"])))
 
 
+@nox.session(name="test-clients")
+def test_clients(session: nox.Session) -> None:
+    """Published clients, each in an environment of its own, against the built server."""
+    with checks(session) as counts:
+        chosen = session.posargs or ["tests/clients"]
+        counts.run("clients", pytest("-m", "clients", *chosen))
+
+
 @nox.session(name="history-import")
 def history_import(session: nox.Session) -> None:
     """Bring an upstream repository into the tree with its history; ARGS are VERB CONFIG."""

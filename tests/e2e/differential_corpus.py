@@ -22,6 +22,7 @@ class Case:
     path: str
     body: bytes = b""
     generates: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
     def streamed(self) -> Case:
         """The same request as a stream with usage."""
@@ -178,7 +179,8 @@ VALID = [
         messages=[HI, said("assistant", "The answer")],
         continue_final_message=True,
     ),
-    chat("template-kwargs", chat_template_kwargs={"add_generation_prompt": False}),
+    chat("template-kwargs", chat_template_kwargs={"enable_thinking": False}),
+    completion("neutral-elsewhere", tools=[], messages=None, store=False),
     chat("no-tools", tools=[], tool_choice="none", parallel_tool_calls=False),
     completion("no-max-tokens", max_tokens=None),
     completion("empty-ish", prompt=" "),
@@ -219,6 +221,10 @@ VALID = [
     completion("echo-both-logprobs", prompt="abc", echo=True, logprobs=1, prompt_logprobs=3),
     completion("echo-stop", prompt="Hello", echo=True, stop=["l", "e", "a"], max_tokens=40),
     completion("prompt-logprobs", prompt_logprobs=2),
+    completion("prompt-alone", prompt=["Hello", "a"], max_tokens=0, echo=True, logprobs=1),
+    completion("prompt-alone-logprobs", prompt="Hello", max_tokens=0, prompt_logprobs=1),
+    completion("named-logprobs", logprobs=0, logprob_token_ids=[66, 65], n=2),
+    chat("named-logprobs", logprobs=True, logprob_token_ids=[257, 65]),
     completion("prompt-logprobs-list", prompt_logprobs=0, prompt=[[1, 2, 3], [4, 5]]),
     completion("prompt-logprobs-ids", prompt_logprobs=1, logprobs=1, return_token_ids=True),
     chat("prompt-logprobs", prompt_logprobs=2),
@@ -254,11 +260,11 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "min_p": [-0.1, 1.1, {}],
     "presence_penalty": [2.5, -3, "x"],
     "frequency_penalty": [-2.01],
-    "repetition_penalty": [0, -1, "x"],
+    "repetition_penalty": [0, -1, "x", 3.5e38, 1e39],
     "n": [0, -1, 129, 1.5, "two"],
     "max_tokens": [0, -1, "many", 2**32],
     "min_tokens": [-1, 100],
-    "seed": ["x", 1.5, 2**63],
+    "seed": ["x", 1.5, 2**63, 2**64],
     "stop": [5, [1], [""], ["a"] * 5, "y" * 1025, {}],
     "stop_token_ids": [5, ["a"], [-1], [2**31], [260], [1.5]],
     "logit_bias": [
@@ -276,14 +282,15 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "bad_words": ["word", [""], [1]],
     "ignore_eos": ["yes", 1],
     "stream": ["yes", 0],
-    "stream_options": [{"include_usage": True}, 5, []],
+    "stream_options": [{"include_usage": True}, 5, [], {"include_usage": 2**64}],
     "model": ["other", 5, ["tiny"]],
     "priority": ["high", 2**31],
     "truncate_prompt_tokens": [-2, 0, "x"],
     "prompt_logprobs": [-1, 21, "x"],
     "return_token_ids": ["x"],
     "cache_salt": [5, "z" * 513],
-    "request_id": [5],
+    "request_id": [5, "", "a\nb", "\u0085", "z" * 513],
+    "session_id": ["", "a\tb"],
     "best_of": [0, 129, "x"],
     "stream_interval": [0, 1025, "x"],
     "use_beam_search": [True],
@@ -298,8 +305,10 @@ WRONG_CHAT_VALUES: dict[str, list[Any]] = {
     "top_logprobs": [3, -1],
     "tools": [[{"type": "function", "function": {"name": "f"}}]],
     "tool_choice": ["required", {"type": "function", "function": {"name": "f"}}],
-    "chat_template": ["{{ messages }}"],
-    "chat_template_kwargs": [5, []],
+    "chat_template": ["{{ messages }}", 5, "x" * 65_537],
+    "chat_template_kwargs": [5, [], {"messages": []}, {"a": 1, "tools": None}],
+    "prompt": ["x"],
+    "suffix": ["end"],
     "reasoning_effort": ["low"],
     "echo": [True],
     "documents": [{}, ["x"]],
@@ -334,6 +343,9 @@ WRONG_COMPLETION_VALUES: dict[str, list[Any]] = {
     "suffix": ["end"],
     "echo": ["yes"],
     "prompt_embeds": ["AAAA"],
+    "messages": [[HI]],
+    "tools": [[{"type": "function", "function": {"name": "f"}}]],
+    "max_completion_tokens": [5],
 }
 
 WRONG = [
@@ -357,6 +369,19 @@ WRONG = [
     wrong_completion("best-of-too-many", prompt=["x"] * 9, best_of=128),
     wrong_chat("continued-and-answered", continue_final_message=True, add_generation_prompt=True),
     wrong_chat("stream-options-inside", stream=True, stream_options={"include_usage": "yes"}),
+    wrong_chat(
+        "continuous-usage-alone", stream=True, stream_options={"continuous_usage_stats": True}
+    ),
+    wrong_chat("continued-nothing", messages=[said("user", " ")], continue_final_message=True),
+    wrong_completion(
+        "allowed-all-stop", allowed_token_ids=[65], stop_token_ids=[65, 66], min_tokens=1
+    ),
+    wrong_completion("allowed-all-bad", allowed_token_ids=[65], bad_words=["b"]),
+    wrong_completion("nothing-wanted", max_tokens=0),
+    wrong_chat("named-without-logprobs", logprob_token_ids=[65]),
+    wrong_completion("named-and-likeliest", logprob_token_ids=[65], logprobs=1),
+    wrong_completion("named-too-many", logprob_token_ids=[65] * 21, logprobs=0),
+    wrong_completion("named-unknown", logprob_token_ids=[260], logprobs=0),
     wrong_chat("min-above-max", min_tokens=9, max_tokens=4),
     wrong_chat("logprobs-above-limit", logprobs=True, top_logprobs=21),
 ]
@@ -453,7 +478,27 @@ ROUTES = [
     )
 ]
 
+HEADS = [
+    Case(f"head-{index}", "POST", path, b'{"prompt": "x"}', headers=headers)
+    for index, (path, headers) in enumerate(
+        (path, tuple(headers))
+        for path in ("/tokenize", "/v1/nothing", "/v1/embeddings", "/ping")
+        for headers in (
+            [("Content-Type", "application/json")],
+            [("Content-Type", "Application/Vnd.API+JSON; charset=utf-8")],
+            [("Content-Type", "text/plain")],
+            [("Content-Encoding", "gzip")],
+            [("Content-Encoding", "Identity")],
+            [("Origin", "https://evil.example")],
+            [("Origin", "null")],
+            [("Sec-Fetch-Site", "cross-site")],
+            [("Sec-Fetch-Site", "same-origin"), ("Origin", "https://proxy.example")],
+        )
+    )
+]
+
 CORPUS = [
+    *HEADS,
     *VALID,
     *(case.streamed() for case in VALID),
     *WHOLE,

@@ -49,7 +49,7 @@ class Answer:
 
 
 def ask(client: httpx.Client, case: Case) -> Answer:
-    response = client.request(case.method, case.path, content=case.body)
+    response = client.request(case.method, case.path, content=case.body, headers=list(case.headers))
     headers = {name: response.headers.get(name) for name in ("content-type", "allow")}
     text = response.text
     if text.startswith("data: "):

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import Start
+from tests.e2e.conftest import TINY_CONTEXT, Start
 from tests.e2e.server import Server
 from vllm.config.embedded import DEFAULT_MODEL, EMBEDDED, fetch
 from vllm.errors import ExitCode
@@ -78,6 +78,14 @@ def test_unsupported_architecture(start: Start, tiny_model: Path, tmp_path: Path
 def test_too_little_memory(start: Start, tiny_model: Path) -> None:
     server = start(tiny_model, "--port", 0, "--kv-cache-memory-bytes", "1KiB")
     assert "a KV cache of 1024 bytes" in refused(server, ExitCode.ENGINE_START)
+
+
+def test_a_length_that_the_model_does_not_have(start: Start, tiny_model: Path) -> None:
+    server = start(tiny_model, "--port", 0, "--max-model-len", TINY_CONTEXT + 1)
+    line = refused(server, ExitCode.MODEL)
+    assert f"--max-model-len is {TINY_CONTEXT + 1}" in line
+    assert f"made for {TINY_CONTEXT} tokens" in line
+    assert "torch" not in server.log, "nothing was loaded"
 
 
 def test_hub_name_offline_and_absent(start: Start, tmp_path: Path) -> None:

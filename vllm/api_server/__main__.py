@@ -27,6 +27,7 @@ from vllm.api_server.metrics import Metrics
 from vllm.api_server.model import Model, load_model
 from vllm.config.serve import RUST_ONLY
 from vllm.errors import ExitCode, UsageError, VLLMError
+from vllm.log_lines import open_standard_streams
 from vllm.protocol.client import AsyncEngineClient
 from vllm.protocol.errors import HandshakeError
 from vllm.protocol.listeners import Listener
@@ -40,6 +41,7 @@ LEAST_GRACE_S = 2.5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; the exit code."""
+    open_standard_streams()
     options = _parse(arguments)
     try:
         config = _configuration(options)
@@ -136,6 +138,7 @@ def _state(config: dict[str, Any], model: Model, client: AsyncEngineClient) -> S
         max_logprobs=config.get("max_logprobs", 20),
         keys=tuple(config.get("api_key") or ()),
         public_metrics=config.get("public_metrics", False),
+        prompt_tokens_details=config.get("enable_prompt_tokens_details", False),
         id_headers=config.get("enable_request_id_headers", False),
     )
 

@@ -19,7 +19,7 @@ DONE = b"data: [DONE]\n\n"
 Deltas = AsyncGenerator[tuple[Choice, Delta]]
 
 
-def usage_of(prompt: int, completion: int) -> dict[str, int]:
+def usage_of(prompt: int, completion: int) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt,
         "total_tokens": prompt + completion,
@@ -45,6 +45,8 @@ class Answer:
     request: Request
     namer: Namer
     prompts: list[list[int]]
+    details: bool = False
+    choices: list[Choice] = field(default_factory=list)
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -67,6 +69,17 @@ class Answer:
     @property
     def shows_prompt_logprobs(self) -> bool:
         return self.request.get("prompt_logprobs") is not None
+
+    def usage(self, completion: int) -> dict[str, Any]:
+        """Of the whole request. A prompt's cached tokens count once, as its first choice found
+        them: the others find what that one computed.
+        """
+        usage = usage_of(self.prompt_tokens, completion)
+        if self.details:
+            firsts = self.choices[:: self.request.candidates]
+            cached = sum(choice.cached_tokens for choice in firsts)
+            usage["prompt_tokens_details"] = {"cached_tokens": cached}
+        return usage
 
     def head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
@@ -119,7 +132,7 @@ async def whole(answer: Answer, deltas: Deltas) -> dict[str, Any]:
     build = _chat_choice if answer.is_chat else _completion_choice
     body = answer.head("chat.completion" if answer.is_chat else "text_completion")
     body["choices"] = [build(answer, part, index) for index, part in enumerate(parts)]
-    body["usage"] = usage_of(answer.prompt_tokens, sum(len(part.ids) for part in every))
+    body["usage"] = answer.usage(sum(len(part.ids) for part in every))
     if answer.is_chat and parts[0].prompt_logprobs is not None:
         body["prompt_logprobs"] = parts[0].prompt_logprobs
     if answer.is_chat and answer.with_ids:
@@ -203,7 +216,8 @@ class Chunks:
             yield event(error.body())
             return
         if self._final_usage:
-            yield event(self._answer.head(self._kind) | {"choices": [], "usage": self._usage()})
+            usage = self._answer.usage(self._completion_tokens)
+            yield event(self._answer.head(self._kind) | {"choices": [], "usage": usage})
         yield DONE
 
     def _due(self, choice: Choice, delta: Delta) -> Delta | None:
@@ -218,12 +232,13 @@ class Chunks:
         return None
 
     def _chunks(self, choice: Choice, delta: Delta) -> list[dict[str, Any]]:
-        self._completion_tokens += len(delta.ids)
         chunks = []
         if delta.first:
             self._started[choice.index] = CompletionLogprobs()
             if self._answer.is_chat:
                 chunks.append(self._role(choice, delta))
+        # The role comes before any token is generated, and its usage says so.
+        self._completion_tokens += len(delta.ids)
         shows_ids = self._answer.with_ids and delta.ids
         has_logprobs = delta.logprobs is not None and self._answer.request.logprobs is not None
         shows_prompt = delta.prompt_logprobs is not None and not self._answer.is_chat
@@ -244,7 +259,6 @@ class Chunks:
         if delta.prompt_logprobs is not None and choice.index == 0:
             chunk["prompt_logprobs"] = self._answer.namer.prompt(delta.prompt_logprobs)
         if self._answer.with_ids:
-            chunk.pop("usage", None)
             chunk["prompt_token_ids"] = self._answer.prompts[choice.prompt]
         return chunk
 

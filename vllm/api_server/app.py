@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hmac
-import uuid
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from vllm.api_server import errors
+from vllm.api_server import errors, head
 from vllm.api_server.call import Call, State
 from vllm.api_server.errors import ApiError
 from vllm.api_server.handlers import json_response
@@ -28,32 +27,35 @@ def build_app(state: State) -> Starlette:
     """The application that serves `state`."""
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        response = await _respond(state, request)
+        call = Call(state, Request(scope, receive))
+        response = await _respond(call)
         if state.id_headers:
-            own = request.headers.get("x-request-id") or uuid.uuid4().hex
-            response.headers["x-request-id"] = own
+            response.headers["x-request-id"] = call.id
         await response(scope, receive, send)
 
     return Starlette(routes=[Mount("/", app=endpoint)])
 
 
-async def _respond(state: State, request: Request) -> Response:
+async def _respond(call: Call) -> Response:
     """Answer a request, whatever it is."""
+    state, request = call.state, call.http
     name = "none"
     try:
-        route, rest = find(request.method, request.url.path)
+        head.check_host(request)
+        route, call.rest = find(request.method, request.url.path)
         name = route.path
         _permit(state, route, request)
         if route.handle is None:
             raise unserved(route)
-        response = await route.handle(Call(state, request, rest))
+        if route.body:
+            head.check_body(request)
+        response = await route.handle(call)
     except ApiError as error:
         response = _error_response(error)
     except ClientDisconnect:
         response = Response(status_code=CLIENT_GONE)
     except Exception:
-        logger.exception("a handler failed on %s", name)
+        logger.exception("request %s: a handler failed on %s", call.id, name)
         response = _error_response(errors.internal())
     state.metrics.http[name, response.status_code] += 1
     return response
@@ -69,10 +71,13 @@ def _error_response(error: ApiError) -> Response:
 
 
 def _permit(state: State, route: Route, request: Request) -> None:
-    """Keys are compared in constant time, and all of them."""
+    """Keys are compared in constant time, and all of them. A key says more about the sender than a
+    browser does.
+    """
     if route.access == OPEN or (route.access == METRICS and state.public_metrics):
         return
     if not state.keys:
+        head.check_sender(request)
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     sent = given.strip().encode("latin-1", "replace")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
@@ -166,15 +167,11 @@ def boolean(path: str, member: Member) -> bool:
     return member.value
 
 
-def integer(path: str, member: Member, least: int | None, most: int | None) -> int:
+def integer(path: str, member: Member, least: int, most: int) -> int:
     """A whole number within bounds; `5.0` counts as 5."""
     value = _whole(member.value)
-    if (
-        value is None
-        or (least is not None and value < least)
-        or (most is not None and value > most)
-    ):
-        raise mismatch(path, member.raw, _whole_in_words(least, most))
+    if value is None or not least <= value <= most:
+        raise mismatch(path, member.raw, f"a whole number from {least} to {most}")
     return value
 
 
@@ -188,35 +185,27 @@ def _whole(value: Any) -> int | None:
     return None
 
 
-def _whole_in_words(least: int | None, most: int | None) -> str:
-    if least is None:
-        return "a whole number"
-    return f"a whole number, at least {least}" if most is None else (
-        f"a whole number from {least} to {most}"
-    )  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Bounds:
-    """Of a float: `least <= x <= most`, or `least < x` where `open`; `most` None is no limit."""
+    """Of a float: `least <= x <= most`, or `least < x` where `open`."""
 
     least: float
-    most: float | None
+    most: float
     open: bool = False
 
     def contains(self, value: float) -> bool:
         above = value > self.least if self.open else value >= self.least
-        return above and (value < float("inf") if self.most is None else value <= self.most)
+        return above and value <= self.most
 
     def describe(self) -> str:
         least, most = _plain(self.least), _plain(self.most)
-        if not self.open:
-            return f"a number from {least} to {most}"
-        return f"a number above {least}" + ("" if most is None else f" and at most {most}")
+        if self.open:
+            return f"a number above {least} and at most {most}"
+        return f"a number from {least} to {most}"
 
 
-def _plain(value: float | None) -> str | None:
-    return None if value is None else f"{value:g}"
+def _plain(value: float) -> str:
+    return f"{value:g}".replace("e+", "e")
 
 
 def number(path: str, member: Member, bounds: Bounds) -> float:
@@ -239,6 +228,16 @@ def text(path: str, member: Member, most: int | None = None) -> str:
         raise mismatch(path, member.raw, "a string")
     check_length(path, member.value, most)
     return member.value
+
+
+def name(path: str, member: Member, most: int) -> str:
+    """A string that shows in logs and answers: not empty, without control characters."""
+    value = text(path, member, most)
+    if not value:
+        raise bad_field(path, f"`{path}` must not be empty: leave it out.")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise bad_field(path, f"`{path}` must not hold control characters, as a line feed.")
+    return value
 
 
 def check_length(path: str, value: str, most: int | None) -> None:

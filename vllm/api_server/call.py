@@ -35,6 +35,7 @@ class State:
     keys: tuple[str, ...] = field(default=(), repr=False)
     public_metrics: bool = False
     id_headers: bool = False
+    prompt_tokens_details: bool = False
     started: int = field(default_factory=lambda: int(time.time()))
     running: int = 0
 
@@ -44,6 +45,7 @@ class State:
         for name, value in (
             ("logprobs", request.logprobs),
             ("prompt_logprobs", request.get("prompt_logprobs")),
+            ("logprob_token_ids", len(request.get("logprob_token_ids", ()))),
         ):
             if value is not None and 0 <= self.max_logprobs < value:
                 raise ApiError(
@@ -65,6 +67,13 @@ class Call:
     state: State
     http: HTTPRequest
     rest: str = ""
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        """The id is the header's, where it is one that can be shown, else a random one."""
+        header = self.http.headers.get("x-request-id", "")
+        shown = 0 < len(header) <= MAX_ID_BYTES and header.isascii() and header.isprintable()
+        self.id = header if shown else uuid.uuid4().hex
 
     async def body(self) -> bytes:
         """The whole body within the limit. Raises ApiError."""
@@ -82,12 +91,9 @@ class Call:
             raise bad_request("The request body broke off.") from None
         return b"".join(parts)
 
-    def request_id(self, prefix: str, own: str | None) -> str:
-        """The client's own id, from the body or the header, or a random one."""
-        header = self.http.headers.get("x-request-id", "")
-        if own is None and 0 < len(header) <= MAX_ID_BYTES:
-            own = header
-        return prefix + (own if own is not None else uuid.uuid4().hex)
+    def answer_id(self, prefix: str, own: str | None) -> str:
+        """The id as the answer shows it: the client's own stands in for the request's."""
+        return prefix + (self.id if own is None else own)
 
     async def unless_gone(self, work: Awaitable[T]) -> T:
         """Await `work`, but cancel it when the client goes away; call after the body was read."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from vllm.api_server import body
 from vllm.api_server.body import Bounds, Member, mismatch
@@ -22,16 +22,20 @@ from vllm.api_server.limits import (
     MAX_BAD_WORDS,
     MAX_DOCUMENTS,
     MAX_I32,
+    MAX_I64,
     MAX_ID_BYTES,
     MAX_LOGIT_BIAS,
+    MAX_LOGPROB_TOKEN_IDS,
     MAX_MODEL_BYTES,
     MAX_N,
     MAX_PRIORITY,
     MAX_PROMPTS,
+    MAX_REPETITION_PENALTY,
     MAX_STOP_BYTES,
     MAX_STOP_STRINGS,
     MAX_STOP_TOKEN_IDS,
     MAX_STREAM_INTERVAL,
+    MAX_TEMPLATE_BYTES,
     MAX_TOKEN_ID,
     MAX_U32,
     PENALTY,
@@ -57,16 +61,20 @@ class Field:
     text_type: bool = False  # neutral is an object whose `type` is `text`
 
 
-def _whole(least: int | None, most: int | None) -> Read:
+def _whole(least: int, most: int) -> Read:
     return lambda path, member: body.integer(path, member, least, most)
 
 
-def _number(least: float, most: float | None, *, open: bool = False) -> Read:
+def _number(least: float, most: float, *, open: bool = False) -> Read:
     return lambda path, member: body.number(path, member, Bounds(least, most, open))
 
 
 def _text(most: int) -> Read:
     return lambda path, member: body.text(path, member, most)
+
+
+def _name(most: int) -> Read:
+    return lambda path, member: body.name(path, member, most)
 
 
 def _texts(items: int, *, single: bool) -> Read:
@@ -114,6 +122,43 @@ def read_object(expected: str) -> Read:
         return member.value
 
     return read
+
+
+# What the server itself tells a template or its renderer.
+RESERVED = (
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "messages",
+    "tokenize",
+    "tools",
+)
+
+
+def read_template(path: str, member: Member) -> NoReturn:
+    """This frontend renders with the model's own template alone."""
+    body.text(path, member, MAX_TEMPLATE_BYTES)
+    raise bad_field(
+        path,
+        f"`{path}` is taken only by a server started with --trust-request-chat-template. Leave it "
+        "out to render with the model's own template.",
+        "unsupported_field",
+    )
+
+
+def read_template_kwargs(path: str, member: Member) -> dict[str, Any]:
+    """Variables for the template, none of them the server's own."""
+    variables = read_object("an object of template variables")(path, member)
+    for name in RESERVED:
+        if name in variables:
+            raise bad_field(
+                f"{path}.{name}",
+                f"`{path}.{name}` is reserved: it is set by the request's own fields, not by "
+                "variables.",
+            )
+    return variables
 
 
 def read_stream_options(path: str, member: Member) -> dict[str, bool]:
@@ -192,8 +237,9 @@ _ROWS: list[Field] = [
     Field("allowed_token_ids", BOTH, _ids(MAX_ALLOWED_TOKEN_IDS)),
     Field("bad_words", BOTH, _texts(MAX_BAD_WORDS, single=False)),
     Field("best_of", BOTH, _whole(1, MAX_N)),
-    Field("cache_salt", BOTH, _text(MAX_ID_BYTES)),
-    Field("chat_template_kwargs", (CHAT,), read_object("an object of template variables")),
+    Field("cache_salt", BOTH, _name(MAX_ID_BYTES)),
+    Field("chat_template", (CHAT,), read_template),
+    Field("chat_template_kwargs", (CHAT,), read_template_kwargs),
     Field("continue_final_message", (CHAT,), body.boolean),
     Field("documents", (CHAT,), read_documents),
     Field("echo", (COMPLETIONS,), body.boolean),
@@ -201,10 +247,12 @@ _ROWS: list[Field] = [
     Field("ignore_eos", BOTH, body.boolean),
     Field("include_stop_str_in_output", BOTH, body.boolean),
     Field("logit_bias", BOTH, read_logit_bias),
+    Field("logprob_token_ids", BOTH, _ids(MAX_LOGPROB_TOKEN_IDS)),
     Field("logprobs", (CHAT,), body.boolean),
     Field("logprobs", (COMPLETIONS,), _whole(0, MAX_U32)),
     Field("max_completion_tokens", (CHAT,), _whole(1, MAX_U32)),
-    Field("max_tokens", BOTH, _whole(1, MAX_U32)),
+    Field("max_tokens", (CHAT,), _whole(1, MAX_U32)),
+    Field("max_tokens", (COMPLETIONS,), _whole(0, MAX_U32)),
     Field("messages", (CHAT,), read_messages),
     Field("metadata", BOTH),
     Field("min_p", BOTH, _number(0.0, 1.0)),
@@ -217,13 +265,13 @@ _ROWS: list[Field] = [
     Field("prompt", (COMPLETIONS,), read_prompt),
     Field("prompt_cache_key", BOTH),
     Field("prompt_logprobs", BOTH, _whole(0, MAX_U32)),
-    Field("repetition_penalty", BOTH, _number(0.0, None, open=True)),
-    Field("request_id", BOTH, _text(MAX_ID_BYTES)),
+    Field("repetition_penalty", BOTH, _number(0.0, MAX_REPETITION_PENALTY, open=True)),
+    Field("request_id", BOTH, _name(MAX_ID_BYTES)),
     Field("return_token_ids", BOTH, body.boolean),
     Field("return_tokens_as_token_ids", BOTH, body.boolean),
     Field("safety_identifier", BOTH),
-    Field("seed", BOTH, _whole(None, None)),
-    Field("session_id", BOTH, _text(MAX_ID_BYTES)),
+    Field("seed", BOTH, _whole(-MAX_I64 - 1, MAX_I64)),
+    Field("session_id", BOTH, _name(MAX_ID_BYTES)),
     Field("skip_special_tokens", BOTH, body.boolean),
     Field("stop", BOTH, _texts(MAX_STOP_STRINGS, single=True)),
     Field("stop_token_ids", BOTH, _ids(MAX_STOP_TOKEN_IDS)),
@@ -240,7 +288,6 @@ _ROWS: list[Field] = [
     *_refuse(_MEDIA, "media_io_kwargs", (CHAT,), "{}"),
     *_refuse(_MEDIA, "mm_processor_kwargs", BOTH, "{}"),
     *_refuse(_MEDIA, "modalities", (CHAT,), '["text"]'),
-    *_refuse("the server renders with the model's own template", "chat_template", (CHAT,)),
     *_refuse(_BEAM, "early_stopping use_beam_search", BOTH, "false"),
     *_refuse(_BEAM, "length_penalty", BOTH, "1", "1.0"),
     *_refuse(_ECHO, "echo", (CHAT,), "false"),
@@ -253,7 +300,6 @@ _ROWS: list[Field] = [
     *_refuse(_REASONING, "reasoning reasoning_effort", (CHAT,)),
     *_refuse(_REASONING, "thinking_token_budget", BOTH, "-1"),
     *_refuse("the engine has no KV connector", "kv_transfer_params", BOTH, "{}"),
-    *_refuse("log probabilities of chosen ids are not served yet", "logprob_token_ids", BOTH, "[]"),
     *_refuse("predicted outputs are not served", "prediction", (CHAT,)),
     *_refuse("prompts are text or token ids", "prompt_embeds", (COMPLETIONS,)),
     *_refuse("the engine does not detect repetition yet", "repetition_detection"),
@@ -270,9 +316,29 @@ FIELDS: dict[str, dict[str, Field]] = {
 }
 
 
+_PLACES = {CHAT: "/v1/chat/completions", COMPLETIONS: "/v1/completions"}
+
+
+def check_misplaced(name: str, member: Member, route: str) -> bool:
+    """Whether another route knows this field; 400 for a value that asks for something."""
+    for other in BOTH:
+        field = FIELDS[other].get(name)
+        if other == route or field is None:
+            continue
+        asks = field.read is not None or (field.refused and not _is_neutral(field, member))
+        if asks and member.value is not None:
+            raise bad_field(
+                name,
+                f"`{name}` is a field of {_PLACES[other]} and has no meaning here: leave it out.",
+                "unsupported_field",
+            )
+        return True
+    return False
+
+
 def check_refused(field: Field, member: Member) -> None:
     """400 for a value of an unserved field that asks for something."""
-    if member.raw in field.neutral or (field.text_type and _is_text_type(member.value)):
+    if _is_neutral(field, member):
         return
     accepted = "Leave it out."
     if field.text_type:
@@ -285,6 +351,10 @@ def check_refused(field: Field, member: Member) -> None:
         f"{accepted}",
         "unsupported_field",
     )
+
+
+def _is_neutral(field: Field, member: Member) -> bool:
+    return member.raw in field.neutral or (field.text_type and _is_text_type(member.value))
 
 
 def _is_text_type(value: Any) -> bool:

@@ -90,6 +90,8 @@ class Choice:
     ) -> None:
         self.index, self.prompt = index, prompt
         self.tokens = 0
+        self.cached_tokens = 0
+        self._prompt_only = request.prompt_only
         self._begun = False
         self._least = request.get("min_tokens", 0)
         self._include_stop = request.get("include_stop_str_in_output", False)
@@ -104,6 +106,10 @@ class Choice:
         """Advance by one output. Raises ApiError when the engine failed on the request."""
         if output.finish_reason == FinishReason.ERROR:
             raise failure(output.request_id, output.error)
+        if output.prefill_stats is not None:
+            self.cached_tokens = output.prefill_stats.num_cached_tokens
+        if self._prompt_only:
+            _leave_out_tokens(output)
         delta = Delta(prompt_logprobs=output.new_prompt_logprobs_tensors)
         self._begin(output, delta)
         used = self._take_text(output, delta)
@@ -138,6 +144,13 @@ class Choice:
                 delta.ended = Ended("stop", stop)
                 return at + 1
         return len(ids)
+
+
+def _leave_out_tokens(output: EngineCoreOutput) -> None:
+    """Engines generate at least one token; who asked for none gets none."""
+    output.new_token_ids, output.new_logprobs, output.stop_reason = [], None, None
+    if output.finish_reason is not None:
+        output.finish_reason = FinishReason.LENGTH
 
 
 def failure(request_id: str, error: RequestFailure | None) -> ApiError:

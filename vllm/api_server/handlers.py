@@ -32,7 +32,12 @@ from vllm.api_server.requests import (
     read_tokenize,
 )
 from vllm.protocol.messages import EngineCoreRequest
-from vllm.text.chat_template import ChatTemplateError
+from vllm.text.chat_template import (
+    ChatTemplate,
+    ChatTemplateError,
+    ChatTemplateFailure,
+    ContinuationError,
+)
 from vllm.version import __version__, release_of
 
 
@@ -66,11 +71,12 @@ async def completions(call: Call) -> Response:
 
 async def _answer(call: Call, request: Request, prefix: str, prompts: list[list[int]]) -> Response:
     answer = Answer(
-        id=call.request_id(prefix, request.get("request_id")),
+        id=call.answer_id(prefix, request.get("request_id")),
         model=request.get("model") or call.state.model.name,
         request=request,
         namer=Namer(call.state.model.tokenizer, request),
         prompts=prompts,
+        details=call.state.prompt_tokens_details,
     )
     deltas = _counted(call.state, answer, run_all(call.state.client, _work(call, answer)))
     if not request.stream:
@@ -141,6 +147,7 @@ def _work(call: Call, answer: Answer) -> list[tuple[Choice, EngineCoreRequest]]:
                 session_id=request.get("session_id"),
             )
             work.append((Choice(index, prompt, request, model.tokenizer, ids), engine_request))
+    answer.choices = [choice for choice, _ in work]
     return work
 
 
@@ -167,16 +174,34 @@ def encode_chat(model: Model, request: ChatRequest) -> list[int]:
             "The model has no chat template: send the text to /v1/completions instead.",
         )
     try:
-        text = model.template.render(
-            request.messages,
-            add_generation_prompt=request.add_generation_prompt,
-            continue_final_message=request.get("continue_final_message", False),
-            variables=_variables(request),
-        )
+        text = _render(model.template, request)
+    except ContinuationError as error:
+        raise bad_field("continue_final_message", _sentence(str(error))) from None
     except ChatTemplateError as error:
         raise bad_field("messages", _sentence(str(error))) from None
     # The template writes special tokens itself.
     return model.tokenizer.encode(text, request.get("add_special_tokens", False))
+
+
+def _render(template: ChatTemplate, request: ChatRequest) -> str:
+    """The text of a conversation. An assistant message that only called tools has no content, which
+    some templates ask for, and others cannot join with their own text.
+    """
+
+    def render(messages: list[dict[str, Any]]) -> str:
+        return template.render(
+            messages,
+            add_generation_prompt=request.add_generation_prompt,
+            continue_final_message=request.get("continue_final_message", False),
+            variables=_variables(request),
+        )
+
+    try:
+        return render(request.messages)
+    except ChatTemplateFailure:
+        if all(message["content"] is not None for message in request.messages):
+            raise
+    return render([{**m, "content": m["content"] or ""} for m in request.messages])
 
 
 def _variables(request: ChatRequest) -> dict[str, Any]:

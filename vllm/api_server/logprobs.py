@@ -24,7 +24,7 @@ class Namer:
     def __init__(self, tokenizer: Tokenizer, request: Request) -> None:
         self._tokenizer = tokenizer
         self._as_ids = request.get("return_tokens_as_token_ids", False)
-        self._wanted = request.logprobs or 0
+        self._wanted = request.shown_logprobs or 0
 
     def name(self, number: int) -> str:
         return f"token_id:{number}" if self._as_ids else self._tokenizer.token_text(number)

@@ -53,6 +53,8 @@ def _message(path: str, value: Any) -> dict[str, Any]:
             message[name] = found
     if calls := _tool_calls(f"{path}.tool_calls", value.get("tool_calls")):
         message["tool_calls"] = calls
+    elif content is None:
+        message["content"] = ""  # without content and without calls, nothing was said
     current = _optional_text(path, value, "reasoning")
     older = _optional_text(path, value, "reasoning_content")
     if (reasoning := older if current is None else current) is not None:

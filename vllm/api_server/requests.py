@@ -9,7 +9,7 @@ from typing import Any
 from vllm.api_server import body
 from vllm.api_server.body import Member
 from vllm.api_server.errors import bad_field
-from vllm.api_server.fields import CHAT, COMPLETIONS, FIELDS, check_refused
+from vllm.api_server.fields import CHAT, COMPLETIONS, FIELDS, check_misplaced, check_refused
 from vllm.api_server.limits import DEFAULT_MAX_TOKENS, MAX_CHOICES
 from vllm.logging import init_logger
 
@@ -58,6 +58,18 @@ class Request:
         return max((count for count in asked if count is not None), default=None)
 
     @property
+    def prompt_only(self) -> bool:
+        """No token is generated: the prompt alone is answered."""
+        return self.max_tokens == 0
+
+    @property
+    def shown_logprobs(self) -> int | None:
+        """Candidates per token in the answer: the likeliest, or those that were named."""
+        if self.logprobs is None:
+            return None
+        return max(self.logprobs, len(self.get("logprob_token_ids", ())))
+
+    @property
     def stream(self) -> bool:
         return self.get("stream", False)
 
@@ -104,6 +116,8 @@ def _read(raw: bytes, route: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, member in dict(body.read_members(raw)).items():  # the last of a name counts
         row = FIELDS[route].get(name)
+        if row is None and check_misplaced(name, member, route):
+            continue
         if row is None:
             logger.debug("unknown field %.64r is ignored", name)
         elif member.value is None:
@@ -122,12 +136,43 @@ def _check_common(request: Request) -> None:
         raise bad_field(
             "stream_options", "`stream_options` is only allowed together with `stream: true`."
         )
+    options = request.stream_options
+    if options.get("continuous_usage_stats") and not options.get("include_usage"):
+        raise bad_field(
+            "stream_options.continuous_usage_stats",
+            "`stream_options.continuous_usage_stats` needs `include_usage: true`.",
+        )
+    if request.get("truncate_prompt_tokens") == 0:
+        raise bad_field(
+            "truncate_prompt_tokens",
+            "`truncate_prompt_tokens` must be at least 1, or -1 for as many as fit, not 0.",
+        )
+    _check_nothing(request)
+    _check_logprob_ids(request)
     _check_best_of(request)
     least = request.get("min_tokens")
     if least is not None and request.max_tokens is not None and least > request.max_tokens:
         raise bad_field(
             "min_tokens",
             f"`min_tokens` ({least}) must not be above `max_tokens` ({request.max_tokens}).",
+        )
+
+
+def _check_nothing(request: Request) -> None:
+    if request.prompt_only and not request.echo and request.get("prompt_logprobs") is None:
+        raise bad_field(
+            "max_tokens",
+            "`max_tokens` is 0, which leaves nothing to answer: it needs `echo` or "
+            "`prompt_logprobs`.",
+        )
+
+
+def _check_logprob_ids(request: Request) -> None:
+    if request.get("logprob_token_ids") and request.logprobs != 0:
+        raise bad_field(
+            "logprob_token_ids",
+            "`logprob_token_ids` needs log probabilities without candidates: for chat "
+            "`logprobs: true` without `top_logprobs`, otherwise `logprobs: 0`.",
         )
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from vllm import envs
 from vllm.api_server import handlers
 from vllm.api_server.call import Call
-from vllm.api_server.errors import ApiError
+from vllm.api_server.errors import ApiError, bad_request
 
 Handle = Callable[[Call], Awaitable[Response]]
 OPEN, KEY, METRICS = "open", "key", "metrics"  # who may call: all, holders of a key, see flag
@@ -19,13 +19,16 @@ OPEN, KEY, METRICS = "open", "key", "metrics"  # who may call: all, holders of a
 
 @dataclass(frozen=True)
 class Route:
-    """One row; `path` may end in `{id}`. Without `handle` it is known and not served."""
+    """One row; `path` may end in `{id}`. Without `handle` it is known and not served. `body`: it
+    takes JSON.
+    """
 
     method: str
     path: str
     access: str = KEY
     handle: Handle | None = None
     unserved: str = ""
+    body: bool = False
 
 
 _LATER = "this API is not served yet; use /v1/chat/completions"
@@ -83,10 +86,10 @@ _OPERATORS = (
 )
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/v1/chat/completions", KEY, handlers.chat),
-    Route("POST", "/v1/completions", KEY, handlers.completions),
-    Route("POST", "/tokenize", KEY, handlers.tokenize),
-    Route("POST", "/detokenize", KEY, handlers.detokenize),
+    Route("POST", "/v1/chat/completions", KEY, handlers.chat, body=True),
+    Route("POST", "/v1/completions", KEY, handlers.completions, body=True),
+    Route("POST", "/tokenize", KEY, handlers.tokenize, body=True),
+    Route("POST", "/detokenize", KEY, handlers.detokenize, body=True),
     Route("GET", "/v1/models", KEY, handlers.models),
     Route("GET", "/v1/models/{id}", KEY, handlers.model),
     Route("GET", "/health", OPEN, handlers.ready),
@@ -113,6 +116,8 @@ def find(method: str, path: str) -> tuple[Route, str]:
             return route, rest
         if rest is not None:
             others.append(route.method)
+    if method == "CONNECT":
+        raise bad_request("CONNECT asks for a tunnel, and this server is no proxy.")
     if not others:
         raise ApiError(404, f"There is nothing at {path[:64]}.", code="not_found")
     allowed = ", ".join(others)

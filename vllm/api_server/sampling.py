@@ -30,14 +30,15 @@ def params_of(model: Model, request: Request, prompt_tokens: int) -> dict[str, A
         name: request.get(name, model.defaults.get(name, neutral))
         for name, neutral in _NEUTRAL.items()
     }
-    return {
+    params = {
         **chosen,
         **_stops(model, request),
         "presence_penalty": request.get("presence_penalty", 0.0),
         "frequency_penalty": request.get("frequency_penalty", 0.0),
-        "max_tokens": most,
+        "max_tokens": max(most, 1),
         "min_tokens": _min_tokens(request, most),
         "logprobs": 0 if request.ranks and request.logprobs is None else request.logprobs,
+        "logprob_token_ids": request.get("logprob_token_ids") or None,
         "prompt_logprobs": request.prompt_logprobs,
         "ignore_eos": request.get("ignore_eos", False),
         "logit_bias": request.get("logit_bias") or None,
@@ -45,6 +46,23 @@ def params_of(model: Model, request: Request, prompt_tokens: int) -> dict[str, A
         "bad_words": request.get("bad_words"),
         "_bad_words_token_ids": _bad_words(model, request.get("bad_words")),
     }
+    _check_allowed(params)
+    return params
+
+
+def _check_allowed(params: dict[str, Any]) -> None:
+    """At every step one of the allowed tokens can be chosen."""
+    allowed = params["allowed_token_ids"]
+    words = params["_bad_words_token_ids"] or ()
+    forbidden = {word[0] for word in words if len(word) == 1}
+    if params["min_tokens"] > 0:
+        forbidden |= params["_all_stop_token_ids"]
+    if allowed and forbidden.issuperset(allowed):
+        raise bad_field(
+            "allowed_token_ids",
+            "`allowed_token_ids` has no token that can be generated: `bad_words` or `min_tokens` "
+            "forbid each of them. Allow another one.",
+        )
 
 
 def with_seed(params: dict[str, Any], seed: int | None, choice: int) -> SamplingParams:
@@ -92,7 +110,7 @@ def _min_tokens(request: Request, most: int) -> int:
 
 
 def _check_ids(model: Model, request: Request) -> None:
-    for name in ("logit_bias", "stop_token_ids", "allowed_token_ids"):
+    for name in ("logprob_token_ids", "logit_bias", "stop_token_ids", "allowed_token_ids"):
         check_vocabulary(model, name, request.get(name) or ())
 
 

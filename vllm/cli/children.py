@@ -18,6 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm.errors import ExitCode, VLLMError
+from vllm.logging import init_logger
+
+logger = init_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SECRETS = frozenset({"VLLM_API_KEY"})  # the configuration carries it
@@ -103,7 +106,7 @@ def _start(
             pass_fds=(descriptor, *passed),
             process_group=0,
             env={name: text for name, text in os.environ.items() if name not in _SECRETS},
-            preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - no other thread runs Python
+            preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - see _die_with
         )
     finally:
         os.close(descriptor)
@@ -119,7 +122,10 @@ def _arguments_descriptor(arguments: Mapping[str, Any]) -> int:
 
 
 def _die_with(parent: int) -> None:
-    """In the child, before exec: be killed when the parent ends, even if that was just now."""
+    """In the child, before exec: be killed when the parent ends, even if that was just now.
+
+    The log's thread does not exist in the child; it holds no lock that these calls need.
+    """
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -132,6 +138,12 @@ def stop(children: Sequence[Child], seconds: float) -> None:
         child.signal(signal.SIGTERM)
     for child in children:
         if not child.wait(deadline - time.monotonic()):
+            logger.warning(
+                "%s (pid %d) did not end within %g s of SIGTERM and is killed",
+                child.name,
+                child.process.pid,
+                seconds,
+            )
             child.signal(signal.SIGKILL)
             child.process.wait()
 

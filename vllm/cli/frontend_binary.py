@@ -16,6 +16,7 @@ import vllm
 from vllm import envs
 from vllm.cli.rust_sources import is_stale
 from vllm.errors import FrontendBinaryError, VLLMError
+from vllm.log_lines import open_standard_streams
 from vllm.logging import init_logger
 from vllm.protocol import WIRE_VERSION
 from vllm.version import __version__, release_of
@@ -92,6 +93,7 @@ def _version_line(path: Path) -> str:
 
 def main() -> int:
     """The console script `vllm-rs`: become the binary, which launches engines with this Python."""
+    open_standard_streams()
     try:
         if not PACKAGED.is_file():
             raise FrontendBinaryError(

@@ -10,21 +10,23 @@ from collections.abc import Sequence
 
 from vllm import envs
 from vllm.cli.parser import parse
-from vllm.errors import UsageError, VLLMError
-from vllm.logging import init_logger, setup
+from vllm.errors import ExitCode, UsageError, VLLMError
+from vllm.log_lines import open_standard_streams
+from vllm.logging import init_logger, say, setup
 
 logger = init_logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code (`vllm.errors.ExitCode`)."""
+    open_standard_streams()
     try:
         envs.check()
         parsed = parse(sys.argv[1:] if arguments is None else arguments)
         setup("supervisor", parsed.log_format)
         return _run(parsed)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return int(error.exit_code)
     except VLLMError as error:
         return _tell(error)
@@ -33,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception:
+        logger.exception("a bug ends the command")
+        return int(ExitCode.INTERNAL)
 
 
 def _run(parsed: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from vllm.config import config_file
+from vllm.config.config_file import ConfigFile
 from vllm.config.embedded import DEFAULT_MODEL, EMBEDDED
 from vllm.config.flags import REFUSED, SERVED, Flag, Refused
 from vllm.errors import ExitCode, UsageError
@@ -97,12 +99,33 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     nearest known one), and values that are not accepted.
     """
     arguments = [_normalized(argument) for argument in arguments]
-    if arguments[:1] == ["serve"]:
-        arguments = ["serve", *_without_refused(arguments[1:])]
+    if arguments[:1] != ["serve"]:
+        return _parsed(arguments)
+    file = _config_file(arguments[1:])
+    if file is not None:
+        arguments = ["serve", *file.words, *arguments[1:]]
+    namespace = _parsed(["serve", *_without_refused(arguments[1:])])
+    if file is not None and namespace.model is None:
+        namespace.model = file.model
+    return namespace
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     namespace, unknown = build_parser().parse_known_args(arguments)
     if unknown:
         raise UsageError(_unknown(unknown[0]))
     return namespace
+
+
+def _config_file(arguments: Sequence[str]) -> ConfigFile | None:
+    """What the last `--config` names. Its words go in front: the command line wins."""
+    finder = _Parser(prog="vllm serve", add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(arguments)[0].config
+    if path is None:
+        return None
+    lists = frozenset(flag.name for flag in SERVED if flag.many)
+    return config_file.read(path, lists)
 
 
 def _normalized(argument: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 WINDOW_S = 600.0
 FIRST_PAUSE_S = 1.0
 """Before the first start in a window; each further one waits twice as long."""
+_WITHIN = f"within {WINDOW_S / 60:g} minutes"
 
 
 class Restarts:
@@ -36,10 +37,15 @@ class Restarts:
         pause = FIRST_PAUSE_S * 2 ** len(past)
         past.append(now)
         self._due[rank] = now + pause
-        minutes = WINDOW_S / 60
+        return f"starting it again in {pause:g} s ({len(past)} of {self._most} {_WITHIN})"
+
+    @property
+    def spent(self) -> str:
+        """In words, for an engine that has had its share."""
+        if self._most == 0:
+            return "--engine-restarts is 0"
         return (
-            f"starting it again in {pause:g} s "
-            f"({len(past)} of {self._most} within {minutes:g} minutes)"
+            f"it was started again {self._most} times {_WITHIN}, as often as --engine-restarts says"
         )
 
     def take_due(self) -> list[int]:

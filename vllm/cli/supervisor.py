@@ -35,7 +35,7 @@ from vllm.errors import (
     FrontendStartError,
     VLLMError,
 )
-from vllm.logging import init_logger
+from vllm.logging import init_logger, say
 from vllm.protocol.errors import HandshakeError
 
 logger = init_logger(__name__)
@@ -192,7 +192,7 @@ class Supervisor:
     def _plan(self, rank: int, end: str) -> None:
         plan = self._restarts.died(rank)
         if plan is None:
-            raise EngineDiedError(end)
+            raise EngineDiedError(f"{end}; {self._restarts.spent}: everything ends")
         logger.error("%s; %s", end, plan)
 
     def _start_again(
@@ -266,7 +266,8 @@ class Supervisor:
     def _end_gracefully(self) -> None:
         """First the frontend, which lets its requests finish, then the engines."""
         logger.info("stopping on %s", self.signals.first_name)
-        seconds = self.config.frontend.shutdown_timeout + STOP_GRACE_S
+        frontend = self.config.frontend
+        seconds = (frontend.drain_grace or 0.0) + frontend.shutdown_timeout + STOP_GRACE_S
         self._end_frontend(seconds)
         # Engines have nothing left to finish where the frontend was here.
         with self._forced():
@@ -349,9 +350,7 @@ def _show_example(http: HTTPSocket, name: str, with_key: bool) -> None:
     where = f"--unix-socket {http.config.uds} http://localhost" if http.config.uds else http.url
     body = f'{{"model": "{name}", "stream": true, "messages": '
     body += '[{"role": "user", "content": "What is the capital of France?"}]}'
-    print(
+    say(
         f"try: curl -N {where}/v1/chat/completions -H 'Content-Type: application/json'{key} "
-        f"-d '{body}'",
-        file=sys.stderr,
-        flush=True,
+        f"-d '{body}'"
     )

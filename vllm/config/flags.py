@@ -123,7 +123,12 @@ SERVED: tuple[Flag, ...] = (
         many="append",
         metavar="KEY",
     ),
-    Flag("api-key-file", "HTTP", "file with one key per line", metavar="PATH"),
+    Flag(
+        "api-key-file",
+        "HTTP",
+        "file with one key per line; blank lines and lines that begin with # are none",
+        metavar="PATH",
+    ),
     Flag(
         "max-request-body-size",
         "HTTP",
@@ -150,6 +155,14 @@ SERVED: tuple[Flag, ...] = (
         "seconds that running requests get to finish after the first SIGTERM or SIGINT",
         _seconds,
         0.0,
+        metavar="SECONDS",
+    ),
+    Flag(
+        "drain-grace",
+        "HTTP",
+        "seconds after that signal in which /ready says 503 and requests are still taken, before "
+        "the seconds of --shutdown-timeout begin; default: 0",
+        _seconds,
         metavar="SECONDS",
     ),
     Flag(
@@ -231,10 +244,31 @@ SERVED: tuple[Flag, ...] = (
         "serve /inference/v1/generate: token ids in, token ids out",
         kind=None,
     ),
+    Flag(
+        "trust-request-chat-template",
+        "HTTP",
+        "let requests bring a chat template of their own; only for clients you trust: not all of "
+        "its work is bounded",
+        kind=None,
+    ),
+    Flag(
+        "enable-prompt-tokens-details",
+        "HTTP",
+        "say in the usage how many prompt tokens were found in the prefix cache",
+        kind=None,
+    ),
+    Flag("disable-web-ui", "HTTP", "serve no page at /", kind=None),
     Flag("public-metrics", "HTTP", "/metrics needs no key", kind=None),
     Flag("enable-request-id-headers", "HTTP", "answers carry the id in X-Request-Id", kind=None),
     Flag("log-format", "HTTP", "form of the log lines", default="text", choices=("text", "json")),
     # --- model
+    Flag(
+        "config",
+        "model",
+        "YAML file of flags and their values, as `port: 8000`, and of MODEL as `model`; the "
+        "command line wins",
+        metavar="PATH",
+    ),
     Flag("revision", "model", "branch, tag or commit of ORG/NAME"),
     Flag("chat-template", "model", "file with a Jinja chat template, or the template itself"),
     Flag(
@@ -322,7 +356,6 @@ def _rows(reason: str, *names: str, neutral: tuple[str, ...] = ()) -> tuple[Refu
 
 REFUSED: tuple[Refused, ...] = (
     *_rows("models are found by MODEL alone; name it as the first argument", "model"),
-    *_rows("a configuration file is not read yet; give the flags themselves", "config"),
     *_rows("gRPC is not served yet", "grpc", "grpc-port"),
     *_rows(_TOOLS, "enable-auto-tool-choice", "tool-call-parser", "tool-parser-plugin"),
     *_rows(_TOOLS, "tool-server", "tool-strict-level", "exclude-tools-when-tool-choice-none"),
@@ -373,7 +406,6 @@ REFUSED: tuple[Refused, ...] = (
     *_rows("only generation is served", "task", "runner", neutral=("auto", "generate")),
     *_rows("only generation is served", "convert", "pooler-config", "override-pooler-config"),
     *_rows("give the fields in the request", "override-generation-config", neutral=("{}",)),
-    *_rows("templates of requests are not trusted", "trust-request-chat-template", neutral=_OFF),
     *_rows(
         "templates get each request's own variables",
         "default-chat-template-kwargs",
@@ -383,10 +415,10 @@ REFUSED: tuple[Refused, ...] = (
     *_rows("the role is assistant", "response-role", neutral=("assistant",)),
     *_rows("idle streams send nothing", "sse-keep-alive-interval", neutral=("0",)),
     *_rows(_OUTPUT, "return-tokens-as-token-ids", "enable-force-include-usage", neutral=_OFF),
-    *_rows(_OUTPUT, "enable-prompt-tokens-details", "enable-per-request-metrics", neutral=_OFF),
+    *_rows(_OUTPUT, "enable-per-request-metrics", neutral=_OFF),
     *_rows(_OUTPUT, "enable-server-load-tracking", neutral=_OFF),
     *_rows(_OUTPUT, "enable-tokenizer-info-endpoint", neutral=_OFF),
-    *_rows("this route is not served yet", "tokens-only", "enable-sleep-mode", "disable-web-ui"),
+    *_rows("this route is not served yet", "tokens-only", "enable-sleep-mode"),
     *_rows("traces are not exported yet", "otlp-traces-endpoint", "collect-detailed-traces"),
     *_rows("profiles are not taken yet", "profiler-config", "enable-layerwise-nvtx-tracing"),
     *_rows(_LOG, "log-config-file", "uvicorn-log-level", "max-log-len", "enable-log-requests"),

@@ -14,6 +14,7 @@ from typing import Any
 
 from vllm import envs
 from vllm.config.engine import EngineConfig
+from vllm.config.model_length import check_length
 from vllm.config.model_source import ModelSource
 from vllm.errors import UsageError
 
@@ -38,11 +39,14 @@ _ENGINE_FLAGS = {
 
 # Flags that the Rust frontend serves and the reference frontend refuses.
 RUST_ONLY = (
+    "drain_grace",
     "max_num_queued_reqs",
     "max_num_queued_tokens",
     "enable_scale_out",
     "strict_fields",
     "stream_interval",
+    "trust_request_chat_template",
+    "disable_web_ui",
     "allowed_origins",
     "allowed_methods",
     "allowed_headers",
@@ -81,18 +85,22 @@ class FrontendConfig:
     generation_config: str = "auto"
     max_logprobs: int = 20
     shutdown_timeout: float = 0.0
+    drain_grace: float | None = None
     engine_silence_timeout: float = 6.0
     engine_prompt_timeout: float = 300.0
     max_request_body_size: int = 32 << 20
     http_timeout_keep_alive: int = 5
     public_metrics: bool = False
     enable_request_id_headers: bool = False
+    enable_prompt_tokens_details: bool = False
     log_format: str = "text"
     max_num_queued_reqs: int | None = None
     max_num_queued_tokens: int | None = None
     enable_scale_out: bool | None = None
     strict_fields: bool | None = None
     stream_interval: int | None = None
+    trust_request_chat_template: bool | None = None
+    disable_web_ui: bool | None = None
     allowed_origins: list[str] | None = None
     allowed_methods: list[str] | None = None
     allowed_headers: list[str] | None = None
@@ -143,8 +151,12 @@ class ServeConfig:
 
 
 def serve_config(arguments: argparse.Namespace, source: ModelSource) -> ServeConfig:
-    """Put flags, environment and the model that was found together. Raises UsageError."""
+    """Put flags, environment and the model that was found together. Raises UsageError, and
+    ModelError for a length that the model does not have.
+    """
     engine = _engine(arguments, source)
+    if engine.max_model_len is not None:
+        check_length(source, engine.max_model_len)
     return ServeConfig(
         http=HTTPConfig(
             arguments.host, arguments.port, arguments.uds, arguments.ssl_certfile is not None
@@ -201,6 +213,7 @@ def _frontend(
         http_timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
         public_metrics=arguments.public_metrics,
         enable_request_id_headers=arguments.enable_request_id_headers,
+        enable_prompt_tokens_details=arguments.enable_prompt_tokens_details,
         log_format=arguments.log_format,
         **{name: _given(arguments, name) for name in RUST_ONLY},
     )
@@ -229,7 +242,7 @@ def _key_file(path: Path) -> list[str]:
         lines = path.read_text("utf-8-sig").splitlines()  # some editors put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--api-key-file {path}: {getattr(error, 'strerror', error)}") from None
-    keys = [line.strip() for line in lines if line.strip()]
+    keys = [key for line in lines if (key := line.strip()) and not key.startswith("#")]
     if not keys:
         raise UsageError(f"--api-key-file {path} holds no key")
     return keys

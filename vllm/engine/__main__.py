@@ -16,11 +16,13 @@ from typing import Any
 from vllm import logging
 from vllm.engine.process import EngineArgs, read_args, run
 from vllm.errors import UsageError
+from vllm.log_lines import open_standard_streams
 from vllm.logging import OnProgress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse ``argv`` and run; returns the exit code."""
+    open_standard_streams()
     try:
         args = _arguments(argv)
     except UsageError as error:

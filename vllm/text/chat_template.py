@@ -29,6 +29,14 @@ class ChatTemplateError(ValueError):
     """A template that does not compile, or that refuses the conversation; the message says why."""
 
 
+class ChatTemplateFailure(ChatTemplateError):
+    """A template that failed on the conversation, which it did not refuse."""
+
+
+class ContinuationError(ChatTemplateError):
+    """`continue_final_message` with a conversation that has nothing to go on from."""
+
+
 class ChatTemplate:
     """A compiled template. `special_tokens` are the variables `bos_token`, `eos_token`, ..."""
 
@@ -64,6 +72,9 @@ class ChatTemplate:
         context = {
             **self._special,
             "messages": messages,
+            # `none` unless given, as Transformers passes them: templates ask `tools is not none`.
+            "tools": None,
+            "documents": None,
             "add_generation_prompt": generation,
             **variables,
         }
@@ -76,7 +87,7 @@ class ChatTemplate:
         except RecursionError:
             raise ChatTemplateError("the chat template does not end on this input") from None
         except Exception as error:  # a template can provoke any error of its filters
-            raise ChatTemplateError(
+            raise ChatTemplateFailure(
                 f"the chat template failed on this conversation: {error}"
             ) from None
 
@@ -86,14 +97,14 @@ class ChatTemplate:
         """
         text = _last_text(messages[-1].get("content") if messages else None)
         if not text.strip():
-            raise ChatTemplateError(
-                "continue_final_message: the last message has no text to go on from"
+            raise ContinuationError(
+                "`continue_final_message`: the last message has no text to go on from"
             )
         prompt = self._render(messages, False, variables)
         at = prompt.rfind(text.strip())
         if at < 0:
-            raise ChatTemplateError(
-                "continue_final_message: the model's chat template does not show the last "
+            raise ContinuationError(
+                "`continue_final_message`: the model's chat template does not show the last "
                 "message's text"
             )
         kept = text.lstrip() if prompt[at:].startswith(text.lstrip()) else text.strip()

@@ -44,7 +44,11 @@ def test_codes_of_the_table_were_told_by_the_child() -> None:
     assert child.told_code == ExitCode.MODEL
 
 
-def test_a_child_that_ignores_sigterm_is_killed() -> None:
+def test_a_child_that_ignores_sigterm_is_killed_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Where an earlier test set the log up, its lines do not reach the root's handlers.
+    monkeypatch.setattr(children.logger, "handlers", [caplog.handler])
     reader, writer = os.pipe()
     program = STUBBORN.format(writer)
     child = children.start("stubborn", [sys.executable, "-c", program], {}, (writer,))
@@ -55,6 +59,8 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
     assert time.monotonic() - began < 60
     assert child.process.returncode == -signal.SIGKILL
     assert "SIGKILL" in child.describe_end()
+    assert "stubborn" in caplog.text
+    assert "did not end within 0.1 s of SIGTERM and is killed" in caplog.text
     os.close(reader)
 
 

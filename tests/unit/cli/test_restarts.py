@@ -25,6 +25,7 @@ def test_each_start_waits_longer_and_there_are_so_many() -> None:
         assert restarts.take_due() == []
         assert restarts.pause_ms() is None
     assert restarts.died(0) is None
+    assert restarts.spent.startswith("it was started again 3 times within 10 minutes")
     assert restarts.died(1) is not None, "each engine has its own share"
 
 
@@ -55,3 +56,7 @@ def test_an_engine_that_does_not_become_ready_is_overdue_once() -> None:
     assert restarts.take_overdue() == [0]
     assert restarts.take_overdue() == []
     assert restarts.starting == ()
+
+
+def test_no_starts_at_all_are_called_by_the_flag() -> None:
+    assert Restarts(0).spent == "--engine-restarts is 0"

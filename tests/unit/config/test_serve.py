@@ -10,7 +10,7 @@ import pytest
 from vllm.cli.parser import parse
 from vllm.config.model_source import ModelSource
 from vllm.config.serve import ServeConfig, serve_config
-from vllm.errors import UsageError
+from vllm.errors import ModelError, UsageError
 
 
 def config(*flags: str) -> ServeConfig:
@@ -32,8 +32,18 @@ def test_scheduling_policy_reaches_the_engine() -> None:
         config("--scheduling-policy", "lifo")
 
 
-def test_keys_of_a_file_are_its_lines_without_a_byte_order_mark(tmp_path: Path) -> None:
+def test_keys_of_a_file_are_its_lines_without_comments_and_byte_order_mark(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_bytes(b"\xef\xbb\xbffirst\r\n\n  second \n")
+    file.write_bytes(b"\xef\xbb\xbffirst\r\n\n  second \n# third\n  # fourth\n")
     frontend = config("--api-key-file", str(file)).frontend
     assert tuple(frontend.api_key) == ("first", "second")
+
+
+def test_a_length_beyond_the_models_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 100}')
+    source = ModelSource("m", tmp_path, "directory")
+    serve_config(parse(["serve", "--max-model-len", "100"]), source)
+    with pytest.raises(ModelError, match=r"--max-model-len is 101, but m was made for 100"):
+        serve_config(parse(["serve", "--max-model-len", "101"]), source)
+    (tmp_path / "config.json").write_text("{}")
+    serve_config(parse(["serve", "--max-model-len", "101"]), source)

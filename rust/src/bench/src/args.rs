@@ -18,8 +18,10 @@ pub enum Endpoint {
 pub enum Prompts {
     /// All requests have one prompt.
     Same,
-    /// Each request has its own from its first word on.
+    /// Each request has its own from its first word on, of 64 common words.
     Distinct,
+    /// The same of words that are made up, nearly each of them new: nothing that is remembered of words helps.
+    Unseen,
 }
 
 /// Options of `vllm-rs bench serve`.
@@ -52,6 +54,9 @@ pub struct BenchArgs {
     /// Words per prompt; most vocabularies have one token for each.
     #[arg(long, default_value_t = 32)]
     pub input_len: usize,
+    /// Requests per conversation (chat only): each brings the turns before it, with answers as long as the questions.
+    #[arg(long, default_value_t = 1)]
+    pub turns: usize,
     /// Tokens per answer (max_tokens; end-of-sequence is ignored).
     #[arg(long, default_value_t = 128)]
     pub output_len: u64,

@@ -33,6 +33,11 @@ pub(crate) async fn run(args: &BenchArgs) -> Result<Report, BenchError> {
             "--concurrency and --num-requests must be at least 1",
         ));
     }
+    if args.turns == 0 || (args.turns > 1 && args.rate.is_some()) {
+        return Err(BenchError::Option(
+            "--turns must be at least 1, and has no meaning with --rate",
+        ));
+    }
     if args
         .rate
         .is_some_and(|rate| !(rate.is_finite() && rate > 0.0))
@@ -108,15 +113,17 @@ impl Load {
         Ok(recorder.report(&self.args, &self.model, wall, cost))
     }
 
-    /// `concurrency` requests are in flight until all have been sent.
+    /// `concurrency` requests are in flight until all have been sent; those of a conversation go one after the other.
     async fn closed_loop(self: &Rc<Self>, count: usize) {
         let end = self.next.get() + count;
         let workers = (0..self.args.concurrency.min(count)).map(|_| {
             let load = self.clone();
             tokio::task::spawn_local(async move {
                 while load.next.get() < end {
-                    let index = load.next.replace(load.next.get() + 1);
-                    load.one(index).await;
+                    let first = load.next.replace(load.next.get() + load.args.turns);
+                    for index in first..(first + load.args.turns).min(end) {
+                        load.one(index).await;
+                    }
                 }
             })
         });

@@ -62,7 +62,7 @@ pub enum RenderError {
         message: String,
     },
     /// `continue_final_message` with a conversation that has nothing to go on from.
-    #[error("continue_final_message: {message}")]
+    #[error("`continue_final_message`: {message}")]
     CannotContinue {
         /// Why not.
         message: &'static str,

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 pub struct ChatInput<'a> {
     /// The conversation, oldest message first.
     pub messages: &'a [Message],
-    /// Tool definitions as the client sent them; a template sees `tools` only if this is given.
+    /// Tool definitions as the client sent them; `none` to the template where there are none, as Transformers passes it.
     pub tools: Option<&'a [Value]>,
-    /// Documents for retrieval; a template sees `documents` only if this is given.
+    /// Documents for retrieval; `none` to the template where there are none.
     pub documents: Option<&'a [Value]>,
     /// Whether the prompt ends with the opening of an assistant message.
     pub add_generation_prompt: bool,

@@ -7,9 +7,9 @@
 //!
 //! Must not know: sockets, tokens, sampling.
 
+mod dialect;
 mod environment;
 mod error;
-mod generation_tag;
 mod input;
 mod python_json;
 mod template;

@@ -7,15 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use minijinja::{Environment, ErrorKind, Value};
-use vllm_model_files::{ModelFiles, SpecialToken};
+use vllm_model_files::{ModelFiles, SpecialToken, SpecialTokens};
 
 use crate::environment::{self, Refusal};
 use crate::input::{ChatInput, Content, ContentPart, Message};
-use crate::{CompileError, RenderError, generation_tag, values};
+use crate::{CompileError, RenderError, dialect, values};
 
 /// Bound on the work of one rendering, in instructions; 64 bytes of output or of text handled count as one. A long
 /// conversation takes some hundred thousand; exhausting it takes a fraction of a second.
 const FUEL: u64 = 4_000_000;
+
+/// Bound while a template's form is probed, with a conversation of one word: a template that needs more reads text.
+const PROBE_FUEL: u64 = FUEL / 20;
 
 const NAME: &str = "chat template";
 
@@ -57,13 +60,13 @@ pub enum ContentFormat {
 
 impl TemplateTokens {
     /// The special tokens of a model.
-    pub fn of(files: &ModelFiles) -> Self {
+    pub fn of(special: &SpecialTokens) -> Self {
         let text = |token: &Option<SpecialToken>| token.as_ref().map(|token| token.text.clone());
         Self {
-            bos: text(&files.special_tokens.bos),
-            eos: text(&files.special_tokens.eos),
-            unk: text(&files.special_tokens.unk),
-            pad: text(&files.special_tokens.pad),
+            bos: text(&special.bos),
+            eos: text(&special.eos),
+            unk: text(&special.unk),
+            pad: text(&special.pad),
         }
     }
 
@@ -89,9 +92,9 @@ impl ChatTemplate {
     pub fn compile(source: &str, tokens: TemplateTokens) -> Result<Self, CompileError> {
         let mut environment =
             environment::environment().map_err(|error| CompileError::new(&error))?;
-        environment.set_fuel(Some(FUEL));
+        environment.set_fuel(Some(PROBE_FUEL));
         environment
-            .add_template_owned(NAME, generation_tag::strip(source))
+            .add_template_owned(NAME, dialect::translate(source))
             .map_err(|error| CompileError::new(&error))?;
         let mut shared = Shared {
             environment,
@@ -99,6 +102,7 @@ impl ChatTemplate {
             format: ContentFormat::String,
         };
         shared.format = shared.probe();
+        shared.environment.set_fuel(Some(FUEL));
         Ok(Self {
             shared: Arc::new(shared),
         })
@@ -108,7 +112,7 @@ impl ChatTemplate {
     pub fn from_model(files: &ModelFiles) -> Result<Option<Self>, CompileError> {
         let source = files.chat_templates.default.as_deref();
         source
-            .map(|source| Self::compile(source, TemplateTokens::of(files)))
+            .map(|source| Self::compile(source, TemplateTokens::of(&files.special_tokens)))
             .transpose()
     }
 
@@ -116,7 +120,7 @@ impl ChatTemplate {
     pub fn from_file(path: &Path, files: &ModelFiles) -> Result<Self, CompileError> {
         let source = std::fs::read_to_string(path)
             .map_err(|error| CompileError::unreadable(path, &error))?;
-        Self::compile(&source, TemplateTokens::of(files))
+        Self::compile(&source, TemplateTokens::of(&files.special_tokens))
     }
 
     /// How this template reads message contents.
@@ -160,7 +164,7 @@ impl Shared {
         ];
         let given = given
             .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)));
+            .map(|(name, value)| (name, value.unwrap_or_else(|| Value::from(()))));
         let kwargs = input.template_kwargs.into_iter().flatten();
         let kwargs = kwargs.map(|(name, value)| (name.as_str(), values::from_json(value)));
         let context = self

@@ -56,6 +56,7 @@ def render(source: str, given: dict) -> str:
     environment.globals["raise_exception"] = refuse
     variables = {"messages": given.get("jinja_messages", given["messages"])}
     variables["add_generation_prompt"] = given.get("add_generation_prompt", False)
+    variables |= {"tools": None, "documents": None}
     for name in ("bos_token", "eos_token", "tools", "documents"):
         if name in given:
             variables[name] = given[name]
@@ -64,7 +65,7 @@ def render(source: str, given: dict) -> str:
         return "rendered\n" + environment.from_string(source).render(variables)
     except Refusal as refusal:
         return f"refused\n{refusal}"
-    except UndefinedError:
+    except (UndefinedError, TypeError):
         return "failed\n"
 
 

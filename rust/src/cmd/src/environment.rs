@@ -9,7 +9,8 @@ use crate::fault::Fault;
 const TRUE: [&str; 4] = ["1", "true", "yes", "on"];
 const FALSE: [&str; 4] = ["0", "false", "no", "off"];
 
-fn read<T>(
+/// A variable's value; unset and empty are none. Text that `parse` does not take is refused with what is accepted.
+pub fn read<T>(
     name: &str,
     parse: impl Fn(&str) -> Option<T>,
     accepted: &str,

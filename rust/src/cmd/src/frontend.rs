@@ -9,13 +9,13 @@ use std::time::Duration;
 use vllm_engine_client::{Listener as EngineListener, TransportConfig};
 use vllm_server::Listener;
 
-use crate::environment;
 use crate::fault::{Code, Fault};
 use crate::launch::{self, Launch, ModelPlan};
 use crate::logging::{self, LogFormat};
 use crate::process;
 use crate::settings::{Settings, Shards};
 use crate::signals::Signals;
+use crate::{descriptors, environment};
 
 /// Flags of `vllm-rs frontend`.
 #[derive(Debug, clap::Args)]
@@ -66,8 +66,9 @@ pub fn run(flags: FrontendFlags) -> Result<(), Fault> {
         .transpose()?;
     let settings = Settings::read(flags.args_json.as_deref(), fd)?;
     let format = flags.log_format.map_or_else(|| settings.log_format(), Ok)?;
-    logging::setup("frontend", format);
+    logging::setup("frontend", format)?;
     process::die_with_parent();
+    descriptors::raise_limit();
     settings.log_others();
     refuse(&flags)?;
     let launch = plan(&flags, settings)?;
@@ -132,7 +133,7 @@ fn model_plan(settings: &mut Settings) -> Result<ModelPlan, Fault> {
         Some("vllm") => true,
         Some(other) => {
             return Err(Fault::usage(format!(
-                "generation_config is {other:?}; accepted: auto or vllm"
+                "--generation-config is {other:?}; accepted: auto or vllm"
             )));
         }
     };

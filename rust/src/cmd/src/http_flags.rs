@@ -59,6 +59,15 @@ pub struct HttpFlags {
     /// Serve /inference/v1/generate: token ids in, token ids out
     #[arg(long)]
     enable_scale_out: bool,
+    /// Let requests bring a chat template of their own; only for clients you trust: not all of its work is bounded
+    #[arg(long)]
+    trust_request_chat_template: bool,
+    /// Say in the usage how many prompt tokens were found in the prefix cache
+    #[arg(long)]
+    enable_prompt_tokens_details: bool,
+    /// Serve no page at /
+    #[arg(long)]
+    disable_web_ui: bool,
     /// /metrics needs no key
     #[arg(long)]
     public_metrics: bool,
@@ -83,6 +92,9 @@ impl HttpFlags {
         settings.strict_fields = Some(self.strict_fields);
         settings.stream_interval = self.stream_interval;
         settings.enable_scale_out = Some(self.enable_scale_out);
+        settings.trust_request_chat_template = Some(self.trust_request_chat_template);
+        settings.enable_prompt_tokens_details = Some(self.enable_prompt_tokens_details);
+        settings.disable_web_ui = Some(self.disable_web_ui);
         settings.public_metrics = Some(self.public_metrics);
         settings.enable_request_id_headers = Some(self.enable_request_id_headers);
     }

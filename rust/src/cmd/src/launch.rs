@@ -66,7 +66,7 @@ pub async fn run(
     broken: impl Future<Output = Fault>,
 ) -> Result<(), Fault> {
     let mut broken = std::pin::pin!(broken);
-    let shutdown_timeout = launch.config.shutdown_timeout;
+    let (grace, shutdown_timeout) = (launch.config.drain_grace, launch.config.shutdown_timeout);
     let started = tokio::select! {
         started = start(launch) => started?,
         fault = &mut broken => return Err(fault),
@@ -82,9 +82,14 @@ pub async fn run(
     if let Ok(number) = &end {
         let (name, running) = (Signals::name(*number), started.running());
         tracing::info!(
-            "stopping on {name}: {running} requests run, {} s to finish",
+            "stopping on {name}: {running} requests run, new ones are taken for {} s, {} s to finish",
+            grace.as_secs_f64(),
             shutdown_timeout.as_secs_f64()
         );
+        tokio::select! {
+            () = started.leave() => {}
+            never = signals.exit_at_next() => match never {},
+        }
     }
     let deadline = tokio::time::sleep(shutdown_timeout);
     tokio::select! {

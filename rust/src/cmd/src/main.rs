@@ -6,11 +6,13 @@
 //! Must not know: HTTP details, messages of the wire.
 
 mod cli;
+mod descriptors;
 mod environment;
 mod fault;
 mod frontend;
 mod http_flags;
 mod launch;
+mod log_queue;
 mod logging;
 mod process;
 mod reference;
@@ -28,9 +30,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logging::flush();
+            ExitCode::SUCCESS
+        }
         Err(fault) => {
-            eprintln!("error: {fault}");
+            logging::last_words(&fault);
             ExitCode::from(fault.code as u8)
         }
     }

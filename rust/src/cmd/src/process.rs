@@ -67,13 +67,15 @@ pub fn spawn(mut command: Command, what: &str) -> Result<Child, Fault> {
     })
 }
 
-/// SIGTERM, then SIGKILL; the child is gone afterwards.
-pub async fn stop(child: &mut Child) {
+/// SIGTERM, then SIGKILL; the child is gone afterwards. `what` is its name for people.
+pub async fn stop(child: &mut Child, what: &str) {
     if let Some(pid) = child.id() {
         // SAFETY: the child was not reaped yet, so its id is still its own.
         unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
     }
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        let seconds = GRACE.as_secs();
+        tracing::warn!("{what} did not end within {seconds} s of SIGTERM and is killed");
         let _ = child.kill().await;
     }
 }

@@ -19,6 +19,30 @@ except VLLMError as error:
     sys.exit(int(error.exit_code))
 ";
 
+/// Ends with 0 where the package is.
+const LOOK: &str = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)";
+
+/// What to do where the interpreter is the wrong one.
+const HINT: &str = "set VLLM_RS_PYTHON to the path of the Python that has it, or start the package's own command `vllm-rs`, which does that";
+
+/// That the interpreter is there and has the package, before anything is opened.
+pub fn check_python() -> Result<(), Fault> {
+    let python = python();
+    let fault = |why: String| {
+        Err(Fault::new(
+            Code::EngineStart,
+            format!("engines need a Python with the package vllm: {why}; {HINT}"),
+        ))
+    };
+    let mut looking = Command::new(&python);
+    looking.args(["-c", LOOK]).stdin(Stdio::null());
+    match looking.stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => fault(format!("{python} does not have it")),
+        Err(error) => fault(format!("{python} cannot be run ({error})")),
+    }
+}
+
 /// The interpreter that has the package: `VLLM_RS_PYTHON`, else `python3`.
 pub fn python() -> String {
     std::env::var("VLLM_RS_PYTHON")
@@ -41,12 +65,22 @@ pub fn model(name: &str) -> Result<PathBuf, Fault> {
     let output = output.map_err(|error| {
         Fault::new(
             Code::Model,
-            format!("model {name:?} is no path, and {python} could not be asked for it: {error}"),
+            format!(
+                "model {name:?} is no path, and {python} could not be asked for it: {error}; {HINT}"
+            ),
         )
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().last().unwrap_or("it did not say why");
+        if last.contains("No module named 'vllm'") {
+            return Err(Fault::new(
+                Code::Model,
+                format!(
+                    "model {name:?} is no path, and {python} has no package vllm to find it with; {HINT}"
+                ),
+            ));
+        }
         return Err(Fault::new(Code::Model, last));
     }
     Ok(PathBuf::from(

@@ -10,7 +10,6 @@ use vllm_engine_client::handshake::{HandshakeConfig, HandshakeOwner};
 use vllm_engine_client::{Listener as EngineListener, TransportConfig};
 use vllm_server::Listener;
 
-use crate::environment;
 use crate::fault::{Code, Fault};
 use crate::http_flags::HttpFlags;
 use crate::launch::{self, Launch, ModelPlan};
@@ -19,6 +18,7 @@ use crate::process;
 use crate::resolve;
 use crate::settings::{Names, Settings, Shards};
 use crate::signals::Signals;
+use crate::{descriptors, environment};
 
 /// Flags of `vllm-rs serve`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub struct ServeFlags {
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
     /// Port to listen on; 0: any free one
-    #[arg(long, default_value_t = 8000)]
+    #[arg(long, default_value_t = 8000, value_parser = port)]
     port: u16,
     /// Names clients may use; default: MODEL as given
     #[arg(long, num_args = 1.., value_name = "NAME")]
@@ -37,7 +37,7 @@ pub struct ServeFlags {
     /// Key that clients must send; repeatable; shows in the process list (VLLM_API_KEY does not)
     #[arg(long, value_name = "KEY")]
     api_key: Vec<String>,
-    /// File with one key per line
+    /// File with one key per line; blank lines and lines that begin with # are none
     #[arg(long, value_name = "PATH")]
     api_key_file: Option<std::path::PathBuf>,
     /// File with a Jinja chat template
@@ -55,13 +55,16 @@ pub struct ServeFlags {
     #[command(flatten)]
     http: HttpFlags,
     /// Seconds that running requests get to finish after the first signal
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS", value_parser = seconds)]
     shutdown_timeout: f64,
+    /// Seconds after that signal in which /ready says 503 and requests are still taken; default: 0
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    drain_grace: Option<f64>,
     /// Seconds an engine may show no sign of life before its requests fail; 0: any time
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     engine_silence_timeout: Option<f64>,
     /// The same while it may work on a prompt, whose steps take long
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     engine_prompt_timeout: Option<f64>,
     /// Form of the log lines
     #[arg(long, value_enum, default_value = "text")]
@@ -73,13 +76,13 @@ pub struct ServeFlags {
     #[arg(long, default_value = "127.0.0.1")]
     data_parallel_address: String,
     /// Port of the handshake; 0: any free one
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = port)]
     data_parallel_rpc_port: u16,
     /// Engines in total
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = count)]
     data_parallel_size: u32,
     /// Engines launched here; default: all
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     data_parallel_size_local: Option<u32>,
     /// Flags for the engines, after `--`
     #[arg(last = true, value_name = "ENGINE_FLAGS")]
@@ -90,9 +93,25 @@ fn size(text: &str) -> Result<usize, String> {
     environment::parse_size(text).ok_or_else(|| format!("accepted: {}", environment::SIZES))
 }
 
+fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "accepted: a port from 0 (any free one) to 65535".to_owned())
+}
+
+fn count(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| "accepted: a whole number of engines".to_owned())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = environment::parse_seconds(text).map(|seconds| seconds.as_secs_f64());
+    seconds.ok_or_else(|| "accepted: seconds, at least 0".to_owned())
+}
+
 /// Serves until a signal, or until an engine's process ends.
 pub fn run(flags: ServeFlags) -> Result<(), Fault> {
-    logging::setup("frontend", flags.log_format);
+    logging::setup("frontend", flags.log_format)?;
+    descriptors::raise_limit();
     let local = flags
         .data_parallel_size_local
         .unwrap_or(flags.data_parallel_size);
@@ -109,6 +128,9 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
     let config = settings.server(Shards::parse(&flags.shards, local as usize)?)?;
     let ready =
         environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?.unwrap_or(Duration::from_secs(600));
+    if local > 0 {
+        resolve::check_python()?;
+    }
     let listener = bind_http(&flags)?;
     let path = resolve::model(&flags.model)?;
     let model = ModelPlan {
@@ -164,7 +186,7 @@ async fn with_engines<F: Future<Output = Result<(), Fault>>>(
     let watch = tokio::task::spawn_local(async move {
         tokio::select! {
             status = child.wait() => drop(told.send(status)),
-            _ = stopping => process::stop(&mut child).await,
+            _ = stopping => process::stop(&mut child, "the engines' process").await,
         }
     });
     let result = run(Box::pin(async move {
@@ -207,7 +229,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
             text.trim_start_matches('\u{feff}') // some editors put a mark in front
                 .lines()
                 .map(str::trim)
-                .filter(|line| !line.is_empty())
+                .filter(|line| !line.is_empty() && !line.starts_with('#'))
                 .map(str::to_owned),
         );
     }
@@ -222,6 +244,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
         chat_template: template,
         max_logprobs: flags.max_logprobs,
         shutdown_timeout: Some(flags.shutdown_timeout),
+        drain_grace: flags.drain_grace,
         max_request_body_size: flags.max_request_body_size,
         engine_silence_timeout: flags.engine_silence_timeout,
         engine_prompt_timeout: flags.engine_prompt_timeout,

@@ -12,11 +12,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use vllm_engine_client::Patience;
-use vllm_server::{ApiKeys, ClientCertificates, Cors, QueueLimits, ServerConfig, Tls, TlsSettings};
+use vllm_server::{
+    ApiKeys, ClientCertificates, Cors, ProcessCounters, QueueLimits, ServerConfig, Tls, TlsSettings,
+};
 
-use crate::environment;
 use crate::fault::Fault;
-use crate::logging::LogFormat;
+use crate::logging::{self, LogFormat};
+use crate::{descriptors, environment};
 
 /// How often certificate files are looked at.
 const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
@@ -43,6 +45,8 @@ pub struct Settings {
     pub max_logprobs: Option<i64>,
     /// Seconds for running requests after the first signal.
     pub shutdown_timeout: Option<f64>,
+    /// Seconds that requests are still taken after that signal.
+    pub drain_grace: Option<f64>,
     /// Seconds an engine may show no sign of life; 0: any time.
     pub engine_silence_timeout: Option<f64>,
     /// The same while it may work on a prompt.
@@ -81,6 +85,12 @@ pub struct Settings {
     pub stream_interval: Option<u32>,
     /// Token ids in, token ids out.
     pub enable_scale_out: Option<bool>,
+    /// Requests may bring chat templates.
+    pub trust_request_chat_template: Option<bool>,
+    /// The usage says how many prompt tokens were cached.
+    pub enable_prompt_tokens_details: Option<bool>,
+    /// No page at `/`.
+    pub disable_web_ui: Option<bool>,
     /// `/metrics` needs no key.
     pub public_metrics: Option<bool>,
     /// Keys of other launchers.
@@ -170,11 +180,20 @@ impl Settings {
             max_shards: shards.most,
             shutdown_timeout: seconds("shutdown_timeout", self.shutdown_timeout)?
                 .unwrap_or(defaults.shutdown_timeout),
+            drain_grace: seconds("drain_grace", self.drain_grace)?.unwrap_or(defaults.drain_grace),
+            max_connections: descriptors::connections(shards.most),
+            counters: ProcessCounters {
+                log_lines_dropped: logging::dropped(),
+                ..ProcessCounters::default()
+            },
             dev_mode: environment::flag("VLLM_SERVER_DEV_MODE")?.unwrap_or(false),
             request_id_headers: self.enable_request_id_headers.unwrap_or(false),
             strict_fields: self.strict_fields.unwrap_or(false),
             stream_interval: self.stream_interval.unwrap_or(1).max(1),
             scale_out: self.enable_scale_out.unwrap_or(false),
+            trust_templates: self.trust_request_chat_template.unwrap_or(false),
+            prompt_tokens_details: self.enable_prompt_tokens_details.unwrap_or(false),
+            disable_web_ui: self.disable_web_ui.unwrap_or(false),
             public_metrics: self.public_metrics.unwrap_or(false),
             idle_timeout: keep_alive
                 .map_or_else(
@@ -218,7 +237,7 @@ impl Settings {
             Some(2) => ClientCertificates::Required,
             Some(other) => {
                 return Err(Fault::usage(format!(
-                    "ssl_cert_reqs is {other}; accepted: 0 (no), 1 (optional), 2 (required)"
+                    "--ssl-cert-reqs is {other}; accepted: 0 (no), 1 (optional), 2 (required)"
                 )));
             }
         };
@@ -228,7 +247,9 @@ impl Settings {
             }
             (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
             _ => {
-                return Err(Fault::usage("TLS needs both ssl-certfile and ssl-keyfile"));
+                return Err(Fault::usage(
+                    "TLS needs both --ssl-certfile and --ssl-keyfile",
+                ));
             }
         };
         let tls = Tls::load(TlsSettings {
@@ -260,11 +281,19 @@ impl Settings {
     }
 }
 
+/// The flag that gives a value of the configuration.
+fn flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
+}
+
 fn seconds(name: &str, value: Option<f64>) -> Result<Option<Duration>, Fault> {
     let parsed = value.map(|value| Duration::try_from_secs_f64(value).map_err(|_| value));
-    parsed
-        .transpose()
-        .map_err(|value| Fault::usage(format!("{name} is {value}; accepted: seconds, at least 0")))
+    parsed.transpose().map_err(|value| {
+        Fault::usage(format!(
+            "{} is {value}; accepted: seconds, at least 0",
+            flag(name)
+        ))
+    })
 }
 
 /// A count of which -1 means that there is no limit.
@@ -274,7 +303,8 @@ fn limit(name: &str, given: Option<i64>, default: u64) -> Result<u64, Fault> {
         Some(-1) => Ok(u64::MAX),
         Some(value) => u64::try_from(value).map_err(|_| {
             Fault::usage(format!(
-                "{name} is {value}; accepted: -1 (no limit), 0 or more"
+                "{} is {value}; accepted: -1 (no limit), 0 or more",
+                flag(name)
             ))
         }),
     }

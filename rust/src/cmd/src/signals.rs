@@ -45,6 +45,7 @@ impl Signals {
     pub async fn exit_at_next(&mut self) -> std::convert::Infallible {
         let number = self.next().await;
         tracing::warn!("a second signal, {}: ending at once", Self::name(number));
+        crate::logging::flush();
         std::process::exit(128 + number)
     }
 }

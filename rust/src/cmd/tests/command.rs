@@ -49,18 +49,20 @@ struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
-        let mut child = command
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the command starts");
+    fn start(command: Command) -> Self {
+        Self::start_with(command, Stdio::piped())
+    }
+
+    fn start_with(mut command: Command, stderr: Stdio) -> Self {
+        let mut child = command.stderr(stderr).spawn().expect("the command starts");
         let (sender, lines) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().expect("piped"));
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
+        if let Some(stderr) = child.stderr.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let _ = sender.send(line);
+                }
+            });
+        }
         Self { child, lines }
     }
 
@@ -194,7 +196,24 @@ fn pass(command: &mut Command, fds: Vec<RawFd>) {
     unsafe { command.pre_exec(keep) };
 }
 
-fn frontend(mut command: Command, environment: &[(&str, &str)]) -> Frontend {
+/// Whether `/health` is answered with 200.
+fn is_ready(address: &str) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+fn frontend(command: Command, environment: &[(&str, &str)]) -> Frontend {
+    frontend_with(command, environment, Stdio::piped())
+}
+
+fn frontend_with(mut command: Command, environment: &[(&str, &str)], stderr: Stdio) -> Frontend {
     let folder = model_folder();
     let http = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let address = http.local_addr().expect("bound").to_string();
@@ -229,7 +248,7 @@ fn frontend(mut command: Command, environment: &[(&str, &str)]) -> Frontend {
     }
     command.envs(environment.iter().copied());
     pass(&mut command, numbers);
-    let running = Running::start(command);
+    let running = Running::start_with(command, stderr);
     drop(fds);
     Frontend {
         running,
@@ -292,6 +311,11 @@ fn what_cannot_work_is_said_in_one_line_with_its_code() {
         serve(&[]).env("VLLM_SERVER_DEV_MODE", "maybe"),
         2,
         "VLLM_SERVER_DEV_MODE",
+    );
+    fails(
+        serve(&[]).env("VLLM_LOGGING_LEVEL", "loud"),
+        2,
+        "debug, info, warning or error",
     );
     fails(&mut serve(&["--shards", "0"]), 2, "--shards");
     fails(&mut serve(&["--api-key-file", "/nowhere"]), 2, "/nowhere");
@@ -426,4 +450,264 @@ fn certificates_are_read_before_anything_starts() {
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(2), "{said}");
     assert!(said.contains("missing.pem"), "{said}");
+}
+
+/// A pipe whose reader does not read, and that holds no byte more.
+fn stalled() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let fd = writer.as_raw_fd();
+    // SAFETY: the descriptor is open.
+    let blocking = |on: bool| unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        let flags = if on {
+            flags & !libc::O_NONBLOCK
+        } else {
+            flags | libc::O_NONBLOCK
+        };
+        libc::fcntl(fd, libc::F_SETFL, flags)
+    };
+    blocking(false);
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    blocking(true);
+    (reader, writer)
+}
+
+/// HTTP/2 tells each frame at level trace.
+fn make_it_talk(address: &str) {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS
+    for _ in 0..1000 {
+        bytes.extend([0, 0, 8, 6, 0, 0, 0, 0, 0]); // PING
+        bytes.extend([1; 8]);
+    }
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.write_all(&bytes).expect("it reads");
+    let answered = stream.read(&mut [0; 64]).expect("it answers");
+    assert!(answered > 0);
+}
+
+/// The counter of log lines that found no room.
+fn dropped(address: &str) -> f64 {
+    let head = "GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    let page = http(address, head);
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix("vllm:frontend_log_lines_dropped_total "));
+    value
+        .and_then(|value| value.parse().ok())
+        .expect("the counter")
+}
+
+#[test]
+fn nobody_who_reads_the_log_slowly_holds_anything_up() {
+    let (reader, writer) = stalled();
+    let mut command = command();
+    command
+        .arg("frontend")
+        .stdout(writer.try_clone().expect("a descriptor"));
+    let mut frontend = frontend_with(command, &[("RUST_LOG", "trace")], writer.into());
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(&frontend.address).is_err() || !is_ready(&frontend.address) {
+        assert!(Instant::now() < deadline, "it never served");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    while dropped(&frontend.address) == 0.0 {
+        make_it_talk(&frontend.address);
+        assert!(complete(&frontend.address).contains("\"text\":\"okay\""));
+        assert!(Instant::now() < deadline, "no line was ever dropped");
+    }
+    // The reader wakes up.
+    let (sender, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(reader).lines().map_while(Result::ok) {
+            if line.contains("log lines were dropped") {
+                let _ = sender.send(());
+            }
+        }
+    });
+    told.recv_timeout(PATIENCE)
+        .expect("it is told how many lines were dropped");
+    frontend.running.signal(libc::SIGTERM);
+    assert_eq!(frontend.running.code(), Some(0));
+}
+
+#[test]
+fn a_stalled_log_does_not_keep_the_command_from_ending() {
+    let (_reader, writer) = stalled();
+    let mut command = command();
+    command
+        .arg("frontend")
+        .stdout(writer.try_clone().expect("a descriptor"));
+    let mut frontend = frontend_with(command, &[("RUST_LOG", "trace")], writer.into());
+    let deadline = Instant::now() + PATIENCE;
+    while !is_ready(&frontend.address) {
+        assert!(Instant::now() < deadline, "it never served");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    frontend.running.signal(libc::SIGTERM);
+    assert_eq!(frontend.running.code(), Some(0));
+}
+
+#[test]
+fn the_command_works_without_standard_streams() {
+    for closed in [&[2][..], &[0, 1, 2]] {
+        let mut command = command();
+        command.arg("frontend");
+        let closed = closed.to_vec();
+        let close = move || {
+            // SAFETY: close is async-signal-safe.
+            closed.iter().for_each(|fd| unsafe {
+                libc::close(*fd);
+            });
+            Ok(())
+        };
+        // SAFETY: the closure calls async-signal-safe functions only.
+        unsafe { command.pre_exec(close) };
+        let mut frontend = frontend_with(command, &[], Stdio::null());
+        let deadline = Instant::now() + PATIENCE;
+        while !is_ready(&frontend.address) {
+            assert!(Instant::now() < deadline, "it never served");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(complete(&frontend.address).contains("\"text\":\"okay\""));
+        frontend.running.signal(libc::SIGTERM);
+        assert_eq!(frontend.running.code(), Some(0));
+    }
+}
+
+#[test]
+fn when_no_descriptor_is_left_connections_are_closed_and_told_of_once() {
+    let mut command = command();
+    command.arg("frontend");
+    let few = || {
+        let limit = libc::rlimit {
+            rlim_cur: 64,
+            rlim_max: 64,
+        };
+        // SAFETY: setrlimit is async-signal-safe.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+        Ok(())
+    };
+    // SAFETY: the closure calls an async-signal-safe function only.
+    unsafe { command.pre_exec(few) };
+    let mut frontend = frontend(command, &[]);
+    frontend.running.after("serving tiny");
+    let crowd: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(&frontend.address).expect("the kernel accepts"))
+        .collect();
+    frontend.running.after("refused ");
+    drop(crowd);
+    let deadline = Instant::now() + PATIENCE;
+    while !is_ready(&frontend.address) {
+        assert!(Instant::now() < deadline, "it never recovered");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    frontend.running.signal(libc::SIGTERM);
+    assert_eq!(frontend.running.code(), Some(0));
+}
+
+#[test]
+fn a_key_file_has_comments() {
+    let folder = model_folder();
+    let file = folder.path().join("keys");
+    std::fs::write(
+        &file,
+        "# for the billing team\n\n  key-of-billing  \n #not a key\n",
+    )
+    .expect("writable");
+    let mut command = command();
+    command.arg("serve").arg(folder.path()).args([
+        "--port",
+        "0",
+        "--data-parallel-size-local",
+        "0",
+    ]);
+    command.arg("--api-key-file").arg(&file);
+    let running = Running::start(command);
+    let _engine = engine(MockOptions::handshake(running.after("engines connect to ")));
+    let address = running.after(" on http://");
+    let address = address
+        .split(": ready")
+        .next()
+        .expect("an address")
+        .to_owned();
+    let status = |key: &str| {
+        let head = format!(
+            "GET /v1/models HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\r\n"
+        );
+        http(&address, &head)[9..12].to_owned()
+    };
+    assert_eq!(status("key-of-billing"), "200");
+    assert_eq!(status("#not a key"), "401");
+    assert_eq!(status("# for the billing team"), "401");
+}
+
+#[test]
+fn what_a_flag_accepts_is_said() {
+    for (flag, value, accepted) in [
+        ("--port", "x", "0 (any free one) to 65535"),
+        ("--port", "65536", "0 (any free one) to 65535"),
+        ("--drain-grace", "soon", "seconds, at least 0"),
+        ("--data-parallel-size", "two", "a whole number of engines"),
+    ] {
+        let done = command().args(["serve", "m", flag, value]).output();
+        let done = done.expect("it runs");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.contains(accepted) && said.contains(flag), "{said}");
+    }
+}
+
+#[test]
+fn a_python_without_the_package_is_told_of_before_anything_starts() {
+    let folder = model_folder();
+    let path = folder.path().to_str().expect("UTF-8");
+    let serve = |python: &str| {
+        let mut command = command();
+        command.args(["serve", path, "--port", "0"]);
+        command.env("VLLM_RS_PYTHON", python);
+        command
+    };
+    fails(&mut serve("/bin/false"), 6, "set VLLM_RS_PYTHON");
+    fails(
+        &mut serve("/nowhere/python"),
+        6,
+        "/nowhere/python cannot be run",
+    );
+    let mut named = command();
+    named.args([
+        "serve",
+        "no/such",
+        "--port",
+        "0",
+        "--data-parallel-size-local",
+        "0",
+    ]);
+    fails(
+        named.env("VLLM_RS_PYTHON", "/nowhere/python"),
+        3,
+        "set VLLM_RS_PYTHON",
+    );
+}
+
+#[test]
+fn a_grace_is_told_and_ends() {
+    let folder = model_folder();
+    let mut command = command();
+    command.arg("serve").arg(folder.path());
+    command.args([
+        "--port",
+        "0",
+        "--data-parallel-size-local",
+        "0",
+        "--drain-grace",
+        "0.1",
+    ]);
+    let mut running = Running::start(command);
+    let _engine = engine(MockOptions::handshake(running.after("engines connect to ")));
+    running.after("serving ");
+    running.signal(libc::SIGTERM);
+    running.after("new ones are taken for 0.1 s");
+    assert_eq!(running.code(), Some(0));
 }

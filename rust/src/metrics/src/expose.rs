@@ -3,9 +3,10 @@
 //! Writes `/metrics`: one table of families, each summed over the shards.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::cell::{Counter, Histogram};
-use crate::registry::{EngineGauges, Metrics, QueueGauges};
+use crate::registry::{EngineGauges, Metrics, ProcessCounters, QueueGauges};
 use crate::shard::{Finish, RequestMetrics, ShardMetrics};
 use crate::text::Page;
 
@@ -168,6 +169,7 @@ impl Metrics {
         self.http(&mut page, &shards);
         steps(&mut page, &shards);
         admission(&mut page, &shards, queue);
+        process(&mut page, &self.process);
         page.finish()
     }
 
@@ -352,6 +354,25 @@ fn admission(page: &mut Page, shards: &[Arc<ShardMetrics>], queue: QueueGauges) 
     page.sample(name, &[("limit", "tokens")], total(|s| &s.rejected_tokens));
 }
 
+fn process(page: &mut Page, counters: &ProcessCounters) {
+    let rows: [(&str, &str, &AtomicU64); 2] = [
+        (
+            "vllm:frontend_log_lines_dropped_total",
+            "Log lines dropped because nobody read them in time.",
+            &counters.log_lines_dropped,
+        ),
+        (
+            "vllm:frontend_connections_refused_total",
+            "Connections closed unserved because too many were open.",
+            &counters.connections_refused,
+        ),
+    ];
+    for (name, help, counter) in rows {
+        page.family(name, "counter", help);
+        page.sample(name, &[], counter.load(Relaxed) as f64);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,12 +391,14 @@ mod tests {
                 path: "/health",
                 method: "GET",
             }],
+            ProcessCounters::default(),
         )
     }
 
     #[test]
     fn a_page_adds_up_the_shards() {
         let metrics = metrics();
+        metrics.process.log_lines_dropped.fetch_add(2, Relaxed);
         for _ in 0..2 {
             let shard = metrics.open_shard();
             shard.engine(0).prompt_tokens.add(3);
@@ -401,6 +424,7 @@ mod tests {
             "vllm:frontend_shards 2.0",
             "vllm:frontend_queued_choices 5.0",
             "vllm:frontend_rejections_total{limit=\"requests\"} 0.0",
+            "vllm:frontend_log_lines_dropped_total 2.0",
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
         }

@@ -16,5 +16,5 @@ mod shard;
 mod text;
 
 pub use cell::{Counter, Histogram};
-pub use registry::{EngineGauges, Info, Metrics, QueueGauges};
+pub use registry::{EngineGauges, Info, Metrics, ProcessCounters, QueueGauges};
 pub use shard::{Finish, Handler, HttpMetrics, RequestMetrics, ShardMetrics};

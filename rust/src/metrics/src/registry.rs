@@ -2,6 +2,7 @@
 
 //! All shards' cells, and what the engines report about themselves.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use crate::shard::{Handler, ShardMetrics};
@@ -47,10 +48,20 @@ pub struct QueueGauges {
     pub tokens: u64,
 }
 
+/// What the process counts beside its requests. Whoever counts holds the same cell.
+#[derive(Debug, Clone, Default)]
+pub struct ProcessCounters {
+    /// Log lines that nobody read in time.
+    pub log_lines_dropped: Arc<AtomicU64>,
+    /// Connections that were closed unserved: too many were open, or no descriptor was left.
+    pub connections_refused: Arc<AtomicU64>,
+}
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     pub(crate) info: Info,
+    pub(crate) process: ProcessCounters,
     pub(crate) handlers: Vec<Handler>,
     /// Locked when a shard opens and when a page is written, never by a request.
     pub(crate) shards: Mutex<Vec<Arc<ShardMetrics>>>,
@@ -58,9 +69,10 @@ pub struct Metrics {
 
 impl Metrics {
     /// Metrics of a service with these routes.
-    pub fn new(info: Info, handlers: Vec<Handler>) -> Arc<Self> {
+    pub fn new(info: Info, handlers: Vec<Handler>, process: ProcessCounters) -> Arc<Self> {
         Arc::new(Self {
             info,
+            process,
             handlers,
             shards: Mutex::default(),
         })

@@ -48,6 +48,9 @@ pub struct MockOptions {
     /// Log probabilities per token at most, whatever a request asks for.
     #[arg(long, default_value_t = 20)]
     pub max_logprobs: usize,
+    /// Tokens of every prompt that the engine says it had cached.
+    #[arg(long, default_value_t = 0)]
+    pub cached_tokens: u64,
     /// Longest sequence that the engine reports.
     #[arg(long, default_value_t = 131_072)]
     pub max_model_len: u64,
@@ -77,6 +80,7 @@ impl Default for MockOptions {
             output_len: None,
             tokens: (1000..1064).collect(),
             max_logprobs: 20,
+            cached_tokens: 0,
             max_model_len: 131_072,
             engine_version: "0.33.0+mock".to_owned(),
             no_stats: false,

@@ -24,6 +24,10 @@ pub(crate) struct Request {
     pub(crate) stops: bool,
     /// Candidates per token beside the sampled one.
     pub(crate) logprobs: Option<usize>,
+    /// Tokens whose log probabilities are asked for instead of the likeliest.
+    pub(crate) logprob_ids: Vec<u32>,
+    /// Prompt tokens that are said to be cached.
+    pub(crate) cached_tokens: u64,
     /// Candidates per prompt token beside the actual one, until they are sent.
     pub(crate) prompt_logprobs: Option<usize>,
     not_before: Instant,
@@ -51,6 +55,8 @@ impl Request {
             limit: asked.min(own).max(1),
             stops: own < asked,
             logprobs: params.logprobs.map(count),
+            logprob_ids: params.logprob_token_ids.unwrap_or_default(),
+            cached_tokens: options.cached_tokens.min(prompt_tokens.saturating_sub(1)),
             prompt_logprobs: params.prompt_logprobs.map(count),
             not_before: Instant::now() + options.latency(),
         }

@@ -84,6 +84,14 @@ impl StepWriter {
             }
         }
         match request.logprobs {
+            _ if !request.logprob_ids.is_empty() => {
+                let asked = request.logprob_ids.iter().zip(1..);
+                let asked = asked.map(|(&token_id, at)| TokenLogprob {
+                    token_id,
+                    ..candidate(at, token)
+                });
+                out.extend_from_slice(&one_row(token, asked));
+            }
             Some(count) => out.extend_from_slice(self.logprobs(count, token)),
             None => out.push(NIL),
         }
@@ -91,7 +99,7 @@ impl StepWriter {
         out.push(finish(request, fault));
         out.extend_from_slice(&[NIL; 5]);
         match request.produced {
-            0 => prefill_stats(out, request.prompt_tokens),
+            0 => prefill_stats(out, request),
             _ => out.push(NIL),
         }
         out.extend_from_slice(&[NIL, 0, NIL, NIL, NIL, NIL, NIL]);
@@ -178,11 +186,15 @@ fn candidate(at: usize, token: u32) -> TokenLogprob {
 
 /// The sampled token, then the top `count`, which begin with it.
 fn encode_logprobs(count: usize, token: u32) -> Vec<u8> {
-    let top = (0..count).map(|at| candidate(at, token));
-    let entries = std::iter::once(candidate(0, token)).chain(top).collect();
+    one_row(token, (0..count).map(|at| candidate(at, token)))
+}
+
+/// The sampled token, then these.
+fn one_row(token: u32, others: impl Iterator<Item = TokenLogprob>) -> Vec<u8> {
+    let entries: Vec<_> = std::iter::once(candidate(0, token)).chain(others).collect();
     Logprobs {
-        width: count + 1,
-        entries,
+        width: entries.len(),
+        entries: entries.into_iter().collect(),
         ranks: std::iter::once(1).collect(),
     }
     .to_wire()
@@ -198,11 +210,13 @@ fn stats(requests: &Requests) -> Vec<u8> {
     .to_wire()
 }
 
-fn prefill_stats(out: &mut Vec<u8>, prompt_tokens: u64) {
+fn prefill_stats(out: &mut Vec<u8>, request: &Request) {
+    let (prompt, cached) = (request.prompt_tokens, request.cached_tokens);
     let stats = PrefillStats {
-        num_prompt_tokens: prompt_tokens,
-        num_computed_tokens: prompt_tokens,
-        num_cache_creation_tokens: prompt_tokens,
+        num_prompt_tokens: prompt,
+        num_computed_tokens: prompt - cached,
+        num_cached_tokens: cached,
+        num_cache_creation_tokens: prompt - cached,
         ..PrefillStats::default()
     };
     out.extend(stats.to_wire());

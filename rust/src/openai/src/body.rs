@@ -16,6 +16,8 @@ use crate::fields::{self, Bounds, Field, Neutral, Routes, Rule};
 use crate::limits::MAX_MEMBERS;
 use crate::request::Draft;
 
+/// What the wire holds; how many the server gives is its own setting.
+const CANDIDATES: (i64, i64) = (0, u32::MAX as i64);
 /// Most unknown names kept for the log line.
 const MAX_UNKNOWN: usize = 16;
 
@@ -33,10 +35,37 @@ pub(crate) fn read_into(draft: &mut Draft, body: &[u8], route: Routes) -> Result
     for (name, raw) in members {
         match fields::find(&name, route) {
             Some(field) => apply(field, draft, raw)?,
-            None => note_unknown(draft, name),
+            None => match fields::find_elsewhere(&name, route) {
+                Some(field) => refuse_misplaced(field, raw, route)?,
+                None => note_unknown(draft, name),
+            },
         }
     }
     Ok(())
+}
+
+/// A field of another route has no effect here; a value that asks for something is refused.
+fn refuse_misplaced(field: &Field, raw: &RawValue, route: Routes) -> Result<(), ApiError> {
+    let asks = match &field.rule {
+        Rule::NoEffect => false,
+        Rule::Refused(neutral, _) => !neutral.accepts(raw.get()),
+        _ => true,
+    };
+    if !asks || raw.get() == "null" {
+        return Ok(());
+    }
+    let name = field.name;
+    let remedy = if route == Routes::GENERATE && field.routes.overlaps(Routes::SAMPLING) {
+        "belongs in `sampling_params`".to_owned()
+    } else if route == Routes::SAMPLING && field.routes.overlaps(Routes::GENERATE) {
+        "belongs beside `sampling_params`, not in it".to_owned()
+    } else {
+        format!(
+            "is a field of {} and has no meaning here: leave it out",
+            field.routes.describe()
+        )
+    };
+    Err(ApiError::field(name, format!("`{name}` {remedy}.")).with_code("unsupported_field"))
 }
 
 fn note_unknown(draft: &mut Draft, name: Cow<'_, str>) {
@@ -108,7 +137,9 @@ fn apply(field: &Field, draft: &mut Draft, raw: &RawValue) -> Result<(), ApiErro
         Rule::Bool(set) => set(draft, parse(name, raw, "true or false")?),
         Rule::Int(bounds, set) => set(draft, integer(name, raw, *bounds)?),
         Rule::Float(bounds, set) => set(draft, float(name, raw, *bounds)?),
+        Rule::Candidates(set) => set(draft, integer(name, raw, CANDIDATES)? as u32),
         Rule::Text(max, set) => set(draft, text(name, raw, *max)?),
+        Rule::Id(max, set) => set(draft, id(name, raw, *max)?),
         Rule::TextOrList(max, set) => set(draft, texts(name, raw, *max, true)?),
         Rule::TextList(max, set) => set(draft, texts(name, raw, *max, false)?),
         Rule::Ids(max, set) => set(draft, ids(name, raw, *max)?),
@@ -188,9 +219,10 @@ fn describe(raw: &str) -> String {
 /// An integer within bounds; `5.0` counts as 5.
 pub(crate) fn integer(path: &str, raw: &RawValue, (min, max): (i64, i64)) -> Result<i64, ApiError> {
     let value = whole_number(raw.get());
-    value
-        .filter(|v| (min..=max).contains(v))
-        .ok_or_else(|| mismatch(path, raw.get(), &in_words("a whole number", min, max)))
+    value.filter(|v| (min..=max).contains(v)).ok_or_else(|| {
+        let expected = format!("a whole number from {min} to {max}");
+        mismatch(path, raw.get(), &expected)
+    })
 }
 
 fn whole_number(raw: &str) -> Option<i64> {
@@ -200,14 +232,6 @@ fn whole_number(raw: &str) -> Option<i64> {
     // 2^53: above it a float no longer names one integer.
     let value = serde_json::from_str::<f64>(raw).ok()?;
     (value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0).then_some(value as i64)
-}
-
-fn in_words(noun: &str, min: i64, max: i64) -> String {
-    match (min, max) {
-        (i64::MIN, i64::MAX) => noun.to_owned(),
-        (_, i64::MAX) => format!("{noun}, at least {min}"),
-        _ => format!("{noun} from {min} to {max}"),
-    }
 }
 
 fn float(path: &str, raw: &RawValue, bounds: Bounds) -> Result<f64, ApiError> {
@@ -220,6 +244,23 @@ fn float(path: &str, raw: &RawValue, bounds: Bounds) -> Result<f64, ApiError> {
 pub(crate) fn text(path: &str, raw: &RawValue, max: usize) -> Result<String, ApiError> {
     let value: String = parse(path, raw, "a string")?;
     check_text(path, &value, max)?;
+    Ok(value)
+}
+
+fn id(path: &str, raw: &RawValue, max: usize) -> Result<String, ApiError> {
+    let value = text(path, raw, max)?;
+    if value.is_empty() {
+        return Err(ApiError::field(
+            path,
+            format!("`{path}` must not be empty: leave it out."),
+        ));
+    }
+    if value.contains(char::is_control) {
+        return Err(ApiError::field(
+            path,
+            format!("`{path}` must not hold control characters, as a line feed."),
+        ));
+    }
     Ok(value)
 }
 

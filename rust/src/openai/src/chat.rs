@@ -2,6 +2,8 @@
 
 //! `POST /v1/chat/completions`: the request.
 
+use std::collections::HashMap;
+
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -26,6 +28,8 @@ pub struct ChatRequest {
     pub continue_final_message: bool,
     /// Documents for the template.
     pub documents: Vec<Value>,
+    /// A template in place of the model's own.
+    pub chat_template: Option<String>,
     /// Variables for the template.
     pub template_kwargs: Map<String, Value>,
 }
@@ -53,6 +57,7 @@ impl ChatRequest {
             add_generation_prompt,
             continue_final_message: draft.continue_final_message,
             documents: draft.documents,
+            chat_template: draft.chat_template,
             template_kwargs: draft.template_kwargs,
         })
     }
@@ -92,12 +97,32 @@ pub(crate) fn read_documents(
     Ok(())
 }
 
+/// What the server itself tells a template or its renderer.
+const RESERVED: &[&str] = &[
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "messages",
+    "tokenize",
+    "tools",
+];
+
 pub(crate) fn read_template_kwargs(
     draft: &mut Draft,
     path: &str,
     raw: &RawValue,
 ) -> Result<(), ApiError> {
-    draft.template_kwargs = body::parse(path, raw, "an object of template variables")?;
+    let variables: Map<String, Value> = body::parse(path, raw, "an object of template variables")?;
+    if let Some(name) = RESERVED.iter().find(|name| variables.contains_key(**name)) {
+        let path = format!("{path}.{name}");
+        let message = format!(
+            "`{path}` is reserved: it is set by the request's own fields, not by variables."
+        );
+        return Err(ApiError::field(path, message));
+    }
+    draft.template_kwargs = variables;
     Ok(())
 }
 
@@ -107,15 +132,13 @@ pub(crate) fn read_stream_options(
     path: &str,
     raw: &RawValue,
 ) -> Result<(), ApiError> {
-    let members: Map<String, Value> = body::parse(path, raw, "an object of stream options")?;
+    let members: HashMap<String, &RawValue> =
+        body::parse(path, raw, "an object of stream options")?;
     let flag = |name: &str| match members.get(name) {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(value)) => Ok(*value),
-        Some(value) => Err(body::mismatch(
-            &format!("{path}.{name}"),
-            &value.to_string(),
-            "true or false",
-        )),
+        Some(raw) if raw.get() != "null" => {
+            body::parse(&format!("{path}.{name}"), raw, "true or false")
+        }
+        _ => Ok(false),
     };
     draft.options.stream_options = Some(StreamOptions {
         include_usage: flag("include_usage")?,

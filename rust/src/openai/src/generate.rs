@@ -123,6 +123,17 @@ mod tests {
                 r#"{"token_ids": [1], "sampling_params": {"temperature": 9}}"#,
                 "sampling_params.temperature",
             ),
+            (r#"{"token_ids": [1], "max_tokens": 5}"#, "max_tokens"),
+            (r#"{"token_ids": [1], "logprobs": 5}"#, "logprobs"),
+            (r#"{"token_ids": [1], "prompt": "x"}"#, "prompt"),
+            (
+                r#"{"token_ids": [1], "sampling_params": {"best_of": 2}}"#,
+                "sampling_params.best_of",
+            ),
+            (
+                r#"{"token_ids": [1], "sampling_params": {"stream": true}}"#,
+                "sampling_params.stream",
+            ),
         ] {
             let error = read(body).expect_err("must be refused");
             assert_eq!(error.param.as_deref(), Some(param), "{body}");

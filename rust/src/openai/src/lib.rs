@@ -3,7 +3,7 @@
 //! Request and response types of the OpenAI-compatible surface, and their validation.
 //!
 //! Owns: what a client may send, the limits of every field, what an answer looks like, the texts of
-//! the errors. One table ([`fields::FIELDS`]) says for every field of chat and completions what it
+//! the errors. One table ([`fields::all`]) says for every field of chat and completions what it
 //! accepts and whether it is served. Must not know: sockets, the engine, tokens, templates.
 
 pub mod body;

@@ -18,6 +18,10 @@ pub const MAX_STOP_TOKEN_IDS: usize = 1024;
 pub const MAX_BAD_WORDS: usize = 1024;
 /// Most entries of `logit_bias`.
 pub const MAX_LOGIT_BIAS: usize = 1024;
+/// Most ids in `logprob_token_ids`, whatever `--max-logprobs` says.
+pub const MAX_LOGPROB_TOKEN_IDS: usize = 1024;
+/// Longest `chat_template`, in bytes; real ones have a few thousand.
+pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
 /// Most ids in `allowed_token_ids`: above every known vocabulary.
 pub const MAX_ALLOWED_TOKEN_IDS: usize = 1 << 20;
 /// Largest token id: ids travel as unsigned 32-bit numbers and vocabularies are far smaller.
@@ -26,6 +30,8 @@ pub const MAX_TOKEN_ID: i64 = i32::MAX as i64;
 pub const TEMPERATURE: (f64, f64) = (0.0, 2.0);
 /// Range of `presence_penalty` and `frequency_penalty`.
 pub const PENALTY: (f64, f64) = (-2.0, 2.0);
+/// Largest `repetition_penalty`: engines compute with 32 bits.
+pub const MAX_REPETITION_PENALTY: f64 = 1e38;
 /// Range that `logit_bias` values are clamped to.
 pub const LOGIT_BIAS: (f64, f64) = (-100.0, 100.0);
 /// Longest identifier (`request_id`, `cache_salt`, `session_id`, `user` and kin), in bytes.
@@ -48,7 +54,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::fields::{FIELDS, Field, Rule};
+    use crate::fields::{self, Field, Rule};
 
     /// The page that both languages read.
     fn page() -> Value {
@@ -62,10 +68,11 @@ mod tests {
     }
 
     fn rows(name: &str) -> impl Iterator<Item = &'static Field> {
-        FIELDS.iter().filter(move |field| field.name == name)
+        fields::all().filter(move |field| field.name == name)
     }
 
-    /// A frontend may be stricter than the engine, never looser.
+    /// A frontend may be stricter than the engine, never looser. A completion without tokens (`max_tokens` 0) asks the
+    /// engine for one and leaves it out.
     #[test]
     fn every_row_is_within_the_engines_limits() {
         let page = page();
@@ -85,10 +92,15 @@ mod tests {
                         );
                         (bounds.min, bounds.max)
                     }
+                    Rule::Candidates(_) => (0.0, f64::from(u32::MAX)),
                     Rule::Refused(..) | Rule::Bool(_) => continue,
                     _ => panic!("{name} is a number on the wire"),
                 };
-                assert!(least.is_none_or(|least| min >= least), "{name}: {min}");
+                let prompt_alone = (name.as_str(), min) == ("max_tokens", 0.0);
+                assert!(
+                    prompt_alone || least.is_none_or(|least| min >= least),
+                    "{name}: {min}"
+                );
                 assert!(most.is_none_or(|most| max <= most), "{name}: {max}");
             }
             let known_elsewhere = ["max_tokens"].contains(&name.as_str());

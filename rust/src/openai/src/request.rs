@@ -79,6 +79,8 @@ pub struct Options {
     pub sampling: Sampling,
     /// Candidates per generated token: `Some(0)` is the sampled token alone.
     pub logprobs: Option<u32>,
+    /// Tokens that stand in place of the likeliest candidates.
+    pub logprob_token_ids: Vec<u32>,
     /// Candidates per prompt token.
     pub prompt_logprobs: Option<u32>,
     /// The answer carries prompt and output token ids.
@@ -125,8 +127,49 @@ impl Options {
                 "`stream_options` is only allowed together with `stream: true`.",
             ));
         }
+        let stream = self.stream_options.unwrap_or_default();
+        if stream.continuous_usage_stats && !stream.include_usage {
+            return Err(ApiError::field(
+                "stream_options.continuous_usage_stats",
+                "`stream_options.continuous_usage_stats` needs `include_usage: true`.",
+            ));
+        }
+        if self.truncate_prompt_tokens == Some(0) {
+            return Err(ApiError::field(
+                "truncate_prompt_tokens",
+                "`truncate_prompt_tokens` must be at least 1, or -1 for as many as fit, not 0.",
+            ));
+        }
+        self.check_nothing()?;
+        self.check_logprob_ids()?;
         self.check_best_of()?;
         self.sampling.check()
+    }
+
+    /// Whether no token is generated: the prompt alone is answered.
+    pub fn prompt_only(&self) -> bool {
+        self.sampling.max_tokens == Some(0)
+    }
+
+    fn check_nothing(&self) -> Result<(), ApiError> {
+        if self.prompt_only() && !self.echo && self.prompt_logprobs.is_none() {
+            return Err(ApiError::field(
+                "max_tokens",
+                "`max_tokens` is 0, which leaves nothing to answer: it needs `echo` or `prompt_logprobs`.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_logprob_ids(&self) -> Result<(), ApiError> {
+        if self.logprob_token_ids.is_empty() || self.logprobs == Some(0) {
+            return Ok(());
+        }
+        Err(ApiError::field(
+            "logprob_token_ids",
+            "`logprob_token_ids` needs log probabilities without candidates: for chat `logprobs: true` without \
+             `top_logprobs`, otherwise `logprobs: 0`.",
+        ))
     }
 
     fn check_best_of(&self) -> Result<(), ApiError> {
@@ -167,6 +210,8 @@ impl Sampling {
 pub struct Draft {
     /// Fields of both routes.
     pub options: Options,
+    /// Chat: a template in place of the model's own.
+    pub chat_template: Option<String>,
     /// Chat: the conversation.
     pub messages: Option<Vec<Message>>,
     /// Completions: the prompts.

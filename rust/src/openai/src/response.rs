@@ -18,6 +18,16 @@ pub struct Usage {
     pub total_tokens: u64,
     /// Tokens of all choices.
     pub completion_tokens: u64,
+    /// With --enable-prompt-tokens-details.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_details: Option<PromptTokensDetails>,
+}
+
+/// Where the prompts' tokens came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PromptTokensDetails {
+    /// Found in the engine's prefix cache.
+    pub cached_tokens: u64,
 }
 
 impl Usage {
@@ -27,6 +37,7 @@ impl Usage {
             prompt_tokens,
             total_tokens: prompt_tokens + completion_tokens,
             completion_tokens,
+            prompt_tokens_details: None,
         }
     }
 }

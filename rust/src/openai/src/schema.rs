@@ -6,12 +6,16 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::fields::{Bounds, FIELDS, Field, Neutral, Routes, Rule};
+use crate::fields::{self, Bounds, Field, Neutral, Routes, Rule};
 use crate::limits::*;
+
+/// Control characters are those of Unicode's category Cc.
+const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+const MOST_CANDIDATES: &str = "At most --max-logprobs, 20 unless set";
 
 /// The object that a set of routes takes.
 pub fn object(routes: Routes, required: &[&str]) -> Value {
-    let own = FIELDS.iter().filter(|field| field.routes.overlaps(routes));
+    let own = fields::all().filter(|field| field.routes.overlaps(routes));
     let properties: Map<_, _> = own
         .map(|field| (field.name.to_owned(), field_schema(field)))
         .collect();
@@ -25,7 +29,8 @@ fn field_schema(field: &Field) -> Value {
             format!("{} Not served: {why}. {}", field.doc, neutral.describe())
         }
         Rule::NoEffect => format!("{} Accepted, without effect.", field.doc),
-        Rule::Text(max, _) => format!("{} At most {max} bytes.", field.doc),
+        Rule::Text(max, _) | Rule::Id(max, _) => format!("{} At most {max} bytes.", field.doc),
+        Rule::Candidates(_) => format!("{} {MOST_CANDIDATES}.", field.doc),
         _ => field.doc.to_owned(),
     };
     schema["description"] = words.into();
@@ -42,7 +47,11 @@ fn rule(field: &Field) -> Value {
         Rule::Bool(_) => json!({"type": ["boolean", "null"]}),
         Rule::Int(bounds, _) => integer(*bounds),
         Rule::Float(bounds, _) => number(*bounds),
+        Rule::Candidates(_) => json!({"type": ["integer", "null"], "minimum": 0}),
         Rule::Text(max, _) => json!({"type": ["string", "null"], "maxLength": max}),
+        Rule::Id(max, _) => {
+            json!({"type": ["string", "null"], "minLength": 1, "maxLength": max, "pattern": NO_CONTROLS})
+        }
         Rule::TextOrList((items, bytes), _) => {
             json!({"anyOf": [text(*bytes), list(*items, text(*bytes)), {"type": "null"}]})
         }
@@ -66,9 +75,7 @@ fn number(bounds: Bounds) -> Value {
         "minimum"
     };
     schema[least] = bounds.min.into();
-    if bounds.max != f64::MAX {
-        schema["maximum"] = bounds.max.into();
-    }
+    schema["maximum"] = bounds.max.into();
     schema
 }
 
@@ -162,10 +169,13 @@ pub fn accepts(field: &Field) -> String {
     let texts = |(items, bytes): &(usize, usize)| format!("at most {items} texts of {bytes} bytes");
     match &field.rule {
         Rule::Bool(_) => "true or false".to_owned(),
-        Rule::Int((i64::MIN, i64::MAX), _) => "a whole number".to_owned(),
         Rule::Int((min, max), _) => format!("a whole number from {min} to {max}"),
         Rule::Float(bounds, _) => bounds.describe(),
+        Rule::Candidates(_) => {
+            format!("a whole number from 0; {}", MOST_CANDIDATES.to_lowercase())
+        }
         Rule::Text(max, _) => format!("text of at most {max} bytes"),
+        Rule::Id(max, _) => format!("text of 1 to {max} bytes without control characters"),
         Rule::TextOrList(max, _) => format!("a text, or {}", texts(max)),
         Rule::TextList(max, _) => texts(max),
         Rule::Ids(most, _) => format!("at most {most} token ids"),
@@ -200,7 +210,7 @@ mod tests {
 
     #[test]
     fn every_row_says_what_it_is_for() {
-        for field in FIELDS {
+        for field in fields::all() {
             assert!(field.doc.ends_with('.'), "{}", field.name);
             assert!(!accepts(field).is_empty());
         }

@@ -39,6 +39,8 @@ pub struct Plan {
     pub min_tokens: u32,
     /// The stop string or stop token stays in the text.
     pub include_stop: bool,
+    /// No token is answered: the engine's one is left out.
+    pub prompt_only: bool,
     /// Candidates per token wanted in the answer.
     pub logprobs: Option<u32>,
     /// Tokens in logprobs read `token_id:N`.
@@ -67,6 +69,16 @@ pub struct Ended {
     pub reason: &'static str,
     /// The stop string or stop token id behind it.
     pub stop: Option<StopReason>,
+}
+
+impl Default for Ended {
+    /// Whoever never learned of an end was cut off.
+    fn default() -> Self {
+        Self {
+            reason: "abort",
+            stop: None,
+        }
+    }
 }
 
 /// Log probabilities of new tokens; only the first `used` rows count.
@@ -174,6 +186,8 @@ pub struct Choice {
     pub place: Place,
     /// Tokens so far.
     tokens: u32,
+    /// Prompt tokens that the engine had cached.
+    cached_tokens: u64,
     /// Whether it had a delta.
     begun: bool,
     plan: Rc<Plan>,
@@ -192,6 +206,7 @@ impl Choice {
         Self {
             place: parts.place,
             tokens: 0,
+            cached_tokens: 0,
             begun: false,
             plan,
             stream: Some((parts.stream, parts.seat)),
@@ -199,6 +214,11 @@ impl Choice {
             matcher,
             timing: parts.timing,
         }
+    }
+
+    /// Prompt tokens that the engine had cached; 0 before its first output.
+    pub fn cached_tokens(&self) -> u64 {
+        self.cached_tokens
     }
 
     /// Whether the last delta was delivered.
@@ -248,6 +268,12 @@ impl Choice {
             return Err(Failure::Engine(output.error));
         }
         self.timing.output(&output, cells);
+        if let Some(stats) = &output.prefill_stats {
+            self.cached_tokens = stats.num_cached_tokens;
+        }
+        if self.plan.prompt_only {
+            leave_out_tokens(&mut output);
+        }
         self.begin(&output, delta);
         let matched = self.detokenize(&output, raw, delta);
         let used = matched.map_or(output.new_token_ids.len(), |(used, _)| used);
@@ -360,6 +386,14 @@ impl Choice {
             self.timing.end(Finish::Abort, self.tokens, cells);
         }
     }
+}
+
+/// Engines generate at least one token; who asked for none gets none.
+fn leave_out_tokens(output: &mut EngineOutput) {
+    output.new_token_ids.clear();
+    output.logprobs = None;
+    output.stop_reason = None;
+    output.finish = output.finish.map(|_| FinishReason::Length);
 }
 
 fn ended(finish: FinishReason, stop: Option<EngineStop>) -> Ended {

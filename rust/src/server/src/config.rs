@@ -5,12 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vllm_metrics::ProcessCounters;
 use vllm_openai::limits::MAX_BODY_BYTES;
 
 use crate::admission::QueueLimits;
 use crate::auth::ApiKeys;
 use crate::cors::Cors;
 use crate::tls::Tls;
+
+/// Connections open at once where descriptors allow it.
+pub const MAX_CONNECTIONS: usize = 65_536;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,8 @@ pub struct ServerConfig {
     pub max_shards: usize,
     /// How long running requests may go on after the signal to stop.
     pub shutdown_timeout: Duration,
+    /// How long requests are served on after that signal, while `/ready` says 503.
+    pub drain_grace: Duration,
     /// `/inference/v1/generate` is served.
     pub scale_out: bool,
     /// Fields that no table knows are refused.
@@ -46,6 +52,12 @@ pub struct ServerConfig {
     pub stream_interval: u32,
     /// Routes for operators during development.
     pub dev_mode: bool,
+    /// Requests may bring chat templates of their own: fuel bounds most of their work, not all.
+    pub trust_templates: bool,
+    /// The usage says how many prompt tokens were cached.
+    pub prompt_tokens_details: bool,
+    /// No page at `/`.
+    pub disable_web_ui: bool,
     /// `/metrics` needs no key.
     pub public_metrics: bool,
     /// Answers carry the request's id in `X-Request-Id`.
@@ -56,8 +68,10 @@ pub struct ServerConfig {
     pub idle_timeout: Duration,
     /// Time for a TLS handshake.
     pub handshake_timeout: Duration,
-    /// Connections open at once, over all shards.
+    /// Connections open at once, over all shards. The last few answer questions about health only.
     pub max_connections: usize,
+    /// What the process counts beside its requests.
+    pub counters: ProcessCounters,
 }
 
 impl Default for ServerConfig {
@@ -72,16 +86,21 @@ impl Default for ServerConfig {
             shards: 1,
             max_shards: 1,
             shutdown_timeout: Duration::ZERO,
+            drain_grace: Duration::ZERO,
             scale_out: false,
             strict_fields: false,
             stream_interval: 1,
             dev_mode: false,
+            trust_templates: false,
+            prompt_tokens_details: false,
+            disable_web_ui: false,
             public_metrics: false,
             request_id_headers: false,
             read_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(10),
-            max_connections: 65_536,
+            max_connections: MAX_CONNECTIONS,
+            counters: ProcessCounters::default(),
         }
     }
 }
@@ -94,12 +113,12 @@ impl ServerConfig {
                 shards, max_shards, ..
             } = self;
             return Err(ConfigError(format!(
-                "shards: {shards} at start and {max_shards} at most must be 1 to 256, in this order"
+                "--shards: {shards} at start and {max_shards} at most must be 1 to 256, in this order"
             )));
         }
         if self.max_body_bytes == 0 {
             return Err(ConfigError(
-                "max-request-body-size must be above 0".to_owned(),
+                "--max-request-body-size must be above 0".to_owned(),
             ));
         }
         self.cors.validate()

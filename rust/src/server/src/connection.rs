@@ -23,9 +23,10 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::accept::{Arrival, Room};
 use crate::app::App;
 use crate::body::Body;
-use crate::routes;
+use crate::{errors, routes};
 
 /// Headers of a request at most, and the bytes they may take.
 const MAX_HEADERS: usize = 100;
@@ -34,6 +35,9 @@ const MAX_HEADER_BYTES: usize = 64 << 10;
 const MAX_H2_STREAMS: u32 = 256;
 /// An HTTP/2 peer that does not answer a ping for this long is gone.
 const H2_PING: Duration = Duration::from_secs(20);
+
+/// Where room is scarce, nobody keeps a place by saying little.
+const SCARCE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the connections of a shard are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,7 +131,7 @@ pub enum Stream {
 }
 
 /// Serves a connection to its end. The caller counted it in `shared.connections`.
-pub async fn serve(app: Rc<App>, stream: Stream) {
+pub async fn serve(app: Rc<App>, Arrival { stream, room }: Arrival) {
     let open = Open::new(
         app.clone(),
         poll_fn(|cx| Poll::Ready(cx.waker().clone())).await,
@@ -137,13 +141,13 @@ pub async fn serve(app: Rc<App>, stream: Stream) {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
-            if speaks(&app, stream.peek(&mut [0])).await {
-                secure(&app, stream).await;
+            if speaks(&app, room, stream.peek(&mut [0])).await {
+                secure(&app, room, stream).await;
             }
         }
         Stream::Unix(stream) => {
-            if speaks(&app, peek(&stream)).await {
-                secure(&app, stream).await;
+            if speaks(&app, room, peek(&stream)).await {
+                secure(&app, room, stream).await;
             }
         }
     }
@@ -151,10 +155,19 @@ pub async fn serve(app: Rc<App>, stream: Stream) {
 }
 
 /// Whether a first byte comes in time.
-async fn speaks(app: &App, first: impl Future<Output = io::Result<usize>>) -> bool {
+async fn speaks(app: &App, room: Room, first: impl Future<Output = io::Result<usize>>) -> bool {
     tokio::select! {
-        first = tokio::time::timeout(app.shared.config.read_timeout, first) => matches!(first, Ok(Ok(1..))),
+        first = tokio::time::timeout(patience(app, room), first) => matches!(first, Ok(Ok(1..))),
         () = app.shared.phase.draining() => false,
+    }
+}
+
+/// Time for the first byte, and from then on for the first head.
+fn patience(app: &App, room: Room) -> Duration {
+    let limit = app.shared.config.read_timeout;
+    match room {
+        Room::Plenty => limit,
+        Room::Scarce => limit.min(SCARCE_PATIENCE),
     }
 }
 
@@ -172,9 +185,9 @@ async fn peek(stream: &UnixStream) -> io::Result<usize> {
 }
 
 /// With certificates, nothing is said before the handshake, which has a time limit.
-async fn secure(app: &Rc<App>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+async fn secure(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     let Some(tls) = &app.shared.config.tls else {
-        return run(app, stream).await;
+        return run(app, room, stream).await;
     };
     let handshake = tls.acceptor().accept(stream);
     let limit = app.shared.config.handshake_timeout;
@@ -183,22 +196,22 @@ async fn secure(app: &Rc<App>, stream: impl AsyncRead + AsyncWrite + Unpin + 'st
         () = app.shared.phase.draining() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => run(app, stream).await,
+        Ok(Ok(stream)) => run(app, room, stream).await,
         Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
         Err(_) => tracing::debug!("a handshake took too long"),
     }
 }
 
-async fn run(app: &Rc<App>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+async fn run(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     let asked = Rc::new(Cell::new(false));
     let service = {
         let (app, asked) = (app.clone(), asked.clone());
         service_fn(move |request| {
             asked.set(true);
-            answer(app.clone(), request)
+            answer(app.clone(), room, request)
         })
     };
-    let mut patience = pin!(tokio::time::sleep(app.shared.config.read_timeout));
+    let mut patience = pin!(tokio::time::sleep(patience(app, room)));
     let builder = builder(app.shared.config.idle_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut finishing = false;
@@ -215,7 +228,13 @@ async fn run(app: &Rc<App>, stream: impl AsyncRead + AsyncWrite + Unpin + 'stati
             finishing = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx).map(|end| {
+        let mut end = connection.as_mut().poll(cx);
+        if room == Room::Scarce && asked.get() && !finishing && end.is_pending() {
+            finishing = true;
+            connection.as_mut().graceful_shutdown();
+            end = connection.as_mut().poll(cx);
+        }
+        end.map(|end| {
             if let Err(error) = end {
                 tracing::debug!(%error, "a connection ended");
             }
@@ -242,6 +261,15 @@ fn builder(patience: Duration) -> auto::Builder<OnShard> {
     builder
 }
 
-async fn answer(app: Rc<App>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    Ok(routes::dispatch(app, request).await)
+async fn answer(
+    app: Rc<App>,
+    room: Room,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if room == Room::Plenty || routes::is_about_health(&request) {
+        return Ok(routes::dispatch(app, request).await);
+    }
+    let refused = &app.shared.config.counters.connections_refused;
+    refused.fetch_add(1, Relaxed);
+    Ok(routes::error_response(&errors::crowded()))
 }

@@ -46,9 +46,9 @@ impl Cors {
     /// Refuses what cannot be sent, and credentials for everybody.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let lists = [
-            ("allowed-origins", &self.origins),
-            ("allowed-methods", &self.methods),
-            ("allowed-headers", &self.headers),
+            ("--allowed-origins", &self.origins),
+            ("--allowed-methods", &self.methods),
+            ("--allowed-headers", &self.headers),
         ];
         for (name, values) in lists {
             if let Some(value) = values
@@ -115,7 +115,8 @@ impl Cors {
         }
     }
 
-    fn allows(&self, origin: &HeaderValue) -> bool {
+    /// Whether a page of this origin may use the server.
+    pub(crate) fn allows(&self, origin: &HeaderValue) -> bool {
         any(&self.origins)
             || self
                 .origins

@@ -5,9 +5,11 @@
 use tokio::sync::watch;
 
 /// Where the server is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Running,
+    /// Serving on, but `/ready` says no.
+    Leaving,
     /// No new connections, no new requests; running ones go on.
     Draining,
     /// Requests that still run are ended with an error.
@@ -27,6 +29,11 @@ impl Default for Phase {
 }
 
 impl Phase {
+    /// Not ready any more, and nothing else changes.
+    pub fn leave(&self) {
+        self.advance(Step::Leaving);
+    }
+
     /// No new work from now on.
     pub fn drain(&self) {
         self.advance(Step::Draining);
@@ -42,20 +49,24 @@ impl Phase {
         self.advance(Step::Over);
     }
 
+    /// Whether the end was asked for.
+    pub fn is_leaving(&self) -> bool {
+        *self.0.borrow() != Step::Running
+    }
+
     /// Whether new work is refused.
     pub fn is_draining(&self) -> bool {
-        *self.0.borrow() != Step::Running
+        *self.0.borrow() >= Step::Draining
     }
 
     /// Waits for the drain to begin.
     pub async fn draining(&self) {
-        self.reach(|step| step != Step::Running).await;
+        self.reach(|step| step >= Step::Draining).await;
     }
 
     /// Waits for the cut or the end.
     pub async fn cutting(&self) {
-        self.reach(|step| matches!(step, Step::Cutting | Step::Over))
-            .await;
+        self.reach(|step| step >= Step::Cutting).await;
     }
 
     /// Waits for the end.

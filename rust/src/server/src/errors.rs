@@ -72,7 +72,7 @@ fn engine_failed() -> ApiError {
 fn stream_error(error: &StreamError, request: &str) -> ApiError {
     tracing::warn!(request, %error, "a stream broke");
     match error {
-        StreamError::Engine(_) => no_engine(),
+        StreamError::Engine(_) => engine_lost(),
         StreamError::Shutdown => shutting_down(),
         StreamError::SlowReader { .. } => ApiError::new(
             500,
@@ -112,6 +112,18 @@ pub fn busy(app: &App, full: Full) -> ApiError {
 /// 503 while no engine serves.
 pub fn no_engine() -> ApiError {
     ApiError::unavailable("No engine serves requests at the moment. Try again later.")
+        .with_code("engine_unavailable")
+}
+
+/// 503 while too many connections are open.
+pub fn crowded() -> ApiError {
+    ApiError::unavailable("Too many connections are open. Try again later.")
+        .with_code("too_many_connections")
+}
+
+/// 503 for a request whose engine ended or fell silent.
+fn engine_lost() -> ApiError {
+    ApiError::unavailable("The engine that worked on this request was lost. Send it again.")
         .with_code("engine_unavailable")
 }
 

@@ -9,12 +9,14 @@ use vllm_openai::limits::{MAX_ID_BYTES, MAX_PRIORITY};
 /// Header that carries a request's id in both directions.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// The id for an answer: `prefix`, then the client's id or 32 random hexadecimal digits.
-pub fn request_id(prefix: &str, own: Option<&str>, headers: &HeaderMap) -> String {
-    match own.or_else(|| header(headers)) {
-        Some(id) => format!("{prefix}{id}"),
-        None => format!("{prefix}{:032x}", fastrand::u128(..)),
-    }
+/// The id of a request: the header's, where it is one that can be shown, else 32 random hexadecimal digits.
+pub fn request_id(headers: &HeaderMap) -> String {
+    shown(headers, REQUEST_ID).map_or_else(random, str::to_owned)
+}
+
+/// 32 random hexadecimal digits.
+pub fn random() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 /// Header that names a request's session.
@@ -55,15 +57,11 @@ pub fn trace(headers: &HeaderMap) -> Option<Vec<(String, String)>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// The client's id, when it is one that can be shown.
-fn header(headers: &HeaderMap) -> Option<&str> {
-    shown(headers, REQUEST_ID)
-}
-
-/// A header's value, when it is text of a sane length.
+/// A header's value, when it is visible text of a sane length.
 fn shown<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let value = headers.get(name)?.to_str().ok()?;
-    (!value.is_empty() && value.len() <= MAX_ID_BYTES).then_some(value)
+    let sane = (1..=MAX_ID_BYTES).contains(&value.len()) && !value.contains(char::is_control);
+    sane.then_some(value)
 }
 
 #[cfg(test)]
@@ -90,6 +88,15 @@ mod tests {
         let given = headers(SESSION_ID, "head");
         assert_eq!(session(Some("own"), &given).as_deref(), Some("own"));
         assert_eq!(session(None, &given).as_deref(), Some("head"));
+    }
+
+    #[test]
+    fn an_id_that_cannot_be_shown_is_replaced() {
+        assert_eq!(request_id(&headers(REQUEST_ID, "mine")), "mine");
+        let long = "x".repeat(MAX_ID_BYTES + 1);
+        for unfit in ["", "a\tb", &long] {
+            assert_eq!(request_id(&headers(REQUEST_ID, unfit)).len(), 32, "{unfit}");
+        }
     }
 
     #[test]

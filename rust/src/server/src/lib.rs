@@ -9,10 +9,12 @@
 //! Each shard is one thread with one current-thread runtime. A connection, its requests and its writes stay
 //! on one shard for life, so nothing on the way of a token is shared, locked or sent to another thread.
 
+mod accept;
 mod admission;
 mod app;
 mod auth;
 mod body;
+mod certificate;
 mod choice;
 mod config;
 mod connection;
@@ -22,6 +24,7 @@ mod emit;
 mod errors;
 mod generation;
 mod handlers;
+mod head;
 mod identity;
 mod listener;
 mod load;
@@ -38,9 +41,10 @@ mod tls;
 
 pub use admission::QueueLimits;
 pub use auth::ApiKeys;
-pub use config::{ConfigError, ServerConfig};
+pub use config::{ConfigError, MAX_CONNECTIONS, ServerConfig};
 pub use cors::Cors;
 pub use listener::Listener;
 pub use model::Model;
 pub use server::{Server, Stopped};
 pub use tls::{ClientCertificates, Tls, TlsSettings};
+pub use vllm_metrics::ProcessCounters;

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::accept::{Arrival, Room};
 use crate::connection::Stream;
 
 /// Connections that may wait to be accepted.
@@ -90,24 +91,32 @@ impl Listening {
 
 /// A connection on its way to another shard's runtime.
 #[derive(Debug)]
-pub(crate) enum Parcel {
+pub(crate) struct Parcel(Socketed, Room);
+
+#[derive(Debug)]
+enum Socketed {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Parcel {
-    pub(crate) fn pack(stream: Stream) -> io::Result<Self> {
-        match stream {
-            Stream::Tcp(stream) => stream.into_std().map(Self::Tcp),
-            Stream::Unix(stream) => stream.into_std().map(Self::Unix),
-        }
+    pub(crate) fn pack(arrival: Arrival) -> io::Result<Self> {
+        let socket = match arrival.stream {
+            Stream::Tcp(stream) => stream.into_std().map(Socketed::Tcp),
+            Stream::Unix(stream) => stream.into_std().map(Socketed::Unix),
+        };
+        Ok(Self(socket?, arrival.room))
     }
 
     /// Call on the runtime that takes the connection over.
-    pub(crate) fn open(self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
-            Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
-        }
+    pub(crate) fn open(self) -> io::Result<Arrival> {
+        let stream = match self.0 {
+            Socketed::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
+            Socketed::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        };
+        Ok(Arrival {
+            stream: stream?,
+            room: self.1,
+        })
     }
 }

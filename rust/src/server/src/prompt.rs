@@ -2,15 +2,16 @@
 
 //! From a request to token ids: render, encode, and the limits of the model's context.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use vllm_chat::{ChatInput, Content, ContentPart, Message};
+use vllm_chat::{
+    ChatInput, ChatTemplate, Content, ContentPart, Message, RenderError, TemplateTokens,
+};
 use vllm_openai::{ApiError, ChatRequest, Options, Prompt, messages};
 
-use crate::app::App;
 use crate::model::Model;
+use crate::routes::Head;
 use crate::sampling;
 
 /// Longer texts are encoded on the worker threads: about a millisecond of work, and every stream of the shard waits
@@ -21,10 +22,11 @@ const INLINE_BYTES: usize = 16 << 10;
 pub type Ids = Arc<[u32]>;
 
 /// Renders and encodes a conversation; gives back the request's options.
-pub async fn chat(app: &Rc<App>, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
+pub async fn chat(head: &Head, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
+    check_template(head, &request)?;
     let (options, job) = ChatJob::split(request);
-    let ids = chat_ids(app, job).await?;
-    let ids = fit(&app.model, &options, ids, "messages")?;
+    let ids = chat_ids(head, job).await?;
+    let ids = fit(&head.app.model, &options, ids, "messages")?;
     Ok((options, ids))
 }
 
@@ -51,16 +53,31 @@ pub fn completion_here(
 }
 
 /// Renders and encodes a conversation for `/tokenize`: no limit on its length but the body's.
-pub async fn chat_unlimited(app: &Rc<App>, request: ChatRequest) -> Result<Vec<u32>, ApiError> {
-    chat_ids(app, ChatJob::split(request).1).await
+pub async fn chat_unlimited(head: &Head, request: ChatRequest) -> Result<Vec<u32>, ApiError> {
+    check_template(head, &request)?;
+    chat_ids(head, ChatJob::split(request).1).await
 }
 
-async fn chat_ids(app: &Rc<App>, job: ChatJob) -> Result<Vec<u32>, ApiError> {
-    let encoded = if job.bytes() <= INLINE_BYTES {
+/// A template is a program, and fuel does not bound all that it can do: it runs only where the operator trusts clients.
+fn check_template(head: &Head, request: &ChatRequest) -> Result<(), ApiError> {
+    if request.chat_template.is_none() || head.app.shared.config.trust_templates {
+        return Ok(());
+    }
+    Err(ApiError::field(
+        "chat_template",
+        "`chat_template` is taken only by a server started with --trust-request-chat-template. Leave it out to render \
+         with the model's own template.",
+    )
+    .with_code("unsupported_field"))
+}
+
+async fn chat_ids(head: &Head, job: ChatJob) -> Result<Vec<u32>, ApiError> {
+    let app = &head.app;
+    let encoded = if job.bytes() <= INLINE_BYTES && job.template.is_none() {
         job.run(&app.model)
     } else {
         let model = app.model.clone();
-        on_worker(app, move || job.run(&model)).await?
+        on_worker(head, move || job.run(&model)).await?
     };
     let Encoded {
         ids,
@@ -74,17 +91,17 @@ async fn chat_ids(app: &Rc<App>, job: ChatJob) -> Result<Vec<u32>, ApiError> {
 
 /// Encodes the prompts of a completions request.
 pub async fn completion(
-    app: &Rc<App>,
+    head: &Head,
     options: &Options,
     prompt: Prompt,
 ) -> Result<Vec<Ids>, ApiError> {
     let lists = match prompt {
         Prompt::Ids(lists) => lists,
         Prompt::Texts(texts) => {
-            encode(app, texts, options.add_special_tokens.unwrap_or(true)).await?
+            encode(head, texts, options.add_special_tokens.unwrap_or(true)).await?
         }
     };
-    fit_all(&app.model, options, lists)
+    fit_all(&head.app.model, options, lists)
 }
 
 fn fit_all(model: &Model, options: &Options, lists: Vec<Vec<u32>>) -> Result<Vec<Ids>, ApiError> {
@@ -96,10 +113,11 @@ fn fit_all(model: &Model, options: &Options, lists: Vec<Vec<u32>>) -> Result<Vec
 
 /// Encodes texts, long ones on the worker threads.
 pub async fn encode(
-    app: &Rc<App>,
+    head: &Head,
     texts: Vec<String>,
     add_special: bool,
 ) -> Result<Vec<Vec<u32>>, ApiError> {
+    let app = &head.app;
     let started = Instant::now();
     let model = app.model.clone();
     let bytes: usize = texts.iter().map(String::len).sum();
@@ -107,7 +125,7 @@ pub async fn encode(
     let ids = if bytes <= INLINE_BYTES {
         run()
     } else {
-        on_worker(app, run).await?
+        on_worker(head, run).await?
     };
     app.cells.tokenize.observe(started.elapsed().as_secs_f64());
     ids
@@ -133,22 +151,21 @@ fn encode_one(
 }
 
 async fn on_worker<T: Send + 'static>(
-    app: &Rc<App>,
+    head: &Head,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    app.shared
-        .workers
-        .spawn_blocking(job)
-        .await
-        .map_err(|error| {
-            tracing::error!(%error, "a prompt's worker failed");
-            ApiError::internal()
-        })
+    let workers = &head.app.shared.workers;
+    workers.spawn_blocking(job).await.map_err(|error| {
+        tracing::error!(request = head.id, %error, "a prompt's worker failed");
+        ApiError::internal()
+    })
 }
 
 /// A conversation on its way to token ids; moves to another thread when it is long.
 struct ChatJob {
     messages: Vec<Message>,
+    /// In place of the model's own.
+    template: Option<String>,
     documents: Vec<serde_json::Value>,
     kwargs: serde_json::Map<String, serde_json::Value>,
     add_generation_prompt: bool,
@@ -167,6 +184,7 @@ impl ChatJob {
     fn split(request: ChatRequest) -> (Options, Self) {
         let job = Self {
             messages: request.messages.into_iter().map(message).collect(),
+            template: request.chat_template,
             documents: request.documents,
             kwargs: request.template_kwargs,
             add_generation_prompt: request.add_generation_prompt,
@@ -196,13 +214,30 @@ impl ChatJob {
         })
     }
 
-    fn render(&self, model: &Model) -> Result<String, ApiError> {
-        let Some(template) = &model.template else {
-            return Err(ApiError::field(
+    /// The messages with an empty text where there is none; `None` when each has one.
+    fn with_texts(&self) -> Option<Vec<Message>> {
+        let silent = |message: &Message| message.content == Content::None;
+        let some = self.messages.iter().any(silent);
+        some.then(|| self.messages.iter().map(with_text).collect())
+    }
+
+    fn template(&self, model: &Model) -> Result<ChatTemplate, ApiError> {
+        let own = self.template.as_deref().map(|source| {
+            let tokens = TemplateTokens::of(&model.about.special_tokens);
+            ChatTemplate::compile(source, tokens)
+                .map_err(|error| ApiError::field("chat_template", sentence(&error.to_string())))
+        });
+        let template = own.transpose()?.or_else(|| model.template.clone());
+        template.ok_or_else(|| {
+            ApiError::field(
                 "messages",
                 "The model has no chat template: send the text to /v1/completions instead.",
-            ));
-        };
+            )
+        })
+    }
+
+    fn render(&self, model: &Model) -> Result<String, ApiError> {
+        let template = self.template(model)?;
         let input = ChatInput {
             messages: &self.messages,
             add_generation_prompt: self.add_generation_prompt,
@@ -211,10 +246,31 @@ impl ChatJob {
             template_kwargs: (!self.kwargs.is_empty()).then_some(&self.kwargs),
             ..ChatInput::default()
         };
-        template
-            .render(&input)
-            .map_err(|error| ApiError::field("messages", sentence(&error.to_string())))
+        let mut text = template.render(&input);
+        if let (Err(RenderError::Failed { .. }), Some(messages)) = (&text, self.with_texts()) {
+            text = template.render(&ChatInput {
+                messages: &messages,
+                ..input
+            });
+        }
+        text.map_err(|error| {
+            let field = match error {
+                RenderError::CannotContinue { .. } => "continue_final_message",
+                _ => "messages",
+            };
+            ApiError::field(field, sentence(&error.to_string()))
+        })
     }
+}
+
+/// An assistant message that only called tools has no content, which some templates ask for, and others cannot join
+/// with their own text.
+fn with_text(message: &Message) -> Message {
+    let mut message = message.clone();
+    if message.content == Content::None {
+        message.content = Content::Text(String::new());
+    }
+    message
 }
 
 fn content_bytes(content: &Content) -> usize {
@@ -228,7 +284,11 @@ fn content_bytes(content: &Content) -> usize {
 fn message(message: messages::Message) -> Message {
     let mut out = Message {
         role: message.role,
-        content: content(message.content),
+        // Without content and without calls, nothing was said.
+        content: match content(message.content) {
+            Content::None if message.tool_calls.is_empty() => Content::Text(String::new()),
+            content => content,
+        },
         ..Message::default()
     };
     let mut add = |name: &str, value: Option<serde_json::Value>| {

@@ -14,7 +14,11 @@ use crate::sampling;
 
 /// One prompt with everything that was said about it.
 pub fn rendered(model: &Model, options: &Options, ids: &Ids, id: &str) -> Result<Value, ApiError> {
-    for (name, asked) in [("best_of", options.ranks()), ("echo", options.echo)] {
+    for (name, asked) in [
+        ("best_of", options.ranks()),
+        ("echo", options.echo),
+        ("max_tokens", options.prompt_only()),
+    ] {
         if asked {
             return Err(ApiError::field(
                 name,
@@ -76,6 +80,9 @@ fn sampling_params(model: &Model, options: &Options, prompt: usize) -> Result<Va
             .collect();
         out["logit_bias"] = bias.into();
     }
+    if !options.logprob_token_ids.is_empty() {
+        out["logprob_token_ids"] = options.logprob_token_ids.clone().into();
+    }
     if !given.allowed_token_ids.is_empty() {
         out["allowed_token_ids"] = given.allowed_token_ids.clone().into();
     }
@@ -88,12 +95,9 @@ pub fn body(model: &Model, body: &[u8]) -> Result<Value, ApiError> {
     let is_chat = vllm_openai::body::members(body)?
         .iter()
         .any(|(name, _)| name == "messages");
-    let id = |options: &Options, prefix| {
-        identity::request_id(
-            prefix,
-            options.request_id.as_deref(),
-            &http::HeaderMap::new(),
-        )
+    let id = |options: &Options, prefix: &str| {
+        let own = options.request_id.clone();
+        format!("{prefix}{}", own.unwrap_or_else(identity::random))
     };
     if is_chat {
         let (options, ids) = prompt::chat_here(model, ChatRequest::from_json(body)?)?;

@@ -12,46 +12,50 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AU
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use vllm_metrics::Handler as Named;
-use vllm_openai::ApiError;
+use vllm_openai::{ApiError, Options};
 
 use crate::admission;
 use crate::app::App;
 use crate::body::{self, Body};
-use crate::identity;
-use crate::table::{Access, Action, ROUTES, Route};
+use crate::table::{Access, Action, ROUTES, Route, Takes};
+use crate::{head, identity};
 
 /// One request on its way to a handler.
 pub struct Call {
-    /// The shard's state.
-    pub app: Rc<App>,
-    /// Method, path, headers.
-    pub parts: http::request::Parts,
+    /// What the head says.
+    pub head: Head,
     /// Unread body.
     pub body: Incoming,
     /// What followed the route's path, for routes that end in `{id}`.
     pub rest: String,
+}
+
+/// A request without its body.
+pub struct Head {
+    /// The shard's state.
+    pub app: Rc<App>,
+    /// Method, path, headers.
+    pub parts: http::request::Parts,
+    /// The request's id, for logs and answers.
+    pub id: String,
     /// When the head arrived.
     pub arrival: Instant,
 }
 
 impl Call {
     /// Reads the body within the server's limits.
-    pub async fn read_body(
-        self,
-    ) -> Result<(Rc<App>, http::request::Parts, bytes::Bytes, Instant), ApiError> {
-        let Self {
-            app,
-            parts,
-            body,
-            arrival,
-            ..
-        } = self;
-        let (limit, patience) = (
-            app.shared.config.max_body_bytes,
-            app.shared.config.read_timeout,
-        );
-        let bytes = body::read(body, limit, patience).await?;
-        Ok((app, parts, bytes, arrival))
+    pub async fn read_body(self) -> Result<(Head, bytes::Bytes), ApiError> {
+        let config = &self.head.app.shared.config;
+        let bytes = body::read(self.body, config.max_body_bytes, config.read_timeout).await?;
+        Ok((self.head, bytes))
+    }
+}
+
+impl Head {
+    /// The id as the answer shows it: the client's own stands in for the request's.
+    pub fn answer_id(&self, prefix: &str, options: &Options) -> String {
+        let id = options.request_id.as_deref().unwrap_or(&self.id);
+        format!("{prefix}{id}")
     }
 }
 
@@ -103,6 +107,16 @@ fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     }
 }
 
+/// Whether a request asks how the server is; these are answered while too many connections are open.
+pub fn is_about_health(request: &Request<Incoming>) -> bool {
+    match find(request.method(), request.uri().path()) {
+        Found::Route(position, _) => {
+            matches!(ROUTES[position].access, Access::Open | Access::Metrics)
+        }
+        _ => false,
+    }
+}
+
 /// What follows a route's path; `None` when the route is another.
 fn rest<'a>(route: &str, path: &'a str) -> Option<&'a str> {
     match route.strip_suffix("{id}") {
@@ -121,27 +135,17 @@ pub async fn dispatch(app: Rc<App>, request: Request<Incoming>) -> Response<Body
         cors.mark(origin.as_ref(), response.headers_mut());
         return response;
     }
-    let path = parts.uri.path().to_owned();
-    let shown_id = shown_id(&app, &parts);
-    let (position, answer) = match find(&parts.method, &path) {
-        Found::Route(position, rest) => {
-            let call = Call {
-                app: app.clone(),
-                parts,
-                body,
-                rest: rest.to_owned(),
-                arrival,
-            };
-            (position, run(&ROUTES[position], call).await)
-        }
-        Found::OtherMethods(allowed) => (
-            ROUTES.len(),
-            Ok(not_allowed(&parts.method, &path, &allowed)),
-        ),
-        Found::Unknown => (ROUTES.len(), Err(unknown(&path))),
+    let id = identity::request_id(&parts.headers);
+    let shown_id = app.shared.config.request_id_headers.then(|| id.clone());
+    let head = Head {
+        app: app.clone(),
+        parts,
+        id,
+        arrival,
     };
+    let (position, answer) = route(head, body).await;
     let mut response = answer.unwrap_or_else(|error| error_response(&error));
-    if let Some(id) = shown_id {
+    if let Some(id) = shown_id.and_then(|id| HeaderValue::try_from(id).ok()) {
         response.headers_mut().insert(identity::REQUEST_ID, id);
     }
     cors.mark(origin.as_ref(), response.headers_mut());
@@ -152,32 +156,50 @@ pub async fn dispatch(app: Rc<App>, request: Request<Incoming>) -> Response<Body
     response
 }
 
-/// The id to repeat in the answer's head, when the server was told to.
-fn shown_id(app: &App, parts: &http::request::Parts) -> Option<HeaderValue> {
-    if !app.shared.config.request_id_headers {
-        return None;
+/// The answer, and the position of the route that gave it.
+async fn route(head: Head, body: Incoming) -> (usize, Answer) {
+    if let Err(error) = head::check_host(&head.parts) {
+        return (ROUTES.len(), Err(error));
     }
-    let own = parts.headers.get(identity::REQUEST_ID).cloned();
-    own.or_else(|| HeaderValue::from_str(&identity::request_id("", None, &parts.headers)).ok())
+    let (method, path) = (head.parts.method.clone(), head.parts.uri.path().to_owned());
+    match find(&method, &path) {
+        Found::Route(position, rest) => {
+            let rest = rest.to_owned();
+            let call = Call { head, body, rest };
+            (position, run(&ROUTES[position], call).await)
+        }
+        Found::OtherMethods(allowed) => (ROUTES.len(), Ok(not_allowed(&method, &path, &allowed))),
+        Found::Unknown => (ROUTES.len(), Err(unknown(&method, &path))),
+    }
 }
 
 async fn run(route: &Route, call: Call) -> Answer {
-    permit(route, &call)?;
+    permit(route, &call.head)?;
     match &route.action {
         Action::Unserved(why) => Err(ApiError::not_served(format!(
             "{} {} is known but not served: {why}.",
             route.method, route.path
         ))),
-        Action::Serve(handle) => guard(route.path, handle(call)).await,
+        Action::Serve(handle) => {
+            if let Takes::Body(_) = route.takes {
+                head::check_body(&call.head.parts.headers)?;
+            }
+            let id = call.head.id.clone();
+            guard(&id, route.path, handle(call)).await
+        }
     }
 }
 
-fn permit(route: &Route, call: &Call) -> Result<(), ApiError> {
-    let config = &call.app.shared.config;
+fn permit(route: &Route, head: &Head) -> Result<(), ApiError> {
+    let config = &head.app.shared.config;
     let open =
         route.access == Access::Open || (route.access == Access::Metrics && config.public_metrics);
     if !open {
-        config.api_keys.check(&call.parts.headers)?;
+        config.api_keys.check(&head.parts.headers)?;
+    }
+    // A key says more about the sender than a browser does.
+    if !open && config.api_keys.is_empty() {
+        head::check_sender(&head.parts, &config.cors)?;
     }
     if route.access == Access::Dev && !config.dev_mode {
         return Err(ApiError::not_served(format!(
@@ -189,17 +211,20 @@ fn permit(route: &Route, call: &Call) -> Result<(), ApiError> {
 }
 
 /// A panic fails this request and nothing else.
-async fn guard(path: &str, answer: Pin<Box<dyn Future<Output = Answer>>>) -> Answer {
+async fn guard(request: &str, path: &str, answer: Pin<Box<dyn Future<Output = Answer>>>) -> Answer {
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(answer) => answer,
         Err(_) => {
-            tracing::error!(path, "a handler panicked");
+            tracing::error!(request, path, "a handler panicked");
             Err(ApiError::internal())
         }
     }
 }
 
-fn unknown(path: &str) -> ApiError {
+fn unknown(method: &Method, path: &str) -> ApiError {
+    if method == Method::CONNECT {
+        return ApiError::bad_request("CONNECT asks for a tunnel, and this server is no proxy.");
+    }
     let shown = vllm_openai::error::shorten(path);
     ApiError::new(
         404,
@@ -276,7 +301,7 @@ mod tests {
     #[test]
     fn a_panic_is_this_requests_error() {
         let panics = Box::pin(async { panic!("by design") });
-        let answer = guard("/test", panics)
+        let answer = guard("id", "/test", panics)
             .now_or_never()
             .expect("nothing to wait for");
         let error = answer.map(drop).expect_err("an error");

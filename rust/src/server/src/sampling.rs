@@ -2,6 +2,8 @@
 
 //! From a request's sampling fields to the engine's parameters: defaults, limits of this model, token ids.
 
+use std::collections::HashSet;
+
 use vllm_engine_client::SamplingParams;
 use vllm_openai::{ApiError, Options, Sampling};
 
@@ -14,6 +16,8 @@ const DEFAULT_TEMPERATURE: f64 = 1.0;
 pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<SamplingParams, ApiError> {
     let sampling = &options.sampling;
     check_ids(model, sampling)?;
+    let named = options.logprob_token_ids.iter().copied();
+    check(model, "logprob_token_ids", named)?;
     let defaults = &model.defaults;
     let max_tokens = max_tokens(model, sampling, prompt)?;
     let mut params = SamplingParams {
@@ -30,12 +34,14 @@ pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<Samplin
             .repetition_penalty
             .or(defaults.repetition_penalty)
             .unwrap_or(1.0),
-        max_tokens: Some(u64::from(max_tokens)),
+        max_tokens: Some(u64::from(max_tokens.max(1))),
         min_tokens: u64::from(min_tokens(sampling, max_tokens)?),
         logprobs: options
             .logprobs
             .or(options.ranks().then_some(0))
             .map(i64::from),
+        logprob_token_ids: (!options.logprob_token_ids.is_empty())
+            .then(|| options.logprob_token_ids.clone()),
         prompt_logprobs: prompt_logprobs(options).map(i64::from),
         ignore_eos: sampling.ignore_eos,
         logit_bias: (!sampling.logit_bias.is_empty())
@@ -47,7 +53,28 @@ pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<Samplin
         ..SamplingParams::default()
     };
     stops(model, sampling, &mut params);
+    check_allowed(&params)?;
     Ok(params)
+}
+
+/// At every step one of the allowed tokens can be chosen.
+fn check_allowed(params: &SamplingParams) -> Result<(), ApiError> {
+    let words = params.bad_words_token_ids.iter().flatten();
+    let mut forbidden: HashSet<u32> = words
+        .filter(|word| word.len() == 1)
+        .map(|word| word[0])
+        .collect();
+    if params.min_tokens > 0 {
+        forbidden.extend(&params.all_stop_token_ids);
+    }
+    match &params.allowed_token_ids {
+        Some(allowed) if allowed.iter().all(|id| forbidden.contains(id)) => Err(ApiError::field(
+            "allowed_token_ids",
+            "`allowed_token_ids` has no token that can be generated: `bad_words` or `min_tokens` forbid each of them. \
+             Allow another one.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// An echoed prompt has log probabilities where the answer has them.

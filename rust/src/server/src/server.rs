@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The server as a whole: accepting, sharing connections out over shards, stopping.
+//! The server as a whole: sharing connections out over shards, stopping.
 
 use std::io;
 use std::rc::Rc;
@@ -14,12 +14,13 @@ use tokio::task::LocalSet;
 use vllm_engine_client::{EngineClient, Registration};
 use vllm_metrics::{Info, Metrics};
 
+use crate::accept::{Arrival, Door};
 use crate::admission::Admission;
 use crate::app::{App, Gauge, Shared, unix_now};
 use crate::config::ServerConfig;
-use crate::connection::{self, Orders, Stream};
+use crate::connection::{self, Orders};
 use crate::drain::Phase;
-use crate::listener::{Listener, Listening, Parcel};
+use crate::listener::{Listener, Parcel};
 use crate::load::{Busy, PERIOD};
 use crate::model::Model;
 use crate::routes;
@@ -28,8 +29,6 @@ use crate::routes;
 const HANDOVER: usize = 1024;
 /// A shard this busy (thousandths of a core) wants company.
 const FULL: u32 = 850;
-/// After the system refused a connection for lack of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For the errors that end the streams still running at the deadline.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Aborts leave through the transport's own task: time for it to write them.
@@ -59,7 +58,8 @@ impl Server {
     ) -> io::Result<Self> {
         let registration = engine.registration().clone();
         model.attach(&registration);
-        let metrics = Metrics::new(info(&model, &registration), routes::handlers());
+        let counters = config.counters.clone();
+        let metrics = Metrics::new(info(&model, &registration), routes::handlers(), counters);
         let first_engine = registration.engines.first().map_or(0, |(index, _)| *index);
         let shared = Arc::new(Shared {
             model: Arc::new(model),
@@ -78,10 +78,20 @@ impl Server {
         if let Some(tls) = shared.config.tls.clone() {
             tokio::task::spawn_local(async move { tls.watch().await });
         }
-        let listener = listener.listen()?;
+        let door = Door::new(
+            listener.listen()?,
+            shared.config.max_connections,
+            shared.config.counters.connections_refused.clone(),
+        );
         let shards = Shards::open(shared.clone())?;
-        tokio::task::spawn_local(accept(shared.clone(), listener, shards));
+        tokio::task::spawn_local(accept(shared.clone(), door, shards));
         Ok(Self { shared })
+    }
+
+    /// Says that it is not ready, and serves on for the grace: whoever shares requests out has time to notice.
+    pub async fn leave(&self) {
+        self.shared.phase.leave();
+        tokio::time::sleep(self.shared.config.drain_grace).await;
     }
 
     /// Refuses new work, lets running requests finish until `deadline` is over, then cuts them off.
@@ -193,7 +203,7 @@ impl Shards {
     }
 
     /// Gives a connection to the shard that has the fewest.
-    fn place(&self, stream: Stream) {
+    fn place(&self, arrival: Arrival) {
         self.app.shared.connections.fetch_add(1, Relaxed);
         let least = self
             .others
@@ -202,14 +212,14 @@ impl Shards {
         match least.filter(|other| other.open.load(Relaxed) < self.app.connections.len()) {
             None => drop(tokio::task::spawn_local(connection::serve(
                 self.app.clone(),
-                stream,
+                arrival,
             ))),
-            Some(other) => self.hand_over(other, stream),
+            Some(other) => self.hand_over(other, arrival),
         }
     }
 
-    fn hand_over(&self, other: &Remote, stream: Stream) {
-        let sent = Parcel::pack(stream).map(|parcel| other.sender.try_send(parcel));
+    fn hand_over(&self, other: &Remote, arrival: Arrival) {
+        let sent = Parcel::pack(arrival).map(|parcel| other.sender.try_send(parcel));
         match sent {
             Ok(Ok(())) => {
                 other.open.fetch_add(1, Relaxed);
@@ -222,29 +232,17 @@ impl Shards {
     }
 }
 
-async fn accept(shared: Arc<Shared>, listener: Listening, mut shards: Shards) {
+async fn accept(shared: Arc<Shared>, mut door: Door, mut shards: Shards) {
     let mut tick = tokio::time::interval(PERIOD);
     loop {
         tokio::select! {
             () = shared.phase.draining() => return,
-            _ = tick.tick() => shards.grow(),
-            accepted = listener.accept() => match accepted {
-                Ok(stream) => take(&shared, &shards, stream),
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            _ = tick.tick() => {
+                shards.grow();
+                door.tell();
             }
+            arrival = door.next(|| shared.connections.load(Relaxed)) => shards.place(arrival),
         }
-    }
-}
-
-fn take(shared: &Shared, shards: &Shards, stream: Stream) {
-    let limit = shared.config.max_connections;
-    if shared.connections.load(Relaxed) < limit {
-        shards.place(stream);
-    } else {
-        tracing::warn!(limit, "refused a connection: too many are open");
     }
 }
 
@@ -258,15 +256,15 @@ async fn shard(
     let app = App::new(shared.clone());
     tokio::task::spawn_local(follow(app.clone(), busy));
     loop {
-        let stream = tokio::select! {
+        let parcel = tokio::select! {
             () = shared.phase.over() => break,
-            stream = receiver.recv() => stream,
+            parcel = receiver.recv() => parcel,
         };
-        let Some(stream) = stream else { break };
+        let Some(parcel) = parcel else { break };
         let (app, open) = (app.clone(), open.clone());
         tokio::task::spawn_local(async move {
-            match stream.open() {
-                Ok(stream) => connection::serve(app, stream).await,
+            match parcel.open() {
+                Ok(arrival) => connection::serve(app, arrival).await,
                 Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
             }
             open.fetch_sub(1, Relaxed);

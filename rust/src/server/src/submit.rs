@@ -18,6 +18,7 @@ use crate::generation::timing::Timing;
 use crate::generation::{Facts, Generation};
 use crate::identity;
 use crate::prompt::Ids;
+use crate::routes::Head;
 use crate::sampling;
 
 /// Header that names the engine for a request.
@@ -36,7 +37,8 @@ pub struct Order<'a> {
 }
 
 /// Checks what depends on the server's settings, before any work is done.
-pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
+pub fn check(head: &Head, options: &Options) -> Result<(), ApiError> {
+    let app = &head.app;
     if app.shared.phase.is_draining() {
         return Err(errors::shutting_down());
     }
@@ -48,9 +50,11 @@ pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
         return Err(ApiError::model_not_found(name));
     }
     let max = app.shared.config.max_logprobs;
+    let named = options.logprob_token_ids.len() as u32;
     for (field, value) in [
         ("logprobs", options.logprobs),
         ("prompt_logprobs", options.prompt_logprobs),
+        ("logprob_token_ids", Some(named)),
     ] {
         if let Some(value) = value.filter(|&value| value > max) {
             return Err(ApiError::field(
@@ -73,18 +77,20 @@ pub fn check(app: &App, options: &Options) -> Result<(), ApiError> {
         .with_code("unknown_field"));
     }
     if !options.unknown.is_empty() {
-        tracing::debug!(fields = ?options.unknown, "ignoring fields that are not known here");
+        tracing::debug!(request = head.id, fields = ?options.unknown, "ignoring fields that are not known here");
     }
     Ok(())
 }
 
-/// A seat for every choice, before any work is done for them.
-pub fn admit(app: &App, choices: usize) -> Result<Permit, ApiError> {
-    let admission = &app.shared.admission;
+/// A seat for every choice of so many prompts, before any work is done for them.
+pub fn admit(head: &Head, options: &Options, prompts: usize) -> Result<Permit, ApiError> {
+    check(head, options)?;
+    let choices = prompts * options.candidates() as usize;
+    let admission = &head.app.shared.admission;
     admission.check_width(choices)?;
     admission
         .admit(choices)
-        .map_err(|full| errors::busy(app, full))
+        .map_err(|full| errors::busy(&head.app, full))
 }
 
 /// Sends every choice to an engine. If one cannot be sent, dropping the others aborts them.
@@ -141,11 +147,18 @@ fn plan(app: &App, options: &Options, prompts: &[Ids]) -> Plan {
         stop: sampling.stop.clone(),
         min_tokens: sampling.min_tokens.unwrap_or(0),
         include_stop: sampling.include_stop_str_in_output,
-        logprobs: options.logprobs,
+        prompt_only: options.prompt_only(),
+        logprobs: shown_logprobs(options),
         tokens_as_ids: options.return_tokens_as_token_ids,
         token_ids: options.return_token_ids,
         prompt_logprobs: options.prompt_logprobs.is_some(),
     }
+}
+
+/// How many candidates per token the answer shows: the likeliest, or those that were named.
+fn shown_logprobs(options: &Options) -> Option<u32> {
+    let named = options.logprob_token_ids.len() as u32;
+    options.logprobs.map(|likeliest| likeliest.max(named))
 }
 
 /// What a choice is told besides what all choices of its request share.

@@ -17,6 +17,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
+use crate::certificate;
 use crate::config::ConfigError;
 
 /// HTTP versions in the order of preference.
@@ -125,8 +126,10 @@ fn fail(path: &Path, error: &dyn std::fmt::Display) -> ConfigError {
 fn read(settings: &TlsSettings) -> Result<ServerConfig, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = certificates(&settings.certificate)?;
-    let key =
-        PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| fail(&settings.key, &error))?;
+    if let Some(warning) = certificate::check(&settings.certificate, &chain[0])? {
+        tracing::warn!("{warning}");
+    }
+    let key = private_key(&settings.key)?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| ConfigError(error.to_string()))?;
@@ -136,9 +139,44 @@ fn read(settings: &TlsSettings) -> Result<ServerConfig, ConfigError> {
     };
     let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|error| fail(&settings.certificate, &error))?;
+        .map_err(|error| unfit(settings, &error))?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(config)
+}
+
+/// Why a certificate and a key that could be read cannot be used together.
+fn unfit(settings: &TlsSettings, error: &rustls::Error) -> ConfigError {
+    let (certificate, key) = (settings.certificate.display(), settings.key.display());
+    match error {
+        rustls::Error::InconsistentKeys(_) => ConfigError(format!(
+            "{key} is not the private key of the first certificate in {certificate}; \
+             `openssl pkey -in {key} -pubout` and `openssl x509 -in {certificate} -noout -pubkey` must print the same"
+        )),
+        _ => ConfigError(format!(
+            "the certificate {certificate} with the private key {key}: {error}"
+        )),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    let text = std::fs::read(path).map_err(|error| fail(path, &error))?;
+    let holds = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
+    if holds(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || holds(b"Proc-Type: 4,ENCRYPTED") {
+        let shown = path.display();
+        return Err(fail(
+            path,
+            &format!(
+                "the private key is encrypted, and nobody is there to type its passphrase: \
+                 `openssl pkey -in {shown} -out PLAIN` writes it as it is needed"
+            ),
+        ));
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            fail(path, &"no private key in PEM form is in this file")
+        }
+        error => fail(path, &error),
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
@@ -159,7 +197,7 @@ fn verifier(
     }
     let Some(path) = &settings.client_authorities else {
         return Err(ConfigError(
-            "ssl-cert-reqs asks for clients' certificates: ssl-ca-certs must name their authorities".to_owned(),
+            "--ssl-cert-reqs asks for clients' certificates: --ssl-ca-certs must name their authorities".to_owned(),
         ));
     };
     let mut roots = RootCertStore::empty();

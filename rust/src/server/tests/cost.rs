@@ -321,3 +321,53 @@ fn a_sound_body_is_served_by_all_of_this() {
     let rendered = render::body(&model(), body.to_string().as_bytes()).expect("sound");
     assert_eq!(rendered[0]["token_ids"], json!([97, 98]));
 }
+
+/// Templates of clients (`--trust-request-chat-template`) that ask for much and are stopped. Not all are: joined lists,
+/// slices and some methods of strings cost no fuel, which is why the flag says "trust".
+const BOMBS: &[&str] = &[
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "{{ 'x' * 1000000000 }}",
+    "{{ 'x' * 9999999999999999999999 }}",
+    "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a = n.a ~ n.a %}{% endfor %}",
+    "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a = n.a + n.a %}{% endfor %}",
+    "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a = [n.a, n.a] | join %}{% endfor %}",
+    "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a = n.a | replace('x', 'xxxx') %}{% endfor %}",
+    "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a %}{{ n.a }}{{ n.a }}{% endset %}{% endfor %}",
+    "{% set n = namespace(a=[1]) %}{% for i in range(64) %}{% set n.a = [n.a, n.a] %}{% endfor %}{{ n.a | tojson }}",
+    "{% set n = namespace(a=[1]) %}{% for i in range(64) %}{% set n.a = [n.a, n.a] %}{% endfor %}{{ n.a == n.a }}",
+    "{{ range(99999) | list | tojson }}{{ range(99999) | sort | reverse | unique | list | string }}",
+    "{{ [1] * 1000000000 }}",
+    "{{ ('x' * 100000) | indent(100000) }}",
+    "{{ ('x\\n' * 100000) | indent(1000000) }}",
+    "{{ 'x' | center(1000000000) }}",
+    "{{ 'x'.center(1000000000) }}{{ 'x'.ljust(1000000000) }}{{ 'x'.zfill(1000000000) }}",
+    "{{ '%1000000000d' | format(1) }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ 2 ** 100000000 }}{{ 10 ** 38 }}",
+    "{% macro f(x) %}{{ f(x) }}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+    "{% for i in [1] recursive %}{{ loop([1, 1]) }}{% endfor %}",
+    "{{ range(99999) | batch(1) | map('tojson') | join }}",
+    "{% for i in range(99999) %}{% set x = range(99999) | list %}{% endfor %}",
+    "{% for i in range(99999) %}{{ range(99999) | length }}{{ (range(99999) | list).count(1) }}{% endfor %}",
+    "{% for i in range(99999) %}{{ 99999 in range(99999) }}{% endfor %}",
+    "{% for i in range(99999) %}{{ range(99999) | max }}{{ range(99999) | sum }}{% endfor %}",
+    "{% set a = 'x' * 60000 %}{% for i in range(99999) %}{{ a.find('y') }}{% endfor %}",
+    "{% set a = 'x' * 60000 %}{% for i in range(99999) %}{{ 'y' in a }}{{ a == a ~ '' }}{% endfor %}",
+    "{% set a = 'x' * 60000 %}{% for i in range(99999) %}{% set b = a | upper %}{% set b = a.upper() %}{% endfor %}",
+    "{% set a = 'x' * 60000 %}{% for i in range(99999) %}{% set b = a.strip() %}{% set b = a | trim %}{% endfor %}",
+];
+
+#[test]
+fn most_work_of_a_clients_template_is_bounded() {
+    let model = model();
+    for template in BOMBS {
+        let message = json!([{"role": "user", "content": "y"}]);
+        let body = json!({"messages": message, "chat_template": template}).to_string();
+        let (bytes, time) = cost(&model, &body);
+        println!("{} us, {bytes} bytes: {template:.100}", time / 1000);
+        assert!(
+            bytes < 4_000_000 * 64 * 3,
+            "{bytes} bytes allocated: {template}"
+        );
+    }
+}

@@ -8,6 +8,8 @@ use common::answers::{CHAT, COMPLETIONS, body, both, folded, streamed};
 use common::client::{post, request};
 use common::{Fixture, Setup};
 use serde_json::{Value, json};
+use vllm_chat::{ChatTemplate, TemplateTokens};
+use vllm_server::{Model, render};
 
 #[test]
 fn an_echoed_prompt_stands_before_every_answer() {
@@ -224,4 +226,242 @@ fn headers_that_mean_something_are_checked() {
         (refused.status, refused.json()["error"]["param"].as_str()),
         (400, Some("X-Vllm-Priority"))
     );
+}
+
+#[test]
+fn allowed_tokens_that_nothing_lets_through_are_refused_by_name() {
+    let server = Setup::saying("x").start();
+    for more in [
+        json!({"allowed_token_ids": [65, 66], "stop_token_ids": [65, 66], "min_tokens": 1}),
+        json!({"allowed_token_ids": [257], "min_tokens": 1}),
+        json!({"allowed_token_ids": [65, 66], "bad_words": ["A", "B"]}),
+    ] {
+        let refused = post(server.address, COMPLETIONS, &body(COMPLETIONS, &more));
+        assert_eq!(
+            (refused.status, refused.json()["error"]["param"].as_str()),
+            (400, Some("allowed_token_ids")),
+            "{more}"
+        );
+    }
+    let more = json!({"allowed_token_ids": [65, 257], "min_tokens": 1, "max_tokens": 1});
+    assert_eq!(
+        post(server.address, COMPLETIONS, &body(COMPLETIONS, &more)).status,
+        200
+    );
+    assert_eq!(server.counter(|c| &c.added), 1);
+}
+
+#[test]
+fn an_assistant_that_said_nothing_is_an_empty_text() {
+    let server = Setup::saying("x").start();
+    let tokens = |messages: Value| {
+        let reply = post(server.address, "/tokenize", &json!({"messages": messages}));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()["tokens"].clone()
+    };
+    let said = |content: Value| json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]);
+    let silent = tokens(said("".into()));
+    assert_eq!(tokens(said(Value::Null)), silent);
+    assert_eq!(
+        tokens(json!([{"role": "user", "content": "a"}, {"role": "assistant"}])),
+        silent
+    );
+}
+
+#[test]
+fn nothing_to_go_on_from_is_told_by_the_field_that_asked() {
+    let server = Setup::saying("x").start();
+    let more =
+        json!({"messages": [{"role": "user", "content": " "}], "continue_final_message": true});
+    let error = post(server.address, CHAT, &body(CHAT, &more)).json()["error"].clone();
+    assert_eq!(error["param"], "continue_final_message");
+    assert_eq!(
+        error["message"],
+        "`continue_final_message`: the last message has no text to go on from."
+    );
+}
+
+#[test]
+fn an_assistant_that_called_tools_has_no_content_where_templates_can_take_it() {
+    let mut model =
+        Model::load(&common::model::files(), "tiny".to_owned(), Vec::new()).expect("a model");
+    let mut rendered = |template: &str| {
+        let compiled = ChatTemplate::compile(template, TemplateTokens::default());
+        model.template = Some(compiled.expect("a template"));
+        let call = json!({"function": {"name": "f", "arguments": "{}"}});
+        let messages = json!([{"role": "assistant", "content": null, "tool_calls": [call]}]);
+        let request = json!({"messages": messages}).to_string();
+        let tokens =
+            render::body(&model, request.as_bytes()).expect("a prompt")["token_ids"].clone();
+        let tokens = tokens.as_array().expect("ids").iter();
+        tokens
+            .map(|id| char::from(id.as_u64().expect("a byte") as u8))
+            .collect::<String>()
+    };
+    assert_eq!(
+        rendered("{% if messages[0].content is none %}called{% endif %}"),
+        "called"
+    );
+    assert_eq!(rendered("{{ '<' + messages[0].content + '>' }}"), "<>");
+}
+
+#[test]
+fn every_event_carries_the_usage_so_far() {
+    let server = Setup::saying("xyz").start();
+    let options = json!({"include_usage": true, "continuous_usage_stats": true});
+    let more = json!({"max_tokens": 3, "stream": true, "stream_options": options, "return_token_ids": true});
+    for path in [CHAT, COMPLETIONS] {
+        let events = post(server.address, path, &body(path, &more)).events();
+        let mut generated = 0;
+        for event in &events {
+            let ids = event["choices"][0]["token_ids"].as_array();
+            generated += ids.map_or(0, Vec::len);
+            assert_eq!(event["usage"]["completion_tokens"], generated, "{event}");
+            assert!(
+                event["usage"]["prompt_tokens"].as_u64() > Some(0),
+                "{event}"
+            );
+        }
+        assert_eq!(generated, 3);
+    }
+}
+
+#[test]
+fn the_prompt_alone_is_answered_where_no_token_is_wanted() {
+    let server = Setup::saying("xyz").start();
+    let more =
+        json!({"prompt": ["abc", "de"], "max_tokens": 0, "echo": true, "logprobs": 1, "n": 2});
+    let answer = both(&server, COMPLETIONS, more);
+    let texts: Vec<_> = answer.choices.values().map(|c| c.text.as_str()).collect();
+    assert_eq!(texts, ["abc", "abc", "de", "de"]);
+    let first = &answer.choices[&0];
+    assert_eq!(first.logprobs.len(), 3, "of the prompt and nothing else");
+    assert_eq!(
+        (&first.finish[0], &first.stop),
+        (&json!("length"), &Value::Null)
+    );
+    assert_eq!(answer.usage["completion_tokens"], 0);
+    let more = json!({"max_tokens": 0, "prompt_logprobs": 1, "return_token_ids": true});
+    let answer = both(&server, COMPLETIONS, more);
+    let only = &answer.choices[&0];
+    assert_eq!((only.text.as_str(), only.ids.len()), ("", 0));
+    assert_eq!(only.prompt_logprobs.as_array().map(Vec::len), Some(2));
+    for (path, more) in [
+        (COMPLETIONS, json!({"max_tokens": 0})),
+        (CHAT, json!({"max_tokens": 0, "prompt_logprobs": 1})),
+    ] {
+        let refused = post(server.address, path, &body(path, &more));
+        assert_eq!(
+            (refused.status, refused.json()["error"]["param"].as_str()),
+            (400, Some("max_tokens"))
+        );
+    }
+}
+
+#[test]
+fn tokens_can_be_named_whose_log_probabilities_are_answered() {
+    let server = Setup::saying("xyz").start();
+    let ids = json!([66, 65, 257]);
+    let more = json!({"logprobs": true, "logprob_token_ids": ids, "max_tokens": 2});
+    let chat = both(&server, CHAT, more);
+    let rows = &chat.choices[&0].logprobs;
+    assert_eq!(rows.len(), 2);
+    let names: Vec<_> = rows[0]["top_logprobs"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|candidate| candidate["token"].clone())
+        .collect();
+    assert_eq!(names, ["B", "A", "<|im_end|>"]);
+    let more = json!({"logprobs": 0, "logprob_token_ids": ids, "max_tokens": 1});
+    let completion = both(&server, COMPLETIONS, more);
+    let named = completion.choices[&0].logprobs[0][2].clone();
+    assert_eq!(named.as_object().map(|row| row.len()), Some(4), "{named}");
+    for (path, more) in [
+        (CHAT, json!({"logprob_token_ids": [1]})),
+        (
+            CHAT,
+            json!({"logprob_token_ids": [1], "logprobs": true, "top_logprobs": 1}),
+        ),
+        (
+            COMPLETIONS,
+            json!({"logprob_token_ids": [1], "logprobs": 1}),
+        ),
+        (
+            COMPLETIONS,
+            json!({"logprob_token_ids": [258], "logprobs": 0}),
+        ),
+        (
+            COMPLETIONS,
+            json!({"logprob_token_ids": vec![1; 21], "logprobs": 0}),
+        ),
+    ] {
+        let refused = post(server.address, path, &body(path, &more));
+        assert_eq!(
+            (refused.status, refused.json()["error"]["param"].as_str()),
+            (400, Some("logprob_token_ids")),
+            "{more}"
+        );
+    }
+}
+
+#[test]
+fn the_usage_says_how_much_of_each_prompt_was_cached() {
+    let mut setup = Setup::saying("xyz");
+    setup.engine.cached_tokens = 2;
+    setup.config.prompt_tokens_details = true;
+    let server = setup.start();
+    let more = json!({"prompt": ["abc", "de"], "n": 3, "max_tokens": 1});
+    let answer = both(&server, COMPLETIONS, more.clone());
+    assert_eq!(
+        answer.usage["prompt_tokens_details"],
+        json!({"cached_tokens": 3}),
+        "2 of the first prompt's 3, 1 of the second one's 2"
+    );
+    let mut setup = Setup::saying("xyz");
+    setup.engine.cached_tokens = 2;
+    let silent = both(&setup.start(), COMPLETIONS, more);
+    assert!(silent.usage.get("prompt_tokens_details").is_none());
+}
+
+#[test]
+fn a_requests_own_template_renders_where_the_operator_wants_it() {
+    let more = json!({"chat_template": "{{ bos_token }}{% for m in messages %}{{ m.content | upper }}{% endfor %}"});
+    let closed = Setup::saying("x").start();
+    for path in [CHAT, "/tokenize", "/v1/chat/completions/render"] {
+        let refused = post(closed.address, path, &body(CHAT, &more));
+        let error = refused.json()["error"].clone();
+        assert_eq!(
+            (refused.status, &error["param"]),
+            (400, &json!("chat_template"))
+        );
+        let message = error["message"].as_str().expect("a message");
+        assert!(
+            message.contains("--trust-request-chat-template"),
+            "{message}"
+        );
+    }
+    let mut setup = Setup::saying("x");
+    setup.config.trust_templates = true;
+    let server = setup.start();
+    let tokens = post(server.address, "/tokenize", &body(CHAT, &more)).json()["tokens"].clone();
+    assert_eq!(tokens, json!([72, 73]));
+    assert_eq!(post(server.address, CHAT, &body(CHAT, &more)).status, 200);
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+    for (template, words) in [
+        ("{% if %}", "does not compile"),
+        (
+            "{{ raise_exception('no') }}",
+            "refuses this conversation: no",
+        ),
+        (endless, "steps"),
+    ] {
+        let refused = post(
+            server.address,
+            CHAT,
+            &body(CHAT, &json!({"chat_template": template})),
+        );
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        assert!(refused.text().contains(words), "{}", refused.text());
+    }
 }

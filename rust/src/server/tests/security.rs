@@ -220,10 +220,48 @@ fn files_that_hold_no_certificate_are_named() {
         ("missing.pem", ClientCertificates::No, "missing.pem"),
         ("key.pem", ClientCertificates::No, "no certificate"),
         ("cert.pem", ClientCertificates::No, "cert.pem"),
-        ("cert.pem", ClientCertificates::Required, "ssl-ca-certs"),
+        (
+            "cert.pem",
+            ClientCertificates::No,
+            "key.pem is not the private key",
+        ),
+        (
+            "cert.pem",
+            ClientCertificates::Required,
+            "--ssl-cert-reqs asks for clients' certificates: --ssl-ca-certs",
+        ),
     ] {
         let error = Tls::load(settings(certificate, clients)).expect_err("refused");
         assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+/// Made by `openssl x509 -req -signkey` from a request without extensions.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIHYMIGLAhQgAxzpwNIIGeGEtejn8OIqjOi54DAFBgMrZXAwDjEMMAoGA1UEAwwD\n\
+b2xkMCAXDTI2MTEyNjA2NTIxNVoYDzIxMjYxMTAyMDY1MjE1WjAOMQwwCgYDVQQD\n\
+DANvbGQwKjAFBgMrZXADIQBinIooSpVya86oVdXHEjH66fPznb6W+/xuSw7BoxcD\n\
+CDAFBgMrZXADQQDjNRSbK7knhcrBrT+wUvtbYPtOGVYljVT+W4VmuCIi0BeANqPH\n\
+m4H5iS9NdHaXX+61loYqV0QgNqMdSbbnBqUL\n\
+-----END CERTIFICATE-----\n\
+";
+
+#[test]
+fn keys_and_certificates_of_another_form_are_told_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, key) = issue(&authority());
+    let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let legacy = key.replacen('\n', "\nProc-Type: 4,ENCRYPTED\n", 1);
+    for (certificate, key, words) in [
+        (certificate.as_str(), encrypted.as_str(), "is encrypted"),
+        (&certificate, &legacy, "is encrypted"),
+        (&certificate, &certificate, "no private key in PEM form"),
+        (VERSION_1, &key, "X.509 version 1"),
+    ] {
+        write(folder.path(), (certificate.to_owned(), key.to_owned()));
+        let error = Tls::load(settings(folder.path())).expect_err("refused");
+        assert!(error.to_string().contains(words), "{error}");
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! The choice between the fast encoder (`fastokens`) and the reference (`tokenizers`).
+//! The choice between the encoder of byte-level BPE, `fastokens` and the reference (`tokenizers`).
 //!
-//! Both give the same ids for every class of tokenizer that is let through here; the tests compare them. What
-//! `fastokens` does not cover, or covers differently, goes to the reference.
+//! All give the same ids for every class of tokenizer that is let through here; the tests compare them. What the first
+//! does not cover goes to `fastokens`; what that does not cover, or covers differently, goes to the reference.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,11 +11,13 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+use crate::byte_level::ByteLevelEncoder;
+use crate::description::Document;
 use crate::reference::Reference;
 use crate::table::BYTE_ALPHABET_END;
 use crate::{EncodeError, LoadError};
 
-/// Bytes of text and ids that are kept of segments between special tokens: system prompts and earlier turns.
+/// Bytes of text and ids that `fastokens` keeps of segments between special tokens: system prompts and earlier turns.
 const SEGMENT_CACHE_BYTES: usize = 16 << 20;
 
 /// Exercises each table that the fast encoder builds on first use: words, digits, spaces, scripts, a long text.
@@ -23,29 +25,44 @@ const WARM_UP: &str = "The quick brown fox can't jump over 12345 lazy dogs.\n\tf
 
 /// Encodes text, by whichever way is exact and fastest.
 pub(crate) struct Encoder {
-    fast: Option<fastokens::Tokenizer>,
+    way: Way,
     json: Arc<str>,
     reference: OnceLock<Arc<Reference>>,
 }
 
-impl Encoder {
-    /// Takes the text of a `tokenizer.json`, which is kept for a later need of the reference.
-    pub(crate) fn load(json: Arc<str>) -> Result<Self, LoadError> {
-        let fast = match fast(&json) {
-            Ok(fast) => Some(fast),
+enum Way {
+    ByteLevel(Box<ByteLevelEncoder>),
+    Fast(Box<fastokens::Tokenizer>),
+    Reference,
+}
+
+impl Way {
+    fn choose(json: &str, document: &Document<'_>) -> Self {
+        match ByteLevelEncoder::read(document) {
+            Ok(encoder) => return Self::ByteLevel(Box::new(encoder)),
+            Err(reason) => tracing::debug!("not the encoder of byte-level BPE: {reason}"),
+        }
+        match fast(json) {
+            Ok(fast) => Self::Fast(Box::new(fast)),
             Err(reason) => {
                 tracing::info!(
                     "the fast tokenizer does not cover this model ({reason}): using tokenizers"
                 );
-                None
+                Self::Reference
             }
-        };
+        }
+    }
+}
+
+impl Encoder {
+    /// Takes the text of a `tokenizer.json`, which is kept for a later need of the reference, and what was read of it.
+    pub(crate) fn load(json: Arc<str>, document: &Document<'_>) -> Result<Self, LoadError> {
         let encoder = Self {
-            fast,
+            way: Way::choose(&json, document),
             json,
             reference: OnceLock::new(),
         };
-        if encoder.fast.is_none() {
+        if matches!(encoder.way, Way::Reference) {
             encoder.reference()?;
         }
         encoder
@@ -54,16 +71,23 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Fills the tables that the fast encoder builds on first use.
+    /// Fills the tables that `fastokens` builds on first use.
     fn warm_up(&self) -> Result<(), EncodeError> {
-        self.encode(&WARM_UP.repeat(8), true).map(drop)
+        match self.way {
+            Way::ByteLevel(_) => Ok(()),
+            Way::Fast(_) | Way::Reference => self.encode(&WARM_UP.repeat(8), true).map(drop),
+        }
     }
 
-    pub(crate) fn is_fast(&self) -> bool {
-        self.fast.is_some()
+    pub(crate) fn name(&self) -> &'static str {
+        match self.way {
+            Way::ByteLevel(_) => "byte-level",
+            Way::Fast(_) => "fastokens",
+            Way::Reference => "tokenizers",
+        }
     }
 
-    /// The reference, loaded on first use: where the fast encoder serves, nobody pays for it.
+    /// The reference, loaded on first use: where a fast encoder serves, nobody pays for it.
     pub(crate) fn reference(&self) -> Result<Arc<Reference>, LoadError> {
         if let Some(reference) = self.reference.get() {
             return Ok(reference.clone());
@@ -73,21 +97,31 @@ impl Encoder {
     }
 
     pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, EncodeError> {
-        if let Some(fast) = &self.fast {
-            let encode = || fast.encode_with_special_tokens(text, add_special);
-            if let Ok(Ok(ids)) = catch_unwind(AssertUnwindSafe(encode)) {
-                return Ok(ids);
-            }
-            tracing::warn!(
-                "the fast tokenizer failed on a text of {} bytes: using tokenizers",
-                text.len()
-            );
+        let ids = match &self.way {
+            Way::ByteLevel(encoder) => Some(encoder.encode(text, add_special)),
+            Way::Fast(fast) => try_fast(fast, text, add_special),
+            Way::Reference => None,
+        };
+        if let Some(ids) = ids {
+            return Ok(ids);
         }
         let reference = self
             .reference()
             .map_err(|error| EncodeError::new(error.to_string()))?;
         reference.encode(text, add_special)
     }
+}
+
+fn try_fast(fast: &fastokens::Tokenizer, text: &str, add_special: bool) -> Option<Vec<u32>> {
+    let encode = || fast.encode_with_special_tokens(text, add_special);
+    if let Ok(Ok(ids)) = catch_unwind(AssertUnwindSafe(encode)) {
+        return Some(ids);
+    }
+    tracing::warn!(
+        "the fast tokenizer failed on a text of {} bytes: using tokenizers",
+        text.len()
+    );
+    None
 }
 
 fn fast(json: &str) -> Result<fastokens::Tokenizer, String> {

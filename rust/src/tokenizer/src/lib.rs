@@ -2,11 +2,12 @@
 
 //! Text to token ids and back: encoding, incremental detokenization, stop strings.
 //!
-//! Owns: the choice between the fast and the reference encoder, the table token id -> bytes, the UTF-8 machine that
+//! Owns: the encoder of byte-level BPE, the choice between it, `fastokens` and `tokenizers`, the table token id -> bytes, the UTF-8 machine that
 //! turns a stream of ids into text, and the search for stop strings in a stream of text.
 //!
 //! Must not know: chat templates, requests, sockets.
 
+mod byte_level;
 mod description;
 mod detokenizer;
 mod encoder;

@@ -75,8 +75,8 @@ impl<'a> Token<'a> {
 }
 
 impl TokenTable {
-    pub(crate) fn build(description: &Description) -> Self {
-        let rule = Rule::read(&description.decoder);
+    pub(crate) fn build(description: &Description<'_>) -> Self {
+        let rule = Rule::read(description.decoder);
         let mut table = Self {
             entries: Vec::with_capacity(description.tokens.len()),
             bytes: Vec::with_capacity(description.tokens.len() * 8),
@@ -85,7 +85,7 @@ impl TokenTable {
         };
         let alphabet = byte_alphabet();
         for token in &description.tokens {
-            match token {
+            match *token {
                 Some(token) => {
                     let special = description.special.contains(token);
                     let (bytes, is_byte) = rule.bytes(token, &alphabet);
@@ -245,7 +245,7 @@ pub(crate) const BYTE_ALPHABET_END: usize = 0x100 + 68;
 
 /// GPT-2's alphabet, character to byte: printable Latin-1 characters stand for themselves, the 68 other bytes for the
 /// characters from U+0100 on, in order. Source: the tokenizer published with GPT-2 (Radford et al. 2019).
-fn byte_alphabet() -> Vec<Option<u8>> {
+pub(crate) fn byte_alphabet() -> Vec<Option<u8>> {
     let mut alphabet = vec![None; BYTE_ALPHABET_END];
     let mut next = 0x100;
     for byte in 0..=255u8 {

@@ -4,12 +4,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
 use vllm_model_files::ModelFiles;
 
-use crate::description::Description;
+use crate::description::{Description, Document};
 use crate::detokenizer;
 use crate::encoder::Encoder;
 use crate::reference::ReferenceStream;
@@ -25,13 +24,15 @@ pub struct Tokenizer {
 struct Shared {
     encoder: Encoder,
     table: Arc<TokenTable>,
-    ids: TokenIds,
+    json: Arc<str>,
+    /// Made when somebody asks for an id by its token.
+    ids: OnceLock<TokenIds>,
 }
 
 type TokenIds = HashMap<String, u32, ahash::RandomState>;
 
 impl Tokenizer {
-    /// Builds the tokenizer of a model and warms it up, so that the first request pays nothing extra.
+    /// Builds the tokenizer of a model, so that the first request pays nothing extra.
     ///
     /// # Errors
     ///
@@ -42,13 +43,14 @@ impl Tokenizer {
 
     /// The same from the text of a `tokenizer.json`.
     pub fn from_json(json: Arc<str>) -> Result<Self, LoadError> {
-        // The fast encoder takes by far the longest: the table is built beside it.
-        let (encoder, described) = std::thread::scope(|scope| {
-            let encoder = scope.spawn(|| Encoder::load(json.clone()));
-            let described = describe(&json);
-            (encoder.join(), described)
+        let document = Document::read(&json)?;
+        let description = Description::read(&document)?;
+        // The encoder takes longest: the table is built beside it.
+        let (encoder, table) = std::thread::scope(|scope| {
+            let encoder = scope.spawn(|| Encoder::load(json.clone(), &document));
+            let table = TokenTable::build(&description);
+            (encoder.join(), table)
         });
-        let (table, ids) = described?;
         let encoder = encoder.map_err(|_| LoadError::new("building the encoder failed"))??;
         if table.joining == Joining::Opaque {
             encoder.reference()?;
@@ -56,7 +58,8 @@ impl Tokenizer {
         let shared = Shared {
             encoder,
             table: Arc::new(table),
-            ids,
+            json: json.clone(),
+            ids: OnceLock::new(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -74,9 +77,9 @@ impl Tokenizer {
         self.shared.encoder.encode(text, add_special_tokens)
     }
 
-    /// Whether encoding goes the fast way; otherwise `tokenizers` does it.
-    pub fn is_fast(&self) -> bool {
-        self.shared.encoder.is_fast()
+    /// What encodes: `byte-level` (the encoder of this crate), `fastokens` or `tokenizers`.
+    pub fn encoder(&self) -> &'static str {
+        self.shared.encoder.name()
     }
 
     /// Text of a whole sequence, equal to that of `tokenizers`; ids outside of the vocabulary give nothing.
@@ -109,7 +112,8 @@ impl Tokenizer {
 
     /// Id of a token given in its vocabulary form (byte-level alphabet, `▁`), added tokens included.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.shared.ids.get(token).copied()
+        let ids = self.shared.ids.get_or_init(|| token_ids(&self.shared.json));
+        ids.get(token).copied()
     }
 
     /// Whether the token is left out of text under `skip_special_tokens`.
@@ -126,17 +130,16 @@ impl Tokenizer {
     }
 }
 
-/// The table id -> bytes and the map token -> id.
-fn describe(json: &str) -> Result<(TokenTable, TokenIds), LoadError> {
-    let parsed: Value = serde_json::from_str(json)
-        .map_err(|error| LoadError::new(format!("tokenizer.json: {error}")))?;
-    let description = Description::read(&parsed)?;
-    let table = TokenTable::build(&description);
-    let numbered = (0u32..).zip(description.tokens);
-    let ids = numbered
-        .filter_map(|(id, token)| Some((token?, id)))
-        .collect();
-    Ok((table, ids))
+/// The map token -> id; empty for what [`Tokenizer::from_json`] would refuse.
+fn token_ids(json: &str) -> TokenIds {
+    let Ok(document) = Document::read(json) else {
+        return TokenIds::default();
+    };
+    let tokens = Description::read(&document).map(|description| description.tokens);
+    let numbered = (0u32..).zip(tokens.unwrap_or_default());
+    numbered
+        .filter_map(|(id, token)| Some((token?.to_owned(), id)))
+        .collect()
 }
 
 impl Shared {

@@ -23,6 +23,15 @@ pub enum Route {
 }
 
 impl Route {
+    /// What stands before a request's id in its answer.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Chat => "chatcmpl-",
+            Self::Completions => "cmpl-",
+            Self::Generate => "",
+        }
+    }
+
     fn object(self) -> &'static str {
         match self {
             Self::Chat => "chat.completion.chunk",
@@ -192,7 +201,7 @@ impl ChunkWriter {
         match self.route {
             Route::Chat | Route::Generate => {
                 out.extend_from_slice(b"{\"content\":");
-                json::value(&namer.chat(&delta.logprobs), out);
+                namer.write_chat(&delta.logprobs, out);
                 out.push(b'}');
             }
             Route::Completions => {
@@ -254,8 +263,6 @@ impl ChunkWriter {
         if facts.plan.token_ids {
             self.buffer.extend_from_slice(b",\"prompt_token_ids\":");
             json::integers(&facts.prompts[place.prompt], &mut self.buffer);
-            self.buffer.extend_from_slice(b"}\n\n");
-            return;
         }
         self.close();
     }
@@ -284,14 +291,15 @@ impl ChunkWriter {
 impl ChunkWriter {
     /// Writes a delta that is due.
     fn write(&mut self, facts: &Facts, place: Place, delta: &Delta) {
-        let completion = self.usage.completion_tokens + u64::from(delta.count);
-        self.usage = Usage::new(self.usage.prompt_tokens, completion);
         if delta.first {
             self.started[place.index as usize] = Some(0);
             if self.route == Route::Chat {
                 self.role(facts, place, delta);
             }
         }
+        // The role comes before any token is generated, and its usage says so.
+        let completion = self.usage.completion_tokens + u64::from(delta.count);
+        self.usage = Usage::new(self.usage.prompt_tokens, completion);
         if self.is_silent(delta) {
             return;
         }

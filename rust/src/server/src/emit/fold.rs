@@ -5,12 +5,13 @@
 use std::task::Poll;
 
 use vllm_engine_client::Logprobs;
-use vllm_openai::ApiError;
 use vllm_openai::response::{
     Answer, AssistantMessage, ChatChoice, ChatLogprobs, CompletionChoice, CompletionLogprobs,
-    Generated, GeneratedChoice,
+    Generated, GeneratedChoice, PromptLogprobs,
 };
+use vllm_openai::{ApiError, Usage};
 
+use super::envelope::Route;
 use super::json;
 use super::logprobs::{self, Namer};
 use crate::choice::{Delta, Ended, Place, Plan, Rows};
@@ -24,7 +25,7 @@ struct Folded {
     ids: Vec<u32>,
     rows: Vec<Rows>,
     prompt_logprobs: Option<Box<Logprobs>>,
-    ended: Option<Ended>,
+    ended: Ended,
 }
 
 struct Fold(Vec<Folded>);
@@ -39,77 +40,26 @@ impl Sink for Fold {
         if delta.prompt_logprobs.is_some() {
             folded.prompt_logprobs = delta.prompt_logprobs.take();
         }
-        if delta.ended.is_some() {
-            folded.ended = delta.ended.take();
+        if let Some(ended) = delta.ended.take() {
+            folded.ended = ended;
         }
     }
 }
 
-/// Runs a request to its end and writes the chat answer.
-pub async fn chat(generation: Generation) -> Result<Vec<u8>, ApiError> {
-    let (generation, mut folded) = run(generation).await?;
-    let facts = &generation.facts;
-    let namer = Namer::new(&facts.app.model.tokenizer, &facts.plan);
-    let prompt_logprobs = folded
-        .first_mut()
-        .and_then(|first| first.prompt_logprobs.take());
-    let answer = Answer {
-        id: &facts.id,
-        object: "chat.completion",
-        created: facts.created,
-        model: &facts.model,
-        choices: folded
-            .into_iter()
-            .zip(0..)
-            .map(|(folded, index)| chat_choice(facts, &namer, folded, index))
-            .collect(),
-        usage: generation.usage(),
-        prompt_logprobs: prompt_logprobs.map(|logprobs| namer.prompt(&logprobs)),
-        prompt_token_ids: facts.plan.token_ids.then_some(&facts.prompts[0][..]),
-    };
-    Ok(body(&answer))
-}
-
-/// Runs a request to its end and writes the completions answer.
-pub async fn completion(generation: Generation) -> Result<Vec<u8>, ApiError> {
+/// Runs a request to its end and writes the route's answer.
+pub async fn answer(generation: Generation, route: Route) -> Result<Vec<u8>, ApiError> {
     let (generation, folded) = run(generation).await?;
     let facts = &generation.facts;
-    let namer = Namer::new(&facts.app.model.tokenizer, &facts.plan);
-    let choices = folded.into_iter().zip(0..);
-    let answer = Answer {
-        id: &facts.id,
-        object: "text_completion",
-        created: facts.created,
-        model: &facts.model,
-        choices: choices
-            .map(|(folded, index)| completion_choice(facts, &namer, folded, index))
-            .collect(),
+    let writer = Writer {
+        facts,
+        namer: Namer::new(&facts.app.model.tokenizer, &facts.plan),
         usage: generation.usage(),
-        prompt_logprobs: None,
-        prompt_token_ids: None,
     };
-    Ok(body(&answer))
-}
-
-/// Runs a request to its end and writes the answer of token ids.
-pub async fn generate(generation: Generation) -> Result<Vec<u8>, ApiError> {
-    let (generation, mut folded) = run(generation).await?;
-    let facts = &generation.facts;
-    let namer = Namer::new(&facts.app.model.tokenizer, &facts.plan);
-    let prompt_logprobs = folded
-        .first_mut()
-        .and_then(|first| first.prompt_logprobs.take());
-    let answer = Generated {
-        request_id: &facts.id,
-        choices: folded
-            .into_iter()
-            .zip(0..)
-            .map(|(folded, index)| generate_choice(facts, &namer, folded, index))
-            .collect(),
-        usage: generation.usage(),
-        prompt_logprobs: prompt_logprobs.map(|logprobs| namer.prompt(&logprobs)),
-    };
-    Ok(body(&answer))
+    Ok(match route {
+        Route::Chat => writer.chat(folded),
+        Route::Completions => writer.completion(folded),
+        Route::Generate => writer.generate(folded),
+    })
 }
 
 async fn run(mut generation: Generation) -> Result<(Generation, Vec<Folded>), ApiError> {
@@ -147,85 +97,129 @@ fn best(plan: &Plan, candidates: Vec<Folded>) -> Vec<Folded> {
     ranked.into_iter().map(|(_, folded)| folded).collect()
 }
 
-fn chat_choice(facts: &Facts, namer: &Namer<'_>, folded: Folded, index: u32) -> ChatChoice {
-    let ended = folded.ended.unwrap_or(Ended {
-        reason: "abort",
-        stop: None,
-    });
-    let logprobs = facts.plan.logprobs.map(|_| ChatLogprobs {
-        content: namer.chat(&folded.rows),
-    });
-    ChatChoice {
-        index,
-        message: AssistantMessage {
-            role: "assistant",
-            content: folded.text,
-        },
-        logprobs,
-        finish_reason: ended.reason,
-        stop_reason: ended.stop,
-        token_ids: facts.plan.token_ids.then_some(folded.ids),
-    }
-}
-
-fn generate_choice(
-    facts: &Facts,
-    namer: &Namer<'_>,
-    folded: Folded,
-    index: u32,
-) -> GeneratedChoice {
-    let ended = folded.ended.unwrap_or(Ended {
-        reason: "abort",
-        stop: None,
-    });
-    GeneratedChoice {
-        index,
-        logprobs: facts.plan.logprobs.map(|_| ChatLogprobs {
-            content: namer.chat(&folded.rows),
-        }),
-        finish_reason: ended.reason,
-        stop_reason: ended.stop,
-        token_ids: folded.ids,
-    }
-}
-
-fn completion_choice<'a>(
+/// Writes the answer of one request.
+struct Writer<'a> {
     facts: &'a Facts,
-    namer: &Namer<'_>,
-    folded: Folded,
-    index: u32,
-) -> CompletionChoice<'a> {
-    let ended = folded.ended.unwrap_or(Ended {
-        reason: "abort",
-        stop: None,
-    });
-    let logprobs = facts.plan.logprobs.map(|_| {
+    namer: Namer<'a>,
+    usage: Usage,
+}
+
+impl<'a> Writer<'a> {
+    fn chat(&self, mut folded: Vec<Folded>) -> Vec<u8> {
+        let prompt_logprobs = self.prompt_logprobs(&mut folded[0]);
+        let prompt_token_ids = self.shows_ids().then(|| &self.facts.prompts[0][..]);
+        let choices = numbered(folded, |folded, index| self.chat_choice(folded, index));
+        let head = self.head("chat.completion", choices);
+        body(&Answer {
+            prompt_logprobs,
+            prompt_token_ids,
+            ..head
+        })
+    }
+
+    fn completion(&self, folded: Vec<Folded>) -> Vec<u8> {
+        let choices = numbered(folded, |folded, index| {
+            self.completion_choice(folded, index)
+        });
+        body(&self.head("text_completion", choices))
+    }
+
+    fn generate(&self, mut folded: Vec<Folded>) -> Vec<u8> {
+        let prompt_logprobs = self.prompt_logprobs(&mut folded[0]);
+        body(&Generated {
+            request_id: &self.facts.id,
+            choices: numbered(folded, |folded, index| self.generated_choice(folded, index)),
+            usage: self.usage,
+            prompt_logprobs,
+        })
+    }
+
+    fn head<C>(&self, object: &'a str, choices: Vec<C>) -> Answer<'a, C> {
+        Answer {
+            id: &self.facts.id,
+            object,
+            created: self.facts.created,
+            model: &self.facts.model,
+            choices,
+            usage: self.usage,
+            prompt_logprobs: None,
+            prompt_token_ids: None,
+        }
+    }
+
+    fn chat_choice(&self, folded: Folded, index: u32) -> ChatChoice {
+        ChatChoice {
+            index,
+            logprobs: self.chat_logprobs(&folded.rows),
+            message: AssistantMessage {
+                role: "assistant",
+                content: folded.text,
+            },
+            finish_reason: folded.ended.reason,
+            stop_reason: folded.ended.stop,
+            token_ids: self.shows_ids().then_some(folded.ids),
+        }
+    }
+
+    fn completion_choice(&self, mut folded: Folded, index: u32) -> CompletionChoice<'a> {
+        let prompt = &self.facts.prompts[folded.prompt][..];
+        CompletionChoice {
+            index,
+            logprobs: self.completion_logprobs(&folded),
+            prompt_logprobs: self.prompt_logprobs(&mut folded),
+            text: folded.text,
+            finish_reason: folded.ended.reason,
+            stop_reason: folded.ended.stop,
+            token_ids: self.shows_ids().then_some(folded.ids),
+            prompt_token_ids: self.shows_ids().then_some(prompt),
+        }
+    }
+
+    fn generated_choice(&self, folded: Folded, index: u32) -> GeneratedChoice {
+        GeneratedChoice {
+            index,
+            logprobs: self.chat_logprobs(&folded.rows),
+            finish_reason: folded.ended.reason,
+            stop_reason: folded.ended.stop,
+            token_ids: folded.ids,
+        }
+    }
+
+    fn shows_ids(&self) -> bool {
+        self.facts.plan.token_ids
+    }
+
+    fn chat_logprobs(&self, rows: &[Rows]) -> Option<ChatLogprobs> {
+        self.facts.plan.logprobs.map(|_| ChatLogprobs {
+            content: self.namer.chat(rows),
+        })
+    }
+
+    fn completion_logprobs(&self, folded: &Folded) -> Option<CompletionLogprobs> {
+        self.facts.plan.logprobs?;
         let (mut lists, mut offset) = (CompletionLogprobs::default(), 0);
         let echoed = folded.prompt_logprobs.as_deref();
-        if let Some(prompt) = echoed.filter(|_| facts.plan.echoes_logprobs()) {
-            let first = facts.prompts[folded.prompt][0];
-            namer.echo(first, prompt, &mut offset, &mut lists);
+        if let Some(prompt) = echoed.filter(|_| self.facts.plan.echoes_logprobs()) {
+            let first = self.facts.prompts[folded.prompt][0];
+            self.namer.echo(first, prompt, &mut offset, &mut lists);
         }
-        namer.completion(&folded.rows, &mut offset, &mut lists);
-        lists
-    });
-    let asked = facts.plan.prompt_logprobs;
-    CompletionChoice {
-        index,
-        text: folded.text,
-        logprobs,
-        finish_reason: ended.reason,
-        stop_reason: ended.stop,
-        prompt_logprobs: folded
-            .prompt_logprobs
-            .filter(|_| asked)
-            .map(|logprobs| namer.prompt(&logprobs)),
-        token_ids: facts.plan.token_ids.then_some(folded.ids),
-        prompt_token_ids: facts
-            .plan
-            .token_ids
-            .then(|| &facts.prompts[folded.prompt][..]),
+        self.namer.completion(&folded.rows, &mut offset, &mut lists);
+        Some(lists)
     }
+
+    /// Of the prompt, when they were asked for.
+    fn prompt_logprobs(&self, folded: &mut Folded) -> Option<PromptLogprobs> {
+        let logprobs = folded.prompt_logprobs.take()?;
+        self.facts
+            .plan
+            .prompt_logprobs
+            .then(|| self.namer.prompt(&logprobs))
+    }
+}
+
+fn numbered<C>(folded: Vec<Folded>, choice: impl Fn(Folded, u32) -> C) -> Vec<C> {
+    let each = folded.into_iter().zip(0..);
+    each.map(|(folded, index)| choice(folded, index)).collect()
 }
 
 fn body(answer: &impl serde::Serialize) -> Vec<u8> {

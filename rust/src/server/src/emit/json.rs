@@ -58,7 +58,7 @@ pub fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
 }
 
 /// Appends a list of integers.
-pub fn integers(values: &[u32], out: &mut Vec<u8>) {
+pub fn integers<T: itoa::Integer + Copy>(values: &[T], out: &mut Vec<u8>) {
     out.push(b'[');
     for (i, &value) in values.iter().enumerate() {
         if i > 0 {

@@ -9,6 +9,7 @@ use vllm_openai::response::{
 };
 use vllm_tokenizer::Tokenizer;
 
+use super::json;
 use crate::choice::{Plan, Rows};
 
 /// Names tokens in an answer.
@@ -62,6 +63,43 @@ impl<'a> Namer<'a> {
             })
         };
         used(rows).filter_map(each).collect()
+    }
+
+    /// Chat, written out: what [`Namer::chat`] serializes to, without a value in between.
+    pub fn write_chat(&self, rows: &[Rows], out: &mut Vec<u8>) {
+        out.push(b'[');
+        let mut first = true;
+        for row in used(rows) {
+            let Some(sampled) = row.first() else { continue };
+            separate(&mut first, out);
+            self.write_candidate(sampled, out);
+            out.extend_from_slice(b",\"top_logprobs\":[");
+            let mut first = true;
+            for entry in self.top(row) {
+                separate(&mut first, out);
+                self.write_candidate(entry, out);
+                out.push(b'}');
+            }
+            out.extend_from_slice(b"]}");
+        }
+        out.push(b']');
+    }
+
+    /// A candidate, its object left open.
+    fn write_candidate(&self, entry: &Entry, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"token\":");
+        if self.plan.tokens_as_ids {
+            out.extend_from_slice(b"\"token_id:");
+            json::integer(entry.token_id, out);
+            out.push(b'"');
+        } else {
+            json::string(&self.tokenizer.token_text(entry.token_id), out);
+        }
+        out.extend_from_slice(b",\"logprob\":");
+        json::value(&clamp(entry.logprob), out);
+        out.extend_from_slice(b",\"bytes\":");
+        let bytes = self.tokenizer.token_bytes(entry.token_id);
+        json::integers(bytes.unwrap_or_default(), out);
     }
 
     /// Completions: appends to the four lists; `offset` is where the next token starts, in characters.
@@ -148,11 +186,76 @@ fn used(rows: &[Rows]) -> impl Iterator<Item = &[Entry]> {
         .flat_map(|rows| (0..rows.used).map(|row| rows.logprobs.row(row)))
 }
 
+fn separate(first: &mut bool, out: &mut Vec<u8>) {
+    if !std::mem::take(first) {
+        out.push(b',');
+    }
+}
+
 /// JSON knows neither infinity nor not-a-number.
 fn clamp(logprob: f32) -> f32 {
     if logprob.is_nan() {
         MIN_LOGPROB
     } else {
         logprob.clamp(MIN_LOGPROB, 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Tokens of text, of quotes, of a part of a character; the last id has no token.
+    fn tokenizer() -> Tokenizer {
+        let json = json!({
+            "added_tokens": [],
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+            "model": {"type": "BPE", "vocab": {"a": 0, "\u{120}the": 1, "\"": 2, "\\": 3, "Ã": 4, "Ã©": 5, "\u{10a}": 6}, "merges": []},
+        });
+        Tokenizer::from_json(Arc::from(json.to_string())).expect("a tokenizer")
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Rows>> {
+        let logprob = prop_oneof![
+            any::<f32>(),
+            Just(f32::NAN),
+            Just(f32::NEG_INFINITY),
+            -9.0f32..0.0
+        ];
+        let entry = (0u32..8, logprob).prop_map(|(token_id, logprob)| Entry { token_id, logprob });
+        let table = (1usize..4, 0usize..4).prop_flat_map(move |(width, rows)| {
+            let entries = prop::collection::vec(entry.clone(), width * rows);
+            (Just(width), Just(rows), entries)
+        });
+        let rows = table.prop_flat_map(|(width, rows, entries)| {
+            (0..=rows).prop_map(move |used| Rows {
+                used,
+                logprobs: Box::new(Logprobs {
+                    width,
+                    entries: entries.clone(),
+                    ranks: std::iter::repeat_n(1, rows).collect(),
+                }),
+            })
+        });
+        prop::collection::vec(rows, 0..3)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_what_would_be_serialized(rows in rows(), logprobs in 0u32..4, tokens_as_ids: bool) {
+            let plan = Plan { logprobs: Some(logprobs), tokens_as_ids, ..Plan::default() };
+            let tokenizer = tokenizer();
+            let namer = Namer::new(&tokenizer, &plan);
+            let mut written = Vec::new();
+            namer.write_chat(&rows, &mut written);
+            let expected = serde_json::to_string(&namer.chat(&rows)).expect("serializes");
+            prop_assert_eq!(String::from_utf8(written).expect("UTF-8"), expected);
+        }
     }
 }

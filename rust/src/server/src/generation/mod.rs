@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use vllm_openai::response::PromptTokensDetails;
 use vllm_openai::{ApiError, Usage};
 
 use crate::app::App;
@@ -92,7 +93,20 @@ impl Generation {
     /// Tokens so far.
     pub fn usage(&self) -> Usage {
         let prompt: usize = self.facts.prompts.iter().map(|prompt| prompt.len()).sum();
-        Usage::new(prompt as u64, self.completion_tokens)
+        let shows = self.facts.app.shared.config.prompt_tokens_details;
+        Usage {
+            prompt_tokens_details: shows.then(|| self.details()),
+            ..Usage::new(prompt as u64, self.completion_tokens)
+        }
+    }
+
+    /// A prompt counts once, as its first choice found it: the others find what that one computed.
+    fn details(&self) -> PromptTokensDetails {
+        let per_prompt = self.choices.len() / self.facts.prompts.len();
+        let firsts = self.choices.iter().step_by(per_prompt);
+        PromptTokensDetails {
+            cached_tokens: firsts.map(Choice::cached_tokens).sum(),
+        }
     }
 }
 

@@ -10,9 +10,8 @@ use serde_json::json;
 use vllm_engine_client::UtilityError;
 use vllm_openai::ApiError;
 
-use crate::app::App;
 use crate::handlers::wire::{self, Rpc};
-use crate::routes::{Answer, Call, json as answer};
+use crate::routes::{Answer, Call, Head, json as answer};
 
 /// Pausing and sleeping wait for running requests.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -20,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How an engine says that a method is known and not built.
 const NOT_BUILT: &str = " is not supported";
 
-async fn call_engines(app: &App, method: &str, args: Vec<Value>) -> Result<Vec<Value>, ApiError> {
-    app.shared
-        .engine
+async fn call_engines(head: &Head, method: &str, args: Vec<Value>) -> Result<Vec<Value>, ApiError> {
+    let engine = &head.app.shared.engine;
+    engine
         .utility(method, args, PATIENCE)
         .await
         .map_err(|error| {
-            tracing::warn!(%error, "a call to the engines failed");
+            tracing::warn!(request = head.id, %error, "a call to the engines failed");
             if let UtilityError::Failed { message, .. } = &error
                 && message.ends_with(NOT_BUILT)
             {
@@ -44,8 +43,8 @@ async fn call_engines(app: &App, method: &str, args: Vec<Value>) -> Result<Vec<V
 }
 
 /// True when every engine says true.
-async fn all(app: &App, method: &str, args: Vec<Value>) -> Result<bool, ApiError> {
-    let answers = call_engines(app, method, args).await?;
+async fn all(head: &Head, method: &str, args: Vec<Value>) -> Result<bool, ApiError> {
+    let answers = call_engines(head, method, args).await?;
     Ok(answers.iter().all(|answer| answer.as_bool() == Some(true)))
 }
 
@@ -55,7 +54,7 @@ fn done() -> Answer {
 
 /// A parameter of the query string.
 fn query<'a>(call: &'a Call, name: &str) -> Option<&'a str> {
-    let pairs = call.parts.uri.query()?.split('&');
+    let pairs = call.head.parts.uri.query()?.split('&');
     let mut values = pairs
         .filter_map(|pair| pair.split_once('='))
         .filter(|(key, _)| *key == name);
@@ -70,7 +69,7 @@ fn flag(call: &Call, name: &str) -> bool {
 pub async fn reset_prefix_cache(call: Call) -> Answer {
     let args =
         ["reset_running_requests", "reset_external"].map(|name| Value::from(flag(&call, name)));
-    let reset = all(&call.app, "reset_prefix_cache", args.to_vec()).await?;
+    let reset = all(&call.head, "reset_prefix_cache", args.to_vec()).await?;
     Ok(answer(
         StatusCode::OK,
         json!({"success": reset}).to_string(),
@@ -84,19 +83,19 @@ pub async fn sleep(call: Call) -> Answer {
         .parse()
         .map_err(|_| ApiError::field("level", "`level` must be 1 or 2."))?;
     let mode = query(&call, "mode").unwrap_or("abort");
-    call_engines(&call.app, "sleep", vec![level.into(), mode.into()]).await?;
+    call_engines(&call.head, "sleep", vec![level.into(), mode.into()]).await?;
     done()
 }
 
 /// `POST /wake_up`.
 pub async fn wake_up(call: Call) -> Answer {
-    call_engines(&call.app, "wake_up", vec![Value::Nil]).await?;
+    call_engines(&call.head, "wake_up", vec![Value::Nil]).await?;
     done()
 }
 
 /// `GET /is_sleeping`.
 pub async fn is_sleeping(call: Call) -> Answer {
-    let sleeping = all(&call.app, "is_sleeping", Vec::new()).await?;
+    let sleeping = all(&call.head, "is_sleeping", Vec::new()).await?;
     Ok(answer(
         StatusCode::OK,
         json!({"is_sleeping": sleeping}).to_string(),
@@ -107,7 +106,7 @@ pub async fn is_sleeping(call: Call) -> Answer {
 pub async fn pause(call: Call) -> Answer {
     let mode = query(&call, "mode").unwrap_or("abort");
     let args = vec![mode.into(), flag(&call, "clear_cache").into()];
-    call_engines(&call.app, "pause_generation", args).await?;
+    call_engines(&call.head, "pause_generation", args).await?;
     Ok(answer(
         StatusCode::OK,
         json!({"status": "paused"}).to_string(),
@@ -116,7 +115,7 @@ pub async fn pause(call: Call) -> Answer {
 
 /// `POST /resume`.
 pub async fn resume(call: Call) -> Answer {
-    call_engines(&call.app, "resume_scheduler", Vec::new()).await?;
+    call_engines(&call.head, "resume_scheduler", Vec::new()).await?;
     Ok(answer(
         StatusCode::OK,
         json!({"status": "resumed"}).to_string(),
@@ -125,7 +124,7 @@ pub async fn resume(call: Call) -> Answer {
 
 /// `GET /is_paused`.
 pub async fn is_paused(call: Call) -> Answer {
-    let paused = all(&call.app, "is_scheduler_paused", Vec::new()).await?;
+    let paused = all(&call.head, "is_scheduler_paused", Vec::new()).await?;
     Ok(answer(
         StatusCode::OK,
         json!({"is_paused": paused}).to_string(),
@@ -134,7 +133,7 @@ pub async fn is_paused(call: Call) -> Answer {
 
 /// `POST /collective_rpc` with `method`, and if wanted `args`, `kwargs` and `timeout`: a call on every worker.
 pub async fn collective_rpc(call: Call) -> Answer {
-    let (app, _, body, _) = call.read_body().await?;
+    let (head, body) = call.read_body().await?;
     let rpc = Rpc::from_json(&body)?;
     let args = vec![
         rpc.method.into(),
@@ -142,7 +141,7 @@ pub async fn collective_rpc(call: Call) -> Answer {
         rpc.args,
         rpc.kwargs,
     ];
-    let results: Vec<_> = call_engines(&app, "collective_rpc", args)
+    let results: Vec<_> = call_engines(&head, "collective_rpc", args)
         .await?
         .iter()
         .map(wire::to_json)
@@ -155,19 +154,19 @@ pub async fn collective_rpc(call: Call) -> Answer {
 
 /// `POST /start_profile`.
 pub async fn start_profile(call: Call) -> Answer {
-    call_engines(&call.app, "profile", vec![true.into()]).await?;
+    call_engines(&call.head, "profile", vec![true.into()]).await?;
     done()
 }
 
 /// `POST /stop_profile`.
 pub async fn stop_profile(call: Call) -> Answer {
-    call_engines(&call.app, "profile", vec![false.into()]).await?;
+    call_engines(&call.head, "profile", vec![false.into()]).await?;
     done()
 }
 
 /// `GET /server_info`: the settings that matter, without keys.
 pub async fn server_info(call: Call) -> Answer {
-    let shared = &call.app.shared;
+    let shared = &call.head.app.shared;
     let (config, model) = (&shared.config, &shared.model);
     let registration = shared.engine.registration();
     let engines: Vec<_> = registration

@@ -13,10 +13,10 @@ pub async fn live(_: Call) -> Answer {
     Ok(Response::new(Body::Whole(None)))
 }
 
-/// At least one engine serves and the server is not draining.
+/// At least one engine serves and the end was not asked for.
 pub async fn ready(call: Call) -> Answer {
-    let shared = &call.app.shared;
-    if shared.phase.is_draining() {
+    let shared = &call.head.app.shared;
+    if shared.phase.is_leaving() {
         return Err(errors::shutting_down());
     }
     if !shared.engine.health().is_ready() {

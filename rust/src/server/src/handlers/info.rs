@@ -15,7 +15,7 @@ use crate::routes::{Answer, Call, json as answer};
 
 /// `GET /v1/models`.
 pub async fn models(call: Call) -> Answer {
-    let shared = &call.app.shared;
+    let shared = &call.head.app.shared;
     let data = shared
         .model
         .names
@@ -33,7 +33,7 @@ pub async fn models(call: Call) -> Answer {
 
 /// `GET /v1/models/{id}`.
 pub async fn model(call: Call) -> Answer {
-    let shared = &call.app.shared;
+    let shared = &call.head.app.shared;
     let id = percent_decode(&call.rest);
     if !shared.model.answers_to(&id) {
         return Err(ApiError::model_not_found(&id));
@@ -63,7 +63,7 @@ pub async fn version(_: Call) -> Answer {
 
 /// `GET /load`: requests in all, and each engine.
 pub async fn load(call: Call) -> Answer {
-    let shared = &call.app.shared;
+    let shared = &call.head.app.shared;
     let health = shared.engine.health();
     let engines: Vec<_> = shared
         .engine
@@ -87,7 +87,7 @@ pub async fn load(call: Call) -> Answer {
 
 /// `GET /metrics`.
 pub async fn metrics(call: Call) -> Answer {
-    let shared = &call.app.shared;
+    let shared = &call.head.app.shared;
     let engines: Vec<_> = shared.engine.stats().iter().map(gauges).collect();
     let mut response = answer(
         StatusCode::OK,

@@ -17,11 +17,37 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use vllm_openai::{ApiError, Options};
 
+use crate::admission::Permit;
 use crate::body::Body;
 use crate::emit::envelope::{ChunkWriter, Route};
+use crate::emit::fold;
 use crate::emit::sse::SseBody;
 use crate::generation::Generation;
-use crate::routes::json;
+use crate::prompt::Ids;
+use crate::routes::{Answer, Head, json};
+use crate::submit::{self, Order};
+
+/// submit > detokenize > emit: what follows, on every route that generates, once the prompts are token ids.
+async fn generate(
+    route: Route,
+    head: &Head,
+    options: &Options,
+    permit: Permit,
+    prompts: Vec<Ids>,
+) -> Answer {
+    let order = Order {
+        id: head.answer_id(route.prefix(), options),
+        arrival: head.arrival,
+        options,
+        headers: &head.parts.headers,
+    };
+    let generation = submit::submit(&head.app, &order, permit, prompts)?;
+    if options.stream {
+        return stream(generation, route, options).await;
+    }
+    let body = fold::answer(generation, route).await?;
+    Ok(json(StatusCode::OK, body))
+}
 
 /// Starts a streamed answer: its head is sent with the first event, or an error instead.
 async fn stream(
@@ -45,9 +71,4 @@ async fn stream(
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
-}
-
-/// A whole answer.
-fn whole(body: Vec<u8>) -> Response<Body> {
-    json(StatusCode::OK, body)
 }

@@ -15,14 +15,15 @@ use crate::{prompt, sampling};
 
 /// Text or conversation to token ids.
 pub async fn tokenize(call: Call) -> Answer {
-    let (app, _, body, _) = call.read_body().await?;
+    let (head, body) = call.read_body().await?;
+    let app = &head.app;
     let request = TokenizeRequest::from_json(&body)?;
-    check_model(&app, request.model.as_deref())?;
+    check_model(app, request.model.as_deref())?;
     let tokens = match request.input {
-        TokenizeInput::Chat(chat) => prompt::chat_unlimited(&app, *chat).await?,
+        TokenizeInput::Chat(chat) => prompt::chat_unlimited(&head, *chat).await?,
         TokenizeInput::Text(text) => {
             let add_special = request.add_special_tokens.unwrap_or(true);
-            prompt::encode(&app, vec![text], add_special)
+            prompt::encode(&head, vec![text], add_special)
                 .await?
                 .pop()
                 .unwrap_or_default()
@@ -44,9 +45,10 @@ pub async fn tokenize(call: Call) -> Answer {
 
 /// Token ids to text.
 pub async fn detokenize(call: Call) -> Answer {
-    let (app, _, body, _) = call.read_body().await?;
+    let (head, body) = call.read_body().await?;
+    let app = &head.app;
     let request = DetokenizeRequest::from_json(&body)?;
-    check_model(&app, request.model.as_deref())?;
+    check_model(app, request.model.as_deref())?;
     sampling::check(&app.model, "tokens", request.tokens.iter().copied())?;
     let prompt = app.model.tokenizer.decode(&request.tokens, false);
     Ok(body_of(&Detokenized { prompt }))
@@ -54,7 +56,7 @@ pub async fn detokenize(call: Call) -> Answer {
 
 /// `GET /tokenizer_info`: what a client needs to render and encode by itself.
 pub async fn info(call: Call) -> Answer {
-    let model = &call.app.model;
+    let model = &call.head.app.model;
     let about = &model.about;
     let text = |token: &Option<SpecialToken>| token.as_ref().map(|token| token.text.clone());
     let special = &about.special_tokens;

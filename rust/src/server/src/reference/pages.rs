@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use vllm_openai::fields::{FIELDS, Field, Routes};
+use vllm_openai::fields::{self as table, Field, Routes};
 use vllm_openai::{limits, schema};
 
 use crate::table::{Access, Action, ROUTES, Route};
@@ -67,11 +67,14 @@ fn fields(title: &'static str, routes: Routes) -> Table {
             field.doc.to_owned(),
         ]
     };
-    let own = FIELDS.iter().filter(|field| field.routes.overlaps(routes));
+    let mut own: Vec<_> = table::all()
+        .filter(|field| field.routes.overlaps(routes))
+        .collect();
+    own.sort_by_key(|field| field.name);
     Table {
         title,
         head: &["field", "accepts", "what it does"],
-        rows: own.map(row).collect(),
+        rows: own.into_iter().map(row).collect(),
     }
 }
 
@@ -171,7 +174,7 @@ mod tests {
                 route.path
             );
         }
-        for field in FIELDS {
+        for field in table::all() {
             let (code, cell) = (
                 format!("<code>{}</code>", field.name),
                 format!("| `{}` |", field.name),

@@ -75,6 +75,7 @@ pub struct Fixture {
     pub address: SocketAddr,
     /// The engine double.
     pub engine: MockEngine,
+    leave: Option<oneshot::Sender<()>>,
     stop: Option<oneshot::Sender<Duration>>,
     thread: Option<JoinHandle<Stopped>>,
 }
@@ -91,6 +92,7 @@ impl Fixture {
         });
         let (ready, started) = std::sync::mpsc::channel();
         let (stop, stopping) = oneshot::channel();
+        let (leave, leaving) = oneshot::channel();
         let transport = TransportConfig {
             stream_limit: setup.stream_limit,
             ready_timeout: PATIENCE,
@@ -101,12 +103,16 @@ impl Fixture {
                 .enable_all()
                 .build()
                 .expect("a runtime");
-            LocalSet::new().block_on(&runtime, serve(setup.config, transport, ready, stopping))
+            LocalSet::new().block_on(
+                &runtime,
+                serve(setup.config, transport, ready, leaving, stopping),
+            )
         });
         let address = started.recv_timeout(PATIENCE).expect("the server starts");
         Self {
             address,
             engine,
+            leave: Some(leave),
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -115,6 +121,13 @@ impl Fixture {
     /// A counter of the engine.
     pub fn counter(&self, pick: impl Fn(&Counters) -> &std::sync::atomic::AtomicU64) -> u64 {
         Counters::get(pick(self.engine.counters()))
+    }
+
+    /// Asks the server to say that it is not ready, for its grace or until [`Fixture::stop`].
+    pub fn leave(&mut self) {
+        if let Some(leave) = self.leave.take() {
+            let _ = leave.send(());
+        }
     }
 
     /// Asks the server to stop; requests get so long to finish.
@@ -144,7 +157,8 @@ async fn serve(
     config: ServerConfig,
     transport: TransportConfig,
     ready: std::sync::mpsc::Sender<SocketAddr>,
-    stopping: oneshot::Receiver<Duration>,
+    leaving: oneshot::Receiver<()>,
+    mut stopping: oneshot::Receiver<Duration>,
 ) -> Stopped {
     let engine = EngineClient::connect(transport)
         .await
@@ -162,7 +176,16 @@ async fn serve(
     ready
         .send(address.trim_start_matches("http://").parse().expect("TCP"))
         .expect("the test waits");
-    let grace = stopping.await.unwrap_or(Duration::ZERO);
+    let left = async {
+        match leaving.await {
+            Ok(()) => server.leave().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let grace = tokio::select! {
+        () = left => Duration::ZERO,
+        grace = &mut stopping => grace.unwrap_or(Duration::ZERO),
+    };
     server.stop(tokio::time::sleep(grace)).await
 }
 

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod corpus;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--config FILE`: YAML becomes flags, the command line wins, errors name the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vllm.cli.parser import parse
+from vllm.errors import UsageError
+
+FULL = """
+model: some/model
+port: 9000
+served_model_name: [a, b]
+api-key: [first]
+allowed-origins: ["https://a.example"]
+strict-fields: true
+enable-scale-out: false
+revision:
+max-request-body-size: 1MiB
+tensor-parallel-size: 1
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "serve.yaml"
+    path.write_text(FULL)
+    return path
+
+
+def test_a_file_gives_flags_and_the_model(file: Path) -> None:
+    parsed = parse(["serve", "--config", str(file)])
+    assert (parsed.model, parsed.port) == ("some/model", 9000)
+    assert parsed.served_model_name == ["a", "b"]
+    assert parsed.api_key == ["first"]
+    assert parsed.allowed_origins == ["https://a.example"]
+    assert (parsed.strict_fields, parsed.enable_scale_out) == (True, False)
+    assert parsed.revision is None
+    assert parsed.max_request_body_size == 1 << 20
+
+
+def test_the_command_line_wins_and_keys_add_up(file: Path) -> None:
+    flags = ["--port=1", "--served-model-name", "c", "--api-key", "second"]
+    parsed = parse(["serve", "other", f"--config={file}", *flags])
+    assert (parsed.model, parsed.port) == ("other", 1)
+    assert parsed.served_model_name == ["c"]
+    assert parsed.api_key == ["first", "second"]
+
+
+def test_a_list_at_the_end_of_a_file_does_not_take_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text("served-model-name: [a, b]")
+    parsed = parse(["serve", "--config", str(path), "m"])
+    assert (parsed.served_model_name, parsed.model) == (["a", "b"], "m")
+    parsed = parse(["serve", "m", "--config", str(path)])
+    assert (parsed.served_model_name, parsed.model) == (["a", "b"], "m")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prot: 1", "unknown flag --prot; did you mean --port?"),
+        ("port: x", "a number is needed"),
+        ("tensor-parallel-size: 2", "--tensor-parallel-size 2 is not served"),
+        ("config: other", "one file is read"),
+        ("model: [a]", "`model` is ['a']; a text is needed"),
+        ("- port", "flags and their values are needed"),
+        ("port: [1", "is not YAML, line 1"),
+        ("port: \xff", "a number is needed"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        parse(["serve", "--config", str(path)])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--config .*absent.yaml: No such file"):
+        parse(["serve", "--config", str(tmp_path / "absent.yaml")])
+
+
+def test_nothing_in_a_file_makes_objects(tmp_path: Path) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text("port: !!python/object/apply:os.getpid []")
+    with pytest.raises(UsageError, match="is not YAML"):
+        parse(["serve", "--config", str(path)])
