@@ -59,8 +59,8 @@ int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k);
 // GGUF rows -> interleaved tiles. Throws std::runtime_error on a scale that the layout can't hold.
 void quant_repack(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k);
 void quant_linear(QuantLinearArgs args);
-// GGUF blocks -> f32.
-void dequantize(float* out, const uint8_t* raw, int64_t qtype, int64_t blocks);
+// GGUF blocks -> f32, `runs` times 32 columns.
+void dequantize(float* out, const uint8_t* raw, int64_t qtype, int64_t runs);
 // Rows `ids` of a table of GGUF blocks / of a dense table.
 void embedding_quantized(float* out, const int64_t* ids, int64_t rows, const uint8_t* raw,
                          int64_t qtype, int64_t hidden);
