@@ -172,8 +172,7 @@ SERVED: tuple[Flag, ...] = (
     Flag(
         "engine-silence-timeout",
         "HTTP",
-        "seconds an engine may show no sign of life before its requests fail; 0: any time; "
-        "the Python frontend does not watch",
+        "seconds an engine may show no sign of life before its requests fail; 0: any time",
         _seconds,
         6.0,
         metavar="SECONDS",
@@ -234,6 +233,13 @@ SERVED: tuple[Flag, ...] = (
         "strict-fields",
         "HTTP",
         "refuse request fields that are not known instead of ignoring them",
+        kind=None,
+    ),
+    Flag(
+        "no-prefix-affinity",
+        "HTTP",
+        "several engines: the shortest queue alone decides, not where a prompt's beginning was "
+        "computed",
         kind=None,
     ),
     Flag(

@@ -44,6 +44,7 @@ RUST_ONLY = (
     "max_num_queued_tokens",
     "enable_scale_out",
     "strict_fields",
+    "no_prefix_affinity",
     "stream_interval",
     "sse_keep_alive_interval",
     "trust_request_chat_template",
@@ -99,6 +100,7 @@ class FrontendConfig:
     max_num_queued_tokens: int | None = None
     enable_scale_out: bool | None = None
     strict_fields: bool | None = None
+    no_prefix_affinity: bool | None = None
     stream_interval: int | None = None
     sse_keep_alive_interval: float | None = None
     trust_request_chat_template: bool | None = None

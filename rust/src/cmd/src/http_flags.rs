@@ -60,6 +60,9 @@ pub struct HttpFlags {
     /// Refuse request fields that are not known instead of ignoring them
     #[arg(long)]
     strict_fields: bool,
+    /// Several engines: the shortest queue alone decides, not where a prompt's beginning was computed
+    #[arg(long)]
+    no_prefix_affinity: bool,
     /// Tokens per event of a stream after the first one, unless a request says so; default: 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     stream_interval: Option<u32>,
@@ -100,6 +103,7 @@ impl HttpFlags {
         settings.ssl_ca_certs = self.ssl_ca_certs.clone();
         settings.ssl_cert_reqs = self.ssl_cert_reqs;
         settings.strict_fields = Some(self.strict_fields);
+        settings.no_prefix_affinity = Some(self.no_prefix_affinity);
         settings.stream_interval = self.stream_interval;
         settings.sse_keep_alive_interval = self.sse_keep_alive_interval;
         settings.enable_scale_out = Some(self.enable_scale_out);

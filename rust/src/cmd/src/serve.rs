@@ -120,6 +120,7 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
     let mut settings = settings(&flags)?;
     flags.http.apply(&mut settings);
     let patience = settings.patience()?;
+    let prefix_affinity = settings.prefix_affinity();
     let config = settings.server(Shards::parse(&flags.shards, local as usize)?)?;
     let ready =
         environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?.unwrap_or(Duration::from_secs(600));
@@ -139,6 +140,7 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
         let signals = Signals::install()?;
         let (mut transport, owner) = engine_sockets(&flags, ready).await?;
         transport.patience = patience;
+        transport.prefix_affinity = prefix_affinity;
         let child = if local > 0 {
             Some(launch_engines(&flags, local, owner.address())?)
         } else {
