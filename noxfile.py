@@ -208,6 +208,14 @@ def test_clients(session: nox.Session) -> None:
         counts.run("clients", pytest("-m", "clients", *chosen))
 
 
+@nox.session
+def soak(session: nox.Session) -> None:
+    """24 simulated hours without tensors, 20 real minutes with the default model; ARGS as --help."""
+    prepare(session)
+    compile_in_place(session)
+    run_python(session, "-m", "tests.soak", *session.posargs)
+
+
 @nox.session(name="history-import")
 def history_import(session: nox.Session) -> None:
     """Bring an upstream repository into the tree with its history; ARGS are VERB CONFIG."""

@@ -107,6 +107,16 @@ struct Experts {
 void fused_experts(const Experts& args);
 
 void argmax(int64_t* out, ConstRows logits, int64_t rows, int64_t vocab);
+// The same, and whether there may be NaN (*suspect is 1 or 0): in hidden states [rows, hidden_size] or
+// in a column of the logits.
+struct Greedy {
+  int64_t* out;
+  int64_t* suspect;
+  ConstRows hidden;
+  ConstRows logits;
+  int64_t rows, hidden_size, vocab;
+};
+void choose_greedy(const Greedy& args);
 
 // logits[rows[i], ids[i]] += bias[i].
 void apply_logit_bias(Rows logits, const int64_t* rows, const int64_t* ids, const float* bias,

@@ -133,6 +133,8 @@ struct KernelTable {
 
   // Index of the largest element, the first one of several; NaN never wins; 0 if all are NaN.
   int64_t (*argmax)(const float* x, int64_t n);
+  // Sum in any order: not finite where an element is not, or where the sum overflows.
+  float (*total)(const float* x, int64_t n);
   // dst[i] = exp((x[i] - max) * scale); returns the sum, 0 for NaN elements.
   double (*exp_row)(float* dst, const float* x, int64_t n, float max, float scale);
   // The same sum without the store.

@@ -282,6 +282,17 @@ def argmax(out: Tensor, logits: Tensor) -> None:
     _ops.argmax(out, logits)
 
 
+def choose_greedy(out: Tensor, suspect: Tensor, hidden: Tensor, logits: Tensor) -> None:
+    """`argmax`, and suspect[0] = 1 where a hidden state or a logit may be NaN, else 0; CPU only.
+
+    Logits are looked at in the first row alone: a NaN that does not come from the row's own hidden
+    state comes from a weight of the head and is in the same column of every row. An infinite sum of
+    hidden states is suspected, too. out: int64 [B]; suspect: int64 [1]; hidden: float32 [B, H];
+    logits: float32 [B, V]. Can be recorded.
+    """
+    _ops.choose_greedy(out, suspect, hidden, logits)
+
+
 def apply_logit_bias(logits: Tensor, rows: Tensor, token_ids: Tensor, bias: Tensor) -> None:
     """logits[rows[i], token_ids[i]] += bias[i]; logits written. -inf forbids a token.
 

@@ -25,6 +25,7 @@ void linear(const LinearArgs& args, int64_t n0, int64_t n1, int64_t m0, int64_t 
 void quantize_row(const Digits& out, const float* x, int64_t k);
 void quant_linear(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m0, int64_t m1);
 int64_t argmax(const float* x, int64_t n);
+float total(const float* x, int64_t n);
 double exp_row(float* dst, const float* x, int64_t n, float max, float scale);
 double exp_sum(const float* x, int64_t n, float max, float scale);
 int64_t next_above(const float* x, int64_t begin, int64_t n, float value);

@@ -54,7 +54,7 @@ impl Pair {
             let files = ModelFiles::open(path).expect("opens");
             check(&Self::load(
                 "the default model",
-                files.tokenizer_json.clone().into(),
+                files.tokenizer_json.clone(),
             ));
         }
     }
