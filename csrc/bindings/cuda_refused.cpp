@@ -23,7 +23,7 @@ Tensor quant_repack(const Tensor& raw, int64_t, int64_t, int64_t) {
 }
 
 void quant_linear(const Tensor&, const Tensor&, const Tensor&, int64_t, int64_t, int64_t,
-                  const std::optional<Tensor>&) {
+                  const std::optional<Tensor>&, int64_t) {
   Check("quant_linear").require(false, kQuantized);
 }
 

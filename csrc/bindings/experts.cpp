@@ -52,8 +52,9 @@ ops::ExpertMatrices dense_matrices(const Check& check, const Tensor& t, const ch
 
 ops::ExpertMatrices packed_matrices(const Check& check, const Tensor& t, const char* name,
                                     int64_t qtype, int64_t experts, int64_t n, int64_t k) {
-  check.require(block_bytes(qtype) > 0, name, " has type ", qtype, ", which is not a packed one");
-  check.require(k % kBlock == 0, name, " has rows of ", k, ", expected a multiple of ", kBlock);
+  check.require(is_quantized(qtype), name, " has type ", qtype, ", which is not a packed one");
+  const int64_t columns = block_format(qtype).columns;
+  check.require(k % columns == 0, name, " has rows of ", k, ", expected a multiple of ", columns);
   check_plain(check, t, name, ScalarType::Byte, {experts, ops::packed_bytes(qtype, n, k)});
   return {data_of<uint8_t>(t), t.size(1), true, DType::kF32, qtype, n, k};
 }

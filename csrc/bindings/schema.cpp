@@ -33,10 +33,11 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
   m.def("quant_repack(Tensor raw, int qtype, int n, int k) -> Tensor");
   m.def(
       "quant_linear(Tensor(a!) out, Tensor x, Tensor packed, int qtype, int n, int k, "
-      "Tensor? bias) -> ()");
+      "Tensor? bias, int coarse) -> ()");
   m.def("dequantize(Tensor(a!) out, Tensor raw, int qtype) -> ()");
   m.def("embedding_dequantize(Tensor(a!) out, Tensor ids, Tensor raw, int qtype) -> ()");
   m.def("argmax(Tensor(a!) out, Tensor logits) -> ()");
+  m.def("choose_greedy(Tensor(a!) out, Tensor(b!) suspect, Tensor hidden, Tensor logits) -> ()");
   m.def("apply_logit_bias(Tensor(a!) logits, Tensor rows, Tensor token_ids, Tensor bias) -> ()");
   m.def(
       "apply_penalties(Tensor(a!) logits, Tensor token_ids, Tensor output_counts, Tensor "

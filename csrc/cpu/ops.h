@@ -59,8 +59,8 @@ int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k);
 // GGUF rows -> interleaved tiles. Throws std::runtime_error on a scale that the layout can't hold.
 void quant_repack(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k);
 void quant_linear(QuantLinearArgs args);
-// GGUF blocks -> f32.
-void dequantize(float* out, const uint8_t* raw, int64_t qtype, int64_t blocks);
+// GGUF blocks -> f32, `runs` times 32 columns.
+void dequantize(float* out, const uint8_t* raw, int64_t qtype, int64_t runs);
 // Rows `ids` of a table of GGUF blocks / of a dense table.
 void embedding_quantized(float* out, const int64_t* ids, int64_t rows, const uint8_t* raw,
                          int64_t qtype, int64_t hidden);
@@ -107,6 +107,16 @@ struct Experts {
 void fused_experts(const Experts& args);
 
 void argmax(int64_t* out, ConstRows logits, int64_t rows, int64_t vocab);
+// The same, and whether there may be NaN (*suspect is 1 or 0): in hidden states [rows, hidden_size] or
+// in a column of the logits.
+struct Greedy {
+  int64_t* out;
+  int64_t* suspect;
+  ConstRows hidden;
+  ConstRows logits;
+  int64_t rows, hidden_size, vocab;
+};
+void choose_greedy(const Greedy& args);
 
 // logits[rows[i], ids[i]] += bias[i].
 void apply_logit_bias(Rows logits, const int64_t* rows, const int64_t* ids, const float* bias,

@@ -137,8 +137,9 @@ def test_dense_experts(dtype, tokens):
 
 @pytest.mark.parametrize("qtype", reference.QTYPES)
 def test_packed_experts(qtype):
-    experts = Experts(6, 64, 96, qtype)
-    x, ids, weights = inputs(30, 64, 6, 2)
+    hidden, inner = (reference.columns_for(qtype, size) for size in (64, 96))
+    experts = Experts(6, hidden, inner, qtype)
+    x, ids, weights = inputs(30, hidden, 6, 2)
     found, wanted = experts.run(x, ids, weights).double(), experts.expected(x, ids, weights)
     # Inputs are rounded to two digits (see `quant_linear`), twice.
     assert (found - wanted).norm() < 2e-3 * wanted.norm()

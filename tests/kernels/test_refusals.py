@@ -139,8 +139,8 @@ CASES = {
         lambda: ops.linear(F(2, 4), F(2, 8), F(4, 8), F(3)),
     "linear: weight must be contiguous, but has shape [4, 8] and strides [1, 4]":
         lambda: ops.linear(F(2, 4), F(2, 8), F(8, 4).t()),
-    "quant_repack: qtype is 12, expected 2 (Q4_0), 3 (Q4_1) or 8 (Q8_0)":
-        lambda: ops.quant_repack(zeros(20, dtype=U8), 12, 1, 32),
+    "quant_repack: qtype is 11, expected 2 (Q4_0), 3 (Q4_1), 6 (Q5_0)":
+        lambda: ops.quant_repack(zeros(20, dtype=U8), 11, 1, 32),
     "quant_repack: k is 33, expected a multiple of 32":
         lambda: ops.quant_repack(zeros(20, dtype=U8), 3, 1, 33),
     "quant_repack: raw has 20 bytes, expected 40":
@@ -159,8 +159,8 @@ CASES = {
         lambda: ops.embedding_dequantize(F(2, 8), torch.tensor([0, 4]), F(4, 8), 0),
     "embedding_dequantize: raw has dtype float32, expected bfloat16":
         lambda: ops.embedding_dequantize(F(1, 8), torch.tensor([0]), F(4, 8), 30),
-    "embedding_dequantize: qtype is 14, expected 0 (F32)":
-        lambda: ops.embedding_dequantize(F(1, 8), torch.tensor([0]), F(4, 8), 14),
+    "embedding_dequantize: qtype is 11, expected 0 (F32)":
+        lambda: ops.embedding_dequantize(F(1, 8), torch.tensor([0]), F(4, 8), 11),
     "argmax: out has dtype int32, expected int64":
         lambda: ops.argmax(zeros(2, dtype=I32), F(2, 8)),
     "argmax: logits has shape [2, 0], expected at least one token per row":

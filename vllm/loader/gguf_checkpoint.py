@@ -52,7 +52,7 @@ class GGUFCheckpoint:
         data = torch.frombuffer(raw, dtype=torch.uint8)
         if info.type.number in DENSE_DTYPES:
             data = data.view(DENSE_DTYPES[info.type.number]).view(info.shape)
-        return Weight(data, info.type.number, info.shape)
+        return Weight(data, info.type.number, info.shape, name)
 
 
 def _open(path: Path) -> GGUFFile:

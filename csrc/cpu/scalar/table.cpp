@@ -26,6 +26,7 @@ const KernelTable& kernel_table() {
       .quantize_row = quantize_row,
       .quant_linear = quant_linear,
       .argmax = argmax,
+      .total = total,
       .exp_row = exp_row,
       .exp_sum = exp_sum,
       .next_above = next_above,

@@ -96,7 +96,7 @@ def test_tied_and_biased_models(tmp_path: Path) -> None:
     assert tokens(folder, dequantize=True) == expected
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 def test_gguf_types(tmp_path: Path, kind: str) -> None:
     folder = make_llama(tmp_path / "hf")
     path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType[kind])
@@ -219,8 +219,9 @@ def test_gguf_embedding_must_be_a_matrix(tmp_path: Path) -> None:
 
 def test_unsupported_gguf_type_is_named(tmp_path: Path) -> None:
     folder = make_llama(tmp_path / "hf")
-    path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType.Q5_0)
-    with pytest.raises(ModelError, match=r"'token_embd.weight' has type Q5_0.*Q4_0, Q4_1"):
+    path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType.MXFP4)
+    known = "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K"
+    with pytest.raises(ModelError, match=rf"'token_embd.weight' has type MXFP4.*{known}"):
         start(path)
 
 
