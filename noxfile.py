@@ -56,6 +56,12 @@ def compile_in_place(session: nox.Session) -> None:
     run_python(session, "tools/build_csrc.py")
 
 
+def compile_double(session: nox.Session) -> None:
+    """The engine double that tests and benchmarks put behind the frontend."""
+    double = ["build", *WORKSPACE[:2], "--locked", "--release", "-p", "vllm-mock-engine"]
+    session.run(build_rust.require_cargo(), *double, external=True)
+
+
 def run_python(session: nox.Session, *arguments: str, **environ: str) -> None:
     session.run(environment.python(), *arguments, env=environ or None, external=True)
 
@@ -132,6 +138,8 @@ def checks(session: nox.Session) -> Iterator[Counts]:
     """
     prepare(session)
     compile_in_place(session)
+    if build_rust.wanted():
+        compile_double(session)
     counts = Counts()
     yield counts
     if counts.broken:
@@ -200,6 +208,14 @@ def test_clients(session: nox.Session) -> None:
         counts.run("clients", pytest("-m", "clients", *chosen))
 
 
+@nox.session
+def soak(session: nox.Session) -> None:
+    """24 simulated hours without tensors, 20 real minutes with the default model; ARGS as --help."""
+    prepare(session)
+    compile_in_place(session)
+    run_python(session, "-m", "tests.soak", *session.posargs)
+
+
 @nox.session(name="history-import")
 def history_import(session: nox.Session) -> None:
     """Bring an upstream repository into the tree with its history; ARGS are VERB CONFIG."""
@@ -244,7 +260,5 @@ def bench(session: nox.Session) -> None:
     """Our frontend beside upstream's in one run, and our engine; ARGS go to benchmarks/run.py."""
     prepare(session)
     compile_in_place(session)
-    cargo = build_rust.require_cargo()
-    mock = ["build", *WORKSPACE[:2], "--locked", "--release", "-p", "vllm-mock-engine"]
-    session.run(cargo, *mock, external=True)
+    compile_double(session)
     run_python(session, "-m", "benchmarks.run", *session.posargs)

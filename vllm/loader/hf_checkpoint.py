@@ -14,7 +14,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from vllm.loader.checkpoint import ModelLoadError
-from vllm.models.config import ModelConfig, from_hf
+from vllm.models.config import ModelConfig
+from vllm.models.hf_config import from_hf
 from vllm.quantization.weight import Weight
 
 INDEX = "model.safetensors.index.json"
