@@ -54,7 +54,7 @@ class FamilyReference:
             x = x * self.config["hidden_size"] ** 0.5
         for layer in range(self.config["num_hidden_layers"]):
             x = self._layer(x, layer)
-        x = self.round_inputs(self._norm(x, "model.norm"))
+        x = self.round_inputs(self._norm(x, "model.norm"), "lm_head")
         cap = self.config.get("final_logit_softcapping")
         logits = x @ self.weights.get("lm_head.weight", embedding).T
         return cap * torch.tanh(logits / cap) if cap else logits
@@ -76,7 +76,7 @@ class FamilyReference:
         return x / (mean + self.config["rms_norm_eps"]).sqrt() * weight
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
-        y = self.round_inputs(x) @ self.weights[name + ".weight"].T
+        y = self.round_inputs(x, name) @ self.weights[name + ".weight"].T
         bias = self.weights.get(name + ".bias")
         return y if bias is None else y + bias
 
@@ -86,7 +86,7 @@ class FamilyReference:
         prefix = f"model.layers.{layer}.self_attn."
         latent = "kv_lora_rank" in self.config
         q, k, v = self._latent_heads(x, prefix) if latent else self._heads(x, prefix, layer)
-        k, v = self.round_cache(k), self.round_cache(v)
+        k, v = self.round_cache(k, "k"), self.round_cache(v, "v")
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q, k) * self._scale(q.shape[-1])
@@ -265,7 +265,7 @@ class FamilyReference:
     def _shares(self, x: Tensor, prefix: str) -> Tensor:
         """f64 [length, experts]: what each expert counts for each token, zero if not chosen."""
         c = self.config
-        logits = self.round_inputs(x) @ self.weights[prefix + "gate.weight"].T
+        logits = x @ self.weights[prefix + "gate.weight"].T
         sigmoid = c.get("scoring_func") == "sigmoid"
         scores = logits.sigmoid() if sigmoid else logits.softmax(-1)
         choice = scores + self.weights.get(prefix + "gate.e_score_correction_bias", 0.0)

@@ -19,6 +19,7 @@ from vllm.models.config import (
     ModelConfigError,
     RopeConfig,
 )
+from vllm.models.encoder_config import ARCHITECTURES as ENCODERS
 from vllm.models.fields import Fields
 from vllm.models.hf_rope import parameters, read_rope, yarn_magnitude
 
@@ -33,6 +34,10 @@ def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
     architecture = _architecture(config.get("architectures"))
     family = FAMILIES.get(architecture) if isinstance(architecture, str) else None
     if family is None:
+        if architecture in ENCODERS:
+            raise ModelConfigError(
+                f"{source}: {architecture} is an encoder, which is not served; LLM.embed takes it"
+            )
         raise ModelConfigError(
             f"{source}: architecture {architecture!r} is not supported; supported are "
             + ", ".join(FAMILIES)

@@ -243,6 +243,7 @@ GEMMA2 = {
     ("change", "message"),
     [
         ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
+        ({"architectures": ["BertModel"]}, "BertModel is an encoder, which is not served; LLM.emb"),
         ({"architectures": 1}, "architecture 1 is not supported"),
         ({"rope_theta": "x"}, "rope_theta is 'x'"),
         ({"rope_theta": 0.0}, "rope theta is 0.0"),

@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.exactness.generate import run
 from tests.models import BOS, make_llama
 from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
@@ -225,37 +226,50 @@ def test_same_tokens(tmp_path: Path, name: str) -> None:
     assert tokens(write(tmp_path / "m.gguf", folder, name)) == tokens(folder)
 
 
-def logprobs(path: Path) -> torch.Tensor:
-    """[prompt - 1, vocab] in the fast mode, in the order of ids."""
-    engine = EngineCore(EngineConfig(str(path), max_logprobs=-1, kv_cache_dtype="float32"))
-    asked = request("r", PROMPT, prompt_logprobs=-1, max_tokens=1)
-    found = finish(engine, [asked])["r"].outputs[0].new_prompt_logprobs_tensors
-    ids, values = (
-        torch.from_numpy(tensor.numpy()[:, 1:].copy())
-        for tensor in (found.token_ids, found.logprobs)
-    )
-    return torch.empty(values.shape).scatter_(1, ids.long(), values)
+PACKED = [
+    (name, k) for name in ("mixtral", "qwen3-moe", "gemma2", "phi3") for k in ("Q8_0", "Q4_0")
+]
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
-@pytest.mark.parametrize("name", ["mixtral", "qwen3-moe", "gemma2", "phi3"])
-def test_packed_weights(tmp_path: Path, name: str, kind: str) -> None:
-    """Packed matrices, experts' too, give what a directory with the widened ones gives, but for the
-    rounding of inputs to two digits.
-    """
-    folder = model(tmp_path / "hf", name)
-    path = write(tmp_path / "m.gguf", folder, name, kind)
+def widen(folder: Path, kind: str) -> None:
+    """Give a directory's matrices the values that they have in format `kind`."""
     own = gguf.GGMLQuantizationType[kind]
-    widened = {
-        tensor: values
-        if values.dim() == 1 or tensor.endswith("gate.weight")
-        else torch.from_numpy(
-            gguf.quants.dequantize(gguf.quants.quantize(values.numpy(), own), own).copy()
-        )
-        for tensor, values in load_file(folder / "model.safetensors").items()
-    }
-    save_file(widened, folder / "model.safetensors")
-    assert (logprobs(path) - logprobs(folder)).abs().max() < 0.02
+    tensors = load_file(folder / "model.safetensors")
+    for name, values in tensors.items():
+        if values.dim() > 1 and not name.endswith("gate.weight"):
+            packed = gguf.quants.quantize(values.numpy(), own)
+            tensors[name] = torch.from_numpy(gguf.quants.dequantize(packed, own).copy())
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def of_packed_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, list[Any]]:
+    """Tokens and logits of the file and of the directory, in the kernels' reference form, which
+    rounds no inputs.
+    """
+    scratch = tmp_path_factory.mktemp("packed")
+    jobs = []
+    for name, kind in PACKED:
+        folder = model(scratch / f"{name}-{kind}", name)
+        path = write(scratch / f"{name}-{kind}.gguf", folder, name, kind)
+        widen(folder, kind)
+        for source in (path, folder):
+            asked = {"name": "r", "prompt": PROMPT, "params": {"max_tokens": 6}}
+            config = {"model": str(source), "kv_cache_dtype": "float32"}
+            jobs.append({"config": config, "requests": [asked], "logits": f"{source}.pt"})
+    answers = run(jobs, "scalar")
+    found = [
+        (a["tokens"]["r"], torch.load(j["logits"])) for a, j in zip(answers, jobs, strict=True)
+    ]
+    return {case: found[2 * i : 2 * i + 2] for i, case in enumerate(PACKED)}
+
+
+@pytest.mark.parametrize("case", PACKED, ids="-".join)
+def test_packed_weights(of_packed_weights: dict[Any, list[Any]], case: tuple[str, str]) -> None:
+    """Packed matrices, experts' too, are the values that the `gguf` package widens them to."""
+    (tokens_found, logits_found), (tokens_expected, logits_expected) = of_packed_weights[case]
+    assert tokens_found == tokens_expected
+    assert (logits_found - logits_expected).abs().max() < 1e-4 * logits_expected.abs().max()
 
 
 def test_experts_of_a_family_without_them_are_refused(tmp_path: Path) -> None:
