@@ -49,6 +49,10 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _seconds_if_any(text: str) -> float | None:
+    return _seconds(text) or None
+
+
 def _port(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 65535:
@@ -245,6 +249,14 @@ SERVED: tuple[Flag, ...] = (
         _interval,
     ),
     Flag(
+        "sse-keep-alive-interval",
+        "HTTP",
+        "seconds of silence after which a stream sends a comment, for proxies that close idle "
+        "connections; 0: never",
+        _seconds_if_any,
+        metavar="SECONDS",
+    ),
+    Flag(
         "enable-scale-out",
         "HTTP",
         "serve /inference/v1/generate: token ids in, token ids out",
@@ -419,7 +431,6 @@ REFUSED: tuple[Refused, ...] = (
     ),
     *_rows("found from the template", "chat-template-content-format", neutral=("auto",)),
     *_rows("the role is assistant", "response-role", neutral=("assistant",)),
-    *_rows("idle streams send nothing", "sse-keep-alive-interval", neutral=("0",)),
     *_rows(_OUTPUT, "return-tokens-as-token-ids", "enable-force-include-usage", neutral=_OFF),
     *_rows(_OUTPUT, "enable-per-request-metrics", neutral=_OFF),
     *_rows(_OUTPUT, "enable-server-load-tracking", neutral=_OFF),

@@ -46,6 +46,7 @@ RUST_ONLY = (
     "strict_fields",
     "no_prefix_affinity",
     "stream_interval",
+    "sse_keep_alive_interval",
     "trust_request_chat_template",
     "disable_web_ui",
     "allowed_origins",
@@ -101,6 +102,7 @@ class FrontendConfig:
     strict_fields: bool | None = None
     no_prefix_affinity: bool | None = None
     stream_interval: int | None = None
+    sse_keep_alive_interval: float | None = None
     trust_request_chat_template: bool | None = None
     disable_web_ui: bool | None = None
     allowed_origins: list[str] | None = None

@@ -101,8 +101,8 @@ fn plan(flags: &FrontendFlags, mut settings: Settings) -> Result<Launch, Fault> 
     let patience = settings.patience()?;
     let prefix_affinity = settings.prefix_affinity();
     let ready = environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?;
-    let model = model_plan(&mut settings)?;
     let http = process::inherit("--listen-fd", flags.listen_fd)?;
+    let model = model_plan(&mut settings)?;
     let engine = |flag: &str, fd| {
         let listener = EngineListener::from_fd(process::inherit(flag, fd)?);
         listener.map_err(|error| Fault::new(Code::Address, format!("{flag} {fd}: {error}")))

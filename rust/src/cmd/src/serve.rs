@@ -11,7 +11,7 @@ use vllm_engine_client::{Listener as EngineListener, TransportConfig};
 use vllm_server::Listener;
 
 use crate::fault::{Code, Fault};
-use crate::http_flags::HttpFlags;
+use crate::http_flags::{HttpFlags, seconds};
 use crate::launch::{self, Launch, ModelPlan};
 use crate::logging::{self, LogFormat};
 use crate::process;
@@ -101,11 +101,6 @@ fn port(text: &str) -> Result<u16, String> {
 fn count(text: &str) -> Result<u32, String> {
     text.parse()
         .map_err(|_| "accepted: a whole number of engines".to_owned())
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = environment::parse_seconds(text).map(|seconds| seconds.as_secs_f64());
-    seconds.ok_or_else(|| "accepted: seconds, at least 0".to_owned())
 }
 
 /// Serves until a signal, or until an engine's process ends.

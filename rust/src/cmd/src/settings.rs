@@ -85,6 +85,8 @@ pub struct Settings {
     pub strict_fields: Option<bool>,
     /// Tokens per event of a stream.
     pub stream_interval: Option<u32>,
+    /// Seconds of silence after which a stream sends a comment; 0: never.
+    pub sse_keep_alive_interval: Option<f64>,
     /// Token ids in, token ids out.
     pub enable_scale_out: Option<bool>,
     /// Requests may bring chat templates.
@@ -190,6 +192,8 @@ impl Settings {
             request_id_headers: self.enable_request_id_headers.unwrap_or(false),
             strict_fields: self.strict_fields.unwrap_or(false),
             stream_interval: self.stream_interval.unwrap_or(1).max(1),
+            sse_keep_alive: seconds("sse_keep_alive_interval", self.sse_keep_alive_interval)?
+                .filter(|period| !period.is_zero()),
             scale_out: self.enable_scale_out.unwrap_or(false),
             trust_templates: self.trust_request_chat_template.unwrap_or(false),
             prompt_tokens_details: self.enable_prompt_tokens_details.unwrap_or(false),

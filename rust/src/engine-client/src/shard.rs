@@ -54,9 +54,19 @@ struct Entry {
     /// The engine has ended it: nothing to abort.
     finished: bool,
     waker: Option<Waker>,
+    /// Outputs that must wait before the reader is woken, after the first and before the last.
+    patience: usize,
 }
 
 impl Entry {
+    /// Wakes the reader, unless it wants more at once and nothing ended.
+    fn wake_when_due(&mut self, first: bool) {
+        let many = self.pending.len() >= self.patience || self.waiting > self.limit / 2;
+        if first || many || self.finished || self.error.is_some() {
+            self.wake();
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -150,6 +160,7 @@ impl Shard {
             started: false,
             finished: false,
             waker: None,
+            patience: 1,
         });
         Ok(OutputStream {
             shard: self.clone(),
@@ -182,6 +193,7 @@ impl Shard {
     }
 
     fn deliver_one(&self, entry: &mut Entry, routed: Routed) {
+        let first = !entry.started;
         match routed.item {
             // One output may be larger than the limit: it counts once others come after it.
             Ok(_) if entry.waiting > entry.limit => {
@@ -200,7 +212,7 @@ impl Shard {
             }
             Err(error) => self.fail(entry, routed.slot, error),
         }
-        entry.wake();
+        entry.wake_when_due(first);
     }
 
     fn finish(&self, entry: &mut Entry) {
@@ -316,6 +328,12 @@ impl OutputStream {
     pub fn engine_index(&self) -> u32 {
         let engine = self.shard.table.borrow().entries[self.slot].engine;
         self.shard.shared().engines[engine].index
+    }
+
+    /// Wakes the reader once so many outputs wait, instead of at each: for one that shows nothing before the end. The
+    /// first output, the last and an error wake it at once.
+    pub fn gather(&self, outputs: usize) {
+        self.shard.table.borrow_mut().entries[self.slot].patience = outputs;
     }
 
     /// Appends all outputs that have arrived to `out`.
