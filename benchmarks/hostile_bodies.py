@@ -226,6 +226,14 @@ def prompt_logprobs(rng: random.Random) -> Body:
     return _completion("prompt", prompts, f'{asked},"n":{rng.choice((1, 4, 128))}{stream}')
 
 
+def logprobs_at_the_bound(rng: random.Random) -> Body:
+    """As many log probabilities of prompts as one answer may have."""
+    n = rng.choice((1, 4, 128))
+    ids = "[" + ",".join(["1"] * min((1 << 18) // (n * 21), 8_000)) + "]"
+    stream = rng.choice(("", ',"stream":true'))
+    return _completion("prompt", ids, f',"prompt_logprobs":20,"n":{n}{stream}')
+
+
 def many_messages(rng: random.Random) -> Body:
     unit = rng.choice(
         (
@@ -345,8 +353,8 @@ KINDS: tuple[Callable[[random.Random], Body], ...] = (
     deep_arrays, deep_objects, unclosed, wide_values, stop_strings, bad_words, long_stop_strings,
     logit_bias, token_lists, duplicate_keys, many_members, huge_numbers, many_numbers, one_text,
     mixed_text, random_text, words_without_spaces, escapes, many_prompts, many_choices,
-    prompt_logprobs, many_messages, many_parts, tool_calls, template_variables, template_sources,
-    schemas, tokenize, detokenize, rendered, broken_text,
+    prompt_logprobs, logprobs_at_the_bound, many_messages, many_parts, tool_calls,
+    template_variables, template_sources, schemas, tokenize, detokenize, rendered, broken_text,
 )  # fmt: skip
 
 

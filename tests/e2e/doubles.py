@@ -146,6 +146,11 @@ class Deployment:
     def status(self, path: str) -> int:
         return self.get(path).status_code
 
+    def fresh_status(self, path: str) -> int:
+        """As `status`, on a connection of its own."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return httpx.get(url, timeout=PATIENCE_S).status_code
+
     def is_healthy(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
             return self.status("/health") == 200

@@ -94,10 +94,12 @@ class Dialect:
         values: list[Any] = [request_id, tokens, *(slots.get(name) for name in names[2:])]
         values[13] = 0
         if not self.has_errors:
-            values.pop()
+            values[18] = None
         if self.bare:
-            used = [at for at, value in enumerate(values) if value not in (None, 0)]
-            return values[: max(2, used[-1] + 1)]
+            used = [at for at, value in enumerate(values) if value is not None and at != 13]
+            return values[: used[-1] + 1]
+        if not self.has_errors and not self.extra:
+            values.pop()
         return [*values, "tomorrow", {"more": [1]}] if self.extra else values
 
     def message(
