@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """GGUF metadata as a `ModelConfig`: one function for each family.
 
-Owns the keys, and what llama.cpp knows of a family without a key. Must not know layers. A Llama
-file's q and k weights are permuted for interleaved rotary embedding; they are left so and the
-configuration says it. Other families' are not. Gemma's norms have their one added already.
+Owns the keys, and what llama.cpp knows of a family without a key. Must not know layers, nor import
+torch: the supervisor reads it. A Llama file's q and k weights are permuted for interleaved rotary
+embedding; they are left so and the configuration says it. Other families' are not. Gemma's norms
+have their one added already.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
-
-import torch
 
 from vllm.loader.gguf_file import GGUFFile
 from vllm.models.config import ExpertsConfig, ModelConfig, ModelConfigError, RopeConfig
@@ -40,8 +39,7 @@ class Metadata:
             return ()
         if self.file.info(name).type.name != "F32":
             raise ModelConfigError(f"{self.file.path}: {name} is not F32")
-        values = torch.frombuffer(self.file.tensor_bytes(name), dtype=torch.float32)
-        return tuple(values.tolist())
+        return tuple(self.file.tensor_bytes(name).cast("f").tolist())
 
 
 def read_config(file: GGUFFile) -> ModelConfig:

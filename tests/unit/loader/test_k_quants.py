@@ -21,8 +21,8 @@ from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
 from vllm.kernels import ops
-from vllm.loader.gguf_checkpoint import gguf_name
-from vllm.models.config import from_hf
+from vllm.loader.gguf_names import gguf_name
+from vllm.models.hf_config import from_hf
 from vllm.models.shapes import tensor_shapes
 
 Kind = gguf.GGMLQuantizationType
@@ -104,7 +104,7 @@ def test_packed_weights_stay_within_the_rounding(tmp_path: Path, name: str) -> N
 
 def test_one_format_is_one_layer_and_mixed_ones_are_split(tmp_path: Path) -> None:
     runner = EngineCore(EngineConfig(str(write(tmp_path / "m.gguf", mixed)))).runner
-    layer = runner.model.layers[0]
-    assert [part.qtype for part in layer.qkv.parts] == [ops.GGML_Q4_K, ops.GGML_Q6_K]
-    assert layer.gate_up.coarse_rows == CONFIG["intermediate_size"]
-    assert (layer.qkv.parts[0].coarse_rows, layer.qkv.parts[1].coarse_rows) == (384, 0)
+    attention = runner.model.layers[0].attention
+    assert [part.qtype for part in attention.qkv.parts] == [ops.GGML_Q4_K, ops.GGML_Q6_K]
+    assert attention.gate_up.coarse_rows == CONFIG["intermediate_size"]
+    assert (attention.qkv.parts[0].coarse_rows, layer.qkv.parts[1].coarse_rows) == (384, 0)
