@@ -22,7 +22,7 @@ pub(crate) fn first(source: &str) -> Option<usize> {
             in_tag = false;
         } else {
             let is_word = char.is_alphanumeric() || char == '_';
-            words += usize::from(!char.is_whitespace() && !(is_word && in_word));
+            words += usize::from(!(char.is_whitespace() || is_word && in_word));
             in_word = is_word;
             quote = matches!(char, '"' | '\'').then_some(char);
         }
