@@ -18,6 +18,14 @@ impl CompileError {
         }
     }
 
+    pub(crate) fn long_tag(line: usize, limit: usize) -> Self {
+        Self {
+            message: format!(
+                "the tag that reaches line {line} has more than {limit} words: split it with `set`"
+            ),
+        }
+    }
+
     pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         Self {
             message: format!("{} cannot be read: {error}", path.display()),

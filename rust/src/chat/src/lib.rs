@@ -11,6 +11,7 @@ mod dialect;
 mod environment;
 mod error;
 mod input;
+mod long_tags;
 mod python_json;
 mod template;
 mod values;

@@ -11,7 +11,7 @@ use vllm_model_files::{ModelFiles, SpecialToken, SpecialTokens};
 
 use crate::environment::{self, Refusal};
 use crate::input::{ChatInput, Content, ContentPart, Message};
-use crate::{CompileError, RenderError, dialect, values};
+use crate::{CompileError, RenderError, dialect, long_tags, values};
 
 /// Bound on the work of one rendering, in instructions; 64 bytes of output or of text handled count as one. A long
 /// conversation takes some hundred thousand; exhausting it takes a fraction of a second.
@@ -90,6 +90,9 @@ impl ChatTemplate {
     ///
     /// With the line of the first mistake.
     pub fn compile(source: &str, tokens: TemplateTokens) -> Result<Self, CompileError> {
+        if let Some(line) = long_tags::first(source) {
+            return Err(CompileError::long_tag(line, long_tags::MAX_WORDS));
+        }
         let mut environment =
             environment::environment().map_err(|error| CompileError::new(&error))?;
         environment.set_fuel(Some(PROBE_FUEL));

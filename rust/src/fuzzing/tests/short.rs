@@ -4,6 +4,8 @@
 //!
 //! `VLLM_FUZZ_FACTOR` makes it longer; `cargo fuzz` (`nox -s fuzz`) looks for more.
 
+use std::path::Path;
+
 use vllm_fuzzing::{TARGETS, Target};
 
 fn rounds(count: usize) -> usize {
@@ -46,9 +48,12 @@ fn run(name: &str, count: usize) {
         .expect("a target");
     let seeds = (target.seeds)();
     seeds.iter().for_each(|seed| (target.check)(seed));
+    // Kept for what ends the process without a word: a stack overflow, an abort.
+    let last = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..rounds(count) {
         let data = mutated(&seeds, &mut random);
+        std::fs::write(&last, &data).expect("the target folder is writable");
         let held = std::panic::catch_unwind(|| (target.check)(&data));
         assert!(
             held.is_ok(),
