@@ -23,7 +23,7 @@ from tests.e2e.doubles import Deployment, deployment, raise_descriptor_limit
 
 ENGINES = 64
 FEW, MANY, OPEN = 64, 2000, 10_000
-REFUSED_AT_ONCE, REFUSED = 64, 6400
+AT_ONCE, REFUSED = (8, 64), 3200  # connections that flood, requests of each flood
 RUNNING = 500
 
 
@@ -44,10 +44,20 @@ def run(repeats: int) -> list[Row]:
     across = f"{MANY:,} streams over {ENGINES} engines"
     return [
         Row(f"chat stream, 128 out, {across}", "us/token", many["CPU"], few["CPU"], "lower"),
-        Row(f"{OPEN:,} open streams, 1 token/s each", "us/token", rest["CPU"], few["CPU"], "lower"),
+        Row(
+            f"{OPEN:,} open streams, 8 out, 1 token/s each",
+            "us/token",
+            rest["CPU"],
+            few["CPU"],
+            "lower",
+        ),
         Row(f"{OPEN:,} open streams, peak memory", "MB", rest["peak memory"], None, "lower"),
-        Row("429 under a flood, p50", "ms", rest["p50"], None, "lower"),
-        Row("429 under a flood, p99", "ms", rest["p99"], None, "lower"),
+        *(
+            Row(f"429 under a flood by {at_once} connections, {cut}", "ms", values, None, "lower")
+            for at_once in AT_ONCE
+            for cut in ("p50", "p99")
+            for values in (rest[f"{at_once} {cut}"],)
+        ),
     ]
 
 
@@ -73,21 +83,27 @@ def cost(running: Deployment, concurrency: int, tokens: int, requests: int) -> f
 
 
 def refusals(model: Path) -> dict[str, float]:
-    """Milliseconds from request to 429 while 500 streams run and nothing more may wait."""
+    """Milliseconds from request to 429 while 500 streams run and nothing more may wait.
+
+    As a client in one Python thread sees it: each connection sends its next request at once, so
+    with many of them most of the time is spent in the queue of this client.
+    """
+    found = {}
     with deployment(model, 1, max_num_queued_reqs=0) as running:
-        engine = running.double(0, 1, "--max-batch", str(RUNNING), "--step-ms", "20")
+        engine = running.double(0, 1, "--max-batch", str(RUNNING), "--step-ms", "1000")
         running.wait_healthy()
         with Crowd(running.port, RUNNING) as crowd:
             crowd.wait_started()
-            times = asyncio.run(_flood(running.port))
+            for at_once in AT_ONCE:
+                cuts = statistics.quantiles(asyncio.run(_flood(running.port, at_once)), n=100)
+                found |= {f"{at_once} p50": cuts[49], f"{at_once} p99": cuts[98]}
             engine.finish()
             crowd.wait_ended()
-    cuts = statistics.quantiles(times, n=100)
-    return {"p50": cuts[49], "p99": cuts[98]}
+    return found
 
 
-async def _flood(port: int) -> list[float]:
-    shares = [_ask(port, REFUSED // REFUSED_AT_ONCE) for _ in range(REFUSED_AT_ONCE)]
+async def _flood(port: int, at_once: int) -> list[float]:
+    shares = [_ask(port, REFUSED // at_once) for _ in range(at_once)]
     return [spent for share in await asyncio.gather(*shares) for spent in share]
 
 

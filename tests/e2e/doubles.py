@@ -90,7 +90,10 @@ class Double:
         self._order(f"fault {kind} {self.first if engine is None else engine}")
 
     def finish(self, engine: int | None = None) -> None:
-        """Let every request that runs in an engine end with its next token."""
+        """Let every request that runs in an engine end with its next token.
+
+        An engine that is idle does so in its next step: what comes then ends with its first token.
+        """
         self._order(f"finish {self.first if engine is None else engine}")
 
     def counters(self) -> dict[str, int]:

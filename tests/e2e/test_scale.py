@@ -32,11 +32,11 @@ def _serve(running: Deployment, count: int) -> None:
     tokens = double.counters()["tokens"]
     with Crowd(running.port, count) as crowd:
         wait_for(lambda: sum(running.engine_loads().values()) == count, "all to be sent")
-        loads = running.engine_loads().values()
-        assert max(loads) - min(loads) <= 1, sorted(loads)
+        loads = running.engine_loads()
+        assert max(loads.values()) - min(loads.values()) <= 1, loads
         crowd.wait_started()
         assert crowd.running == count
-        for engine in range(ENGINES):
+        for engine in [engine for engine, load in loads.items() if load]:
             double.finish(engine)
         assert crowd.check() == double.counters()["tokens"] - tokens
     wait_for(lambda: set(running.engine_loads().values()) == {0}, "idle engines")

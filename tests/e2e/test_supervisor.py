@@ -70,6 +70,8 @@ def refuses(address: httpx.URL) -> bool:
         socket.create_connection((address.host, address.port or 80), 5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # the socket was closed with this connection in its queue
+        return False
     return False
 
 

@@ -4,8 +4,8 @@
 Owns the traffic and the promises: every request ends once, with what it asked for; blocks are
 conserved; what is idle holds nothing; no request outlives its answer. A step takes as long as the
 model `seconds_of` says; between steps requests arrive, of several priorities, salts and system
-prompts, and some are aborted. The rate of arrivals follows the hour of the day, with rushes in which
-the cache is too small and requests are preempted.
+prompts, and some are aborted. The rate of arrivals follows the hour of the day, with rushes in
+which the cache is too small and requests are preempted.
 """
 
 from __future__ import annotations

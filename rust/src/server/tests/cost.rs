@@ -360,7 +360,7 @@ fn a_sound_body_is_served_by_all_of_this() {
 }
 
 /// Templates of clients (`--trust-request-chat-template`) that ask for much and are stopped. Not all are: joined lists,
-/// slices and some methods of strings cost no fuel, which is why the flag says "trust".
+/// slices and lists within lists that are shown cost no fuel, which is why the flag says "trust".
 const BOMBS: &[&str] = &[
     "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "{{ 'x' * 1000000000 }}",
@@ -369,6 +369,9 @@ const BOMBS: &[&str] = &[
     "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a = n.a + n.a %}{% endfor %}",
     "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a = [n.a, n.a] | join %}{% endfor %}",
     "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a = n.a | replace('x', 'xxxx') %}{% endfor %}",
+    "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a = n.a.replace('x', 'xxxx') %}{% endfor %}",
+    "{% set a = 'x' * 60000 %}{% for i in range(99999) %}{% set b = a.split('x') %}{% endfor %}",
+    "{{ '{:1000000000}'.format(1) }}",
     "{% set n = namespace(a='x') %}{% for i in range(64) %}{% set n.a %}{{ n.a }}{{ n.a }}{% endset %}{% endfor %}",
     "{% set n = namespace(a=[1]) %}{% for i in range(64) %}{% set n.a = [n.a, n.a] %}{% endfor %}{{ n.a | tojson }}",
     "{% set n = namespace(a=[1]) %}{% for i in range(64) %}{% set n.a = [n.a, n.a] %}{% endfor %}{{ n.a == n.a }}",

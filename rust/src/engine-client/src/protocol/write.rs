@@ -96,8 +96,18 @@ impl Writer {
         items.iter().for_each(|item| write(self, item));
     }
 
+    /// Token ids: a prompt has thousands, so each is written in its shortest form without a call.
     pub(crate) fn u32s(&mut self, items: &[u32]) {
-        self.seq(items, |w, id| w.u64(u64::from(*id)));
+        self.array(items.len());
+        self.buf.reserve(3 * items.len());
+        for &id in items {
+            match id.to_be_bytes() {
+                [0, 0, 0, low @ 0..=0x7f] => self.buf.push(low),
+                [0, 0, 0, low] => self.buf.extend_from_slice(&[0xcc, low]),
+                [0, 0, high, low] => self.buf.extend_from_slice(&[0xcd, high, low]),
+                [a, b, c, d] => self.buf.extend_from_slice(&[0xce, a, b, c, d]),
+            }
+        }
     }
 
     pub(crate) fn value(&mut self, value: &Value) {
@@ -108,4 +118,18 @@ impl Writer {
 /// Writing to a `Vec` has no error to report.
 fn infallible<T, E: std::fmt::Debug>(result: Result<T, E>) {
     result.expect("writing to memory cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_ids_take_the_shortest_form() {
+        let edges = [0, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000, u32::MAX];
+        let (mut fast, mut plain) = (Writer::with_capacity(0), Writer::with_capacity(0));
+        fast.u32s(&edges);
+        plain.seq(&edges, |w, id| w.u64(u64::from(*id)));
+        assert_eq!(fast.into_parts().0, plain.into_parts().0);
+    }
 }

@@ -41,7 +41,9 @@ pub(super) struct View {
 
 impl View {
     fn flags(self, category: Option<Category>, char: char) -> u8 {
-        if self.digits_stand_alone && char.is_numeric() {
+        // Nothing that has another category is numeric.
+        let may_be_numeric = matches!(category, None | Some(Category::Number));
+        if self.digits_stand_alone && may_be_numeric && char.is_numeric() {
             return ALONE;
         }
         match category {
@@ -58,6 +60,8 @@ impl View {
 /// The classes of all characters under one view.
 pub(super) struct Classes {
     view: View,
+    /// Of the ASCII characters by their byte; no class for bytes of others.
+    ascii: [u8; 256],
     table: Box<[u8]>,
 }
 
@@ -72,11 +76,17 @@ impl Classes {
             }
         }
         if view.digits_stand_alone {
-            let chars = (0..TABLE_END as u32).filter_map(char::from_u32);
-            let alone = chars.filter(|char| char.is_numeric());
-            alone.for_each(|char| table[char as usize] = ALONE);
+            // What is in no range may still be numeric: the ranges are of an older Unicode.
+            let others = (0..TABLE_END).filter(|at| table[*at] == OTHER);
+            let chars = others.filter_map(|at| char::from_u32(at as u32));
+            let alone: Vec<char> = chars.filter(|char| char.is_numeric()).collect();
+            alone
+                .into_iter()
+                .for_each(|char| table[char as usize] = ALONE);
         }
-        Self { view, table }
+        let mut ascii = [0; 256];
+        ascii[..0x80].copy_from_slice(&table[..0x80]);
+        Self { view, ascii, table }
     }
 
     /// Class of the character at `at`, and where the next one begins.
@@ -84,7 +94,7 @@ impl Classes {
     pub(super) fn at(&self, text: &str, at: usize) -> (u8, usize) {
         let byte = text.as_bytes()[at];
         if byte < 0x80 {
-            return (self.table[byte as usize], at + 1);
+            return (self.ascii[byte as usize], at + 1);
         }
         self.wide(text, at)
     }
@@ -103,17 +113,19 @@ impl Classes {
     #[inline]
     pub(super) fn run(&self, text: &str, mut at: usize, mask: u8) -> usize {
         let bytes = text.as_bytes();
-        while let Some(&byte) = bytes.get(at) {
-            let (flags, next) = match byte {
-                0..0x80 => (self.table[byte as usize], at + 1),
-                _ => self.wide(text, at),
-            };
+        loop {
+            while at < bytes.len() && self.ascii[bytes[at] as usize] & mask != 0 {
+                at += 1;
+            }
+            if bytes.get(at).is_none_or(u8::is_ascii) {
+                return at;
+            }
+            let (flags, next) = self.wide(text, at);
             if flags & mask == 0 {
-                break;
+                return at;
             }
             at = next;
         }
-        at
     }
 }
 
@@ -163,6 +175,41 @@ mod tests {
             std::fs::write(path, file(&ranges)).expect("writes");
         }
         assert!(ranges == RANGES, "run once with VLLM_WRITE_TABLES=1");
+    }
+
+    #[test]
+    fn numeric_characters_have_no_other_category() {
+        let mut numeric = ('\0'..=char::MAX).filter(|char| char.is_numeric());
+        assert!(numeric.all(|char| matches!(category(char), None | Some(Category::Number))));
+    }
+
+    #[test]
+    fn rare_characters_have_the_class_of_the_ranges() {
+        for digits_stand_alone in [false, true] {
+            let classes = Classes::new(View {
+                marks_are_letters: true,
+                digits_stand_alone,
+            });
+            for char in [
+                '\u{1fffd}',
+                '\u{20000}',
+                '\u{2a6df}',
+                '\u{e0100}',
+                '\u{10ffff}',
+                '\u{1d7ce}',
+                'a',
+                '7',
+                '\n',
+            ] {
+                let expected = classes.view.flags(category(char), char);
+                let text = format!("{char} ");
+                assert_eq!(
+                    classes.at(&text, 0),
+                    (expected, char.len_utf8()),
+                    "{char:?}"
+                );
+            }
+        }
     }
 
     fn file(ranges: &[(u32, u32, Category)]) -> String {

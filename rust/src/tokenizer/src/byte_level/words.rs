@@ -85,26 +85,39 @@ impl Words {
     }
 }
 
+/// Ones over the first so many bytes of a key.
+static MASKS: [Key; LONGEST + 1] = {
+    let mut masks = [[0; LONGEST / 8]; LONGEST + 1];
+    let mut length = 0;
+    while length <= LONGEST {
+        let mut at = 0;
+        while at < length {
+            masks[length][at / 8] |= 0xff << (8 * (at % 8));
+            at += 1;
+        }
+        length += 1;
+    }
+    masks
+};
+
 /// The first `length` bytes from `from` on: read in one go where the text is long enough.
 #[inline]
 fn key(text: &[u8], from: usize, length: usize) -> Key {
-    let mut key = [0; LONGEST / 8];
-    if let Some(bytes) = text.get(from..from + LONGEST) {
-        let (parts, _) = bytes.as_chunks::<8>();
-        for (at, part) in parts.iter().enumerate() {
-            let kept = length.saturating_sub(8 * at).min(8) as u32;
-            let mask = u64::MAX.checked_shr(64 - 8 * kept).unwrap_or(0);
-            key[at] = u64::from_le_bytes(*part) & mask;
-        }
-        return key;
-    }
-    let mut bytes = [0; LONGEST];
-    bytes[..length].copy_from_slice(&text[from..from + length]);
+    let Some(bytes) = text.get(from..).and_then(<[u8]>::first_chunk::<LONGEST>) else {
+        return key_at_end(&text[from..from + length]);
+    };
     let (parts, _) = bytes.as_chunks::<8>();
-    for (at, part) in parts.iter().enumerate() {
-        key[at] = u64::from_le_bytes(*part);
-    }
-    key
+    let mask = &MASKS[length];
+    std::array::from_fn(|at| u64::from_le_bytes(parts[at]) & mask[at])
+}
+
+/// Apart from the above, so that the usual way has no copy of a length that is not known before.
+#[cold]
+fn key_at_end(word: &[u8]) -> Key {
+    let mut bytes = [0; LONGEST];
+    bytes[..word.len()].copy_from_slice(word);
+    let (parts, _) = bytes.as_chunks::<8>();
+    std::array::from_fn(|at| u64::from_le_bytes(parts[at]))
 }
 
 /// Odd constants spread the bits of each part; the upper bits of the last product choose.
