@@ -30,6 +30,24 @@ void argmax(const Tensor& out, const Tensor& logits) {
               logits.size(1));
 }
 
+void choose_greedy(const Tensor& out, const Tensor& suspect, const Tensor& hidden,
+                   const Tensor& logits) {
+  const Check check("choose_greedy");
+  check_logits(check, logits);
+  check_f32_rows(check, hidden, "hidden");
+  check.shape(hidden, "hidden", {logits.size(0), -1});
+  check_plain(check, out, "out", ScalarType::Long, {logits.size(0)});
+  check_plain(check, suspect, "suspect", ScalarType::Long, {1});
+  const ops::Greedy args{static_cast<int64_t*>(out.mutable_data_ptr()),
+                         static_cast<int64_t*>(suspect.mutable_data_ptr()),
+                         const_rows_of(hidden),
+                         const_rows_of(logits),
+                         logits.size(0),
+                         hidden.size(1),
+                         logits.size(1)};
+  perform([args] { ops::choose_greedy(args); });
+}
+
 void apply_logit_bias(const Tensor& logits, const Tensor& rows, const Tensor& token_ids,
                       const Tensor& bias) {
   const Check check("apply_logit_bias");
@@ -128,6 +146,7 @@ void sample_top_k_top_p(const Tensor& out, const Tensor& logits, const Tensor& t
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {
   m.impl("argmax", TORCH_BOX(&argmax));
+  m.impl("choose_greedy", TORCH_BOX(&choose_greedy));
   m.impl("apply_logit_bias", TORCH_BOX(&apply_logit_bias));
   m.impl("apply_penalties", TORCH_BOX(&apply_penalties));
   m.impl("token_logprobs_and_ranks", TORCH_BOX(&token_logprobs_and_ranks));

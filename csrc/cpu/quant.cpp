@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Quantized weights: repacking, the linear layer over threads, and widening back to f32.
+// Quantized weights: the linear layer over threads, and widening back to f32.
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
-#include <stdexcept>
-#include <string>
 
+#include "cpu/ggml_blocks.h"
 #include "cpu/isa.h"
 #include "cpu/ops.h"
 #include "cpu/thread_pool.h"
@@ -18,59 +16,6 @@ namespace {
 constexpr int64_t kRowPiece = 128;
 // Bytes of weights that are worth another thread: 16 KiB take about 1 us at 16 GB/s.
 constexpr int64_t kMinBytes = 16384;
-
-// Exact for the values it is used on, eight times an f16 (formats.h).
-uint16_t exact_f16(float f) {
-  uint32_t bits;
-  memcpy(&bits, &f, 4);
-  const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
-  const float magnitude = std::fabs(f);
-  if (magnitude < 6.103515625e-05f)  // 2^-14: subnormal, in units of 2^-24
-    return static_cast<uint16_t>(sign | static_cast<uint16_t>(magnitude * 16777216.0f));
-  return static_cast<uint16_t>(sign | ((((bits >> 23) & 0xffu) - 112u) << 10) |
-                               ((bits >> 13) & 0x3ffu));
-}
-
-uint16_t q4_0_minimum(uint16_t d, int64_t row, int64_t block) {
-  const float min = -8.0f * f16_to_f32(d);
-  if (!(std::fabs(min) <= 65504.0f))
-    throw std::runtime_error("quant_repack: Q4_0 scale " + std::to_string(f16_to_f32(d)) +
-                             " in row " + std::to_string(row) + ", block " + std::to_string(block) +
-                             " is outside +-8188; the weights are damaged");
-  return exact_f16(min);
-}
-
-void put_u16(uint8_t* p, uint16_t v) { memcpy(p, &v, 2); }
-
-// One GGUF block into row r of a tile; layouts in formats.h.
-void pack_block(uint8_t* tile, const uint8_t* block, int64_t qtype, int64_t r, int64_t row,
-                int64_t index) {
-  uint8_t* scales = tile + tile_scale_offset(qtype) + 2 * r;
-  const uint16_t d = load_u16(block);
-  put_u16(scales, d);
-  if (qtype == kQ8_0) {
-    for (int64_t c = 0; c < kBlock; ++c)
-      tile[c / 4 * 64 + r * 4 + c % 4] = static_cast<uint8_t>(block[2 + c] ^ 0x80u);
-    return;
-  }
-  const bool has_min = qtype == kQ4_1;
-  put_u16(scales + 2 * kTileRows, has_min ? load_u16(block + 2) : q4_0_minimum(d, row, index));
-  const uint8_t* nibbles = block + (has_min ? 4 : 2);
-  for (int64_t c = 0; c < 16; ++c) tile[c / 4 * 64 + r * 4 + c % 4] = nibbles[c];
-}
-
-void pack_group(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k,
-                int64_t g) {
-  const int64_t tiles = k / kBlock, bytes = block_bytes(qtype);
-  uint8_t* first = packed + g * tiles * tile_bytes(qtype);
-  memset(first, 0, static_cast<size_t>(tiles * tile_bytes(qtype)));
-  const int64_t rows = std::min(kTileRows, n - g * kTileRows);
-  for (int64_t t = 0; t < tiles; ++t)
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t row = g * kTileRows + r;
-      pack_block(first + t * tile_bytes(qtype), raw + (row * tiles + t) * bytes, qtype, r, row, t);
-    }
-}
 
 // Quantized activations of the op in progress in this thread; kept, because every layer needs them
 // again. 64-byte alignment lets kernels load whole cache lines.
@@ -88,37 +33,25 @@ struct Activations {
   }
 };
 
-void quantize_activations(QuantLinearArgs& a) {
-  static thread_local Activations buffer;
-  const int64_t blocks = a.k / kBlock, count = a.m * blocks;
-  const int64_t quant_bytes = (2 * a.m * a.k + 63) / 64 * 64;
-  uint8_t* const memory = buffer.reserve(static_cast<size_t>(quant_bytes + 2 * count * 4));
-  int8_t* const q = reinterpret_cast<int8_t*>(memory);
-  float* const scale = reinterpret_cast<float*>(memory + quant_bytes);
-  float* const sum = scale + count;
-  const auto kernel = kernels().quantize_row;
-  parallel_for(a.m, balanced_grain(a.m, 16384 / a.k + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t m = begin; m < end; ++m)
-      kernel(a.x.row(m), a.k, q + 2 * m * a.k, scale + m * blocks, sum + m * blocks);
-  });
-  a.xq = q;
-  a.x_scale = scale;
-  a.x_sum = sum;
+// Row m of digits of rows of k columns.
+Digits row_of(const Digits& d, int64_t m, int64_t k) {
+  const int64_t first = m * (k / kBlock);
+  return {d.digits + 2 * m * k, d.scale + first, d.sum + first, d.half_sum + first,
+          d.high_sum + first};
 }
 
-void dequantize_block(float* out, const uint8_t* block, int64_t qtype) {
-  const float d = f16_to_f32(load_u16(block));
-  if (qtype == kQ8_0) {
-    for (int64_t c = 0; c < kBlock; ++c)
-      out[c] = d * static_cast<float>(static_cast<int8_t>(block[2 + c]));
-    return;
-  }
-  const float min = qtype == kQ4_1 ? f16_to_f32(load_u16(block + 2)) : -8.0f * d;
-  const uint8_t* nibbles = block + (qtype == kQ4_1 ? 4 : 2);
-  for (int64_t c = 0; c < 16; ++c) {
-    out[c] = d * static_cast<float>(nibbles[c] & 15) + min;
-    out[c + 16] = d * static_cast<float>(nibbles[c] >> 4) + min;
-  }
+void quantize_activations(QuantLinearArgs& a) {
+  static thread_local Activations buffer;
+  const int64_t count = a.m * (a.k / kBlock);
+  const int64_t digit_bytes = (2 * a.m * a.k + 63) / 64 * 64;
+  uint8_t* const memory = buffer.reserve(static_cast<size_t>(digit_bytes + 4 * count * 4));
+  float* const floats = reinterpret_cast<float*>(memory + digit_bytes);
+  a.xq = {reinterpret_cast<int8_t*>(memory), floats, floats + count, floats + 2 * count,
+          floats + 3 * count};
+  const auto kernel = kernels().quantize_row;
+  parallel_for(a.m, balanced_grain(a.m, 16384 / a.k + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; ++m) kernel(row_of(a.xq, m, a.k), a.x.row(m), a.k);
+  });
 }
 
 // Columns n0..n1 of rows m0..m1, while they are in the cache.
@@ -131,21 +64,12 @@ void add_bias(const QuantLinearArgs& a, int64_t n0, int64_t n1, int64_t m0, int6
 
 }  // namespace
 
-int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k) {
-  return (n + kTileRows - 1) / kTileRows * (k / kBlock) * tile_bytes(qtype);
-}
-
-void quant_repack(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k) {
-  for (int64_t g = 0; g < (n + kTileRows - 1) / kTileRows; ++g)
-    pack_group(packed, raw, qtype, n, k, g);
-}
-
 void quant_linear(QuantLinearArgs a) {
   if (a.m == 0 || a.n == 0) return;
   const KernelTable& table = kernels();
   if (table.quantizes_activations) quantize_activations(a);
   const int64_t groups = (a.n + kTileRows - 1) / kTileRows;
-  const int64_t group_bytes = a.k / kBlock * tile_bytes(a.qtype) * std::min<int64_t>(a.m, 16) + 1;
+  const int64_t group_bytes = packed_bytes(a.qtype, 1, a.k) * std::min<int64_t>(a.m, 16) + 1;
   const int64_t grain = balanced_grain(groups, kMinBytes / group_bytes + 1);
   const int64_t column_pieces = (groups + grain - 1) / grain;
   const int64_t row_pieces = (a.m + kRowPiece - 1) / kRowPiece;
@@ -157,21 +81,26 @@ void quant_linear(QuantLinearArgs a) {
   });
 }
 
-void dequantize(float* out, const uint8_t* raw, int64_t qtype, int64_t blocks) {
-  parallel_for(blocks, balanced_grain(blocks, 512), [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b)
-      dequantize_block(out + b * kBlock, raw + b * block_bytes(qtype), qtype);
+void dequantize(float* out, const uint8_t* raw, int64_t qtype, int64_t runs) {
+  const BlockFormat format = block_format(qtype);
+  const int64_t per_block = format.columns / kBlock;
+  parallel_for(runs, balanced_grain(runs, 512), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      dequantize_run(out + r * kBlock, raw + r / per_block * format.bytes, qtype, r % per_block);
   });
 }
 
 void embedding_quantized(float* out, const int64_t* ids, int64_t rows, const uint8_t* raw,
                          int64_t qtype, int64_t hidden) {
-  const int64_t blocks = hidden / kBlock, row_bytes = blocks * block_bytes(qtype);
+  const BlockFormat format = block_format(qtype);
+  const int64_t per_block = format.columns / kBlock;
+  const int64_t row_bytes = hidden / format.columns * format.bytes;
   parallel_for(rows, balanced_grain(rows, 16), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      for (int64_t b = 0; b < blocks; ++b)
-        dequantize_block(out + r * hidden + b * kBlock,
-                         raw + ids[r] * row_bytes + b * block_bytes(qtype), qtype);
+      for (int64_t b = 0; b < hidden / kBlock; ++b)
+        dequantize_run(out + r * hidden + b * kBlock,
+                       raw + ids[r] * row_bytes + b / per_block * format.bytes, qtype,
+                       b % per_block);
   });
 }
 

@@ -5,6 +5,7 @@
 // Ties are broken in one way throughout: among equal logits the lower token id comes first.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -190,6 +191,19 @@ float penalized(float logit, int32_t count, bool in_prompt, const Penalties& a, 
 void argmax(int64_t* out, ConstRows logits, int64_t rows, int64_t vocab) {
   parallel_for(rows, 1,
                [&](int64_t r, int64_t) { out[r] = kernels().argmax(logits.row(r), vocab); });
+}
+
+void choose_greedy(const Greedy& a) {
+  const KernelTable& table = kernels();
+  std::atomic<bool> suspect{false};
+  parallel_for(a.rows, 1, [&](int64_t r, int64_t) {
+    a.out[r] = table.argmax(a.logits.row(r), a.vocab);
+    // A weight of the head that is NaN shows in the same column of every row: one row is enough.
+    const bool bad = !std::isfinite(table.total(a.hidden.row(r), a.hidden_size)) ||
+                     (r == 0 && std::isnan(table.total(a.logits.row(0), a.vocab)));
+    if (bad) suspect.store(true, std::memory_order_relaxed);
+  });
+  *a.suspect = suspect.load(std::memory_order_relaxed);
 }
 
 void apply_logit_bias(Rows logits, const int64_t* rows, const int64_t* ids, const float* bias,

@@ -34,18 +34,29 @@ struct LinearArgs {
   int64_t m, n, k;
 };
 
+// Activations of one or several rows as integers, per block of 32 columns. With high =
+// round(x / (max|x| / 127)) and low the rest in units of scale = max|x| / 127 / 256, from -127 to 127:
+//   x = scale * (256 high + low)      two digits
+//   x = 256 * scale * high            one digit
+struct Digits {
+  int8_t* digits;   // [m, k / 32, 2, 32]: 32 x high, then 32 x low
+  float* scale;     // [m, k / 32]
+  float* sum;       // [m, k / 32]: of the block's x as two digits
+  float* half_sum;  // [m, k / 32]: the same of the first 16 columns
+  float* high_sum;  // [m, k / 32]: of the block's x as one digit
+};
+
 // out[m, n] = x[m, k] . packed^T, packed as formats.h describes. Kernels with quantized activations
-// read xq, x_scale and x_sum, the others x.
+// read xq, the others x.
 struct QuantLinearArgs {
   Rows out;
   ConstRows x;
-  const int8_t* xq;      // [m, k / 32, 2, 32]: high and low digits, x = x_scale * (256 high + low)
-  const float* x_scale;  // [m, k / 32]
-  const float* x_sum;    // [m, k / 32]: sum of the block's x as quantized
+  Digits xq;
   const uint8_t* packed;
   const float* bias;  // [n] or nullptr; added by the op, not by the table's kernels
   int64_t qtype;
   int64_t m, n, k;
+  int64_t coarse;  // rows of packed before this one see one digit of x; a multiple of 16, or n
 };
 
 // One piece of attention: `tokens` consecutive query tokens of one sequence against one KV head.
@@ -67,6 +78,13 @@ struct AttentionArgs {
   int64_t max_blocks;
   int64_t q_heads, kv_heads, block_size, head_dim;
   float scale;
+  int64_t window;   // keys that a token sees, itself included; 0: all before it
+  float soft_cap;   // scores s become soft_cap * tanh(s / soft_cap); 0: off
+
+  // The first position that the token at `position` sees.
+  int64_t first_visible(int64_t position) const {
+    return window > 0 && position >= window ? position - window + 1 : 0;
+  }
 };
 
 struct KernelTable {
@@ -83,6 +101,10 @@ struct KernelTable {
                  const float* cos_sin, int64_t rot_dim, bool is_neox);
   // out[i] = silu(x[i]) * x[inner + i].
   void (*silu_and_mul)(Rows out, ConstRows x, int64_t rows, int64_t inner);
+  // out[i] = gelu(x[i]) * x[inner + i], gelu by its tanh formula.
+  void (*gelu_tanh_and_mul)(Rows out, ConstRows x, int64_t rows, int64_t inner);
+  // x = cap * tanh(x / cap).
+  void (*soft_cap)(Rows x, int64_t rows, int64_t width, float cap);
   // dst = src rounded to dtype.
   void (*store_row)(void* dst, DType dtype, const float* src, int64_t n);
   // dst = src widened to f32.
@@ -101,17 +123,18 @@ struct KernelTable {
 
   // Whether quant_linear wants quantized activations.
   bool quantizes_activations;
-  // Per block of 32, with high = round(x / (max|x| / 127)): 32 x high, then 32 x low, the rest in
-  // units of scale = max|x| / 127 / 256, from -127 to 127; sum = scale * sum(256 high + low).
-  // 8 bits alone (the high digits) put 5 % of noise on SmolLM2's logits, two digits 0.02 %. A second
-  // digit costs arithmetic and no memory, so a single sequence, bound by the read of the weights,
-  // takes as long.
-  void (*quantize_row)(const float* x, int64_t k, int8_t* q, float* scale, float* sum);
+  // One row of x into the first rows of `out`.
+  // 8 bits alone put 3.3 % of noise on SmolLM2's logits, two digits 0.02 %; where one digit does is
+  // told per weight (vllm/quantization/digits.py). A second digit costs arithmetic and no memory, so a
+  // single sequence, bound by the read of the weights, takes as long.
+  void (*quantize_row)(const Digits& out, const float* x, int64_t k);
   // Row groups g0..g1 (16 columns of out each) of rows m0..m1.
   void (*quant_linear)(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m0, int64_t m1);
 
   // Index of the largest element, the first one of several; NaN never wins; 0 if all are NaN.
   int64_t (*argmax)(const float* x, int64_t n);
+  // Sum in any order: not finite where an element is not, or where the sum overflows.
+  float (*total)(const float* x, int64_t n);
   // dst[i] = exp((x[i] - max) * scale); returns the sum, 0 for NaN elements.
   double (*exp_row)(float* dst, const float* x, int64_t n, float max, float scale);
   // The same sum without the store.

@@ -72,7 +72,9 @@ def test_unsupported_architecture(start: Start, tiny_model: Path, tmp_path: Path
     config = json.loads((folder / "config.json").read_text())
     config |= {"architectures": ["MartianForCausalLM"], "model_type": "martian"}
     (folder / "config.json").write_text(json.dumps(config))
-    assert "artian" in refused(start(folder, "--port", 0), ExitCode.MODEL)
+    server = start(folder, "--port", 0)
+    assert "artian" in refused(server, ExitCode.MODEL)
+    assert "torch" not in server.log, "nothing was loaded"
 
 
 def test_too_little_memory(start: Start, tiny_model: Path) -> None:

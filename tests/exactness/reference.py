@@ -17,23 +17,32 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-Rounding = Callable[[Tensor], Tensor]
+Rounding = Callable[[Tensor, str], Tensor]
+"""What becomes of a value that goes to the place of this name."""
+
+# Layers whose inputs the fast kernels of packed weights round to one digit, the others to two.
+ONE_DIGIT = ("q_proj", "k_proj", "o_proj", "gate_proj")
 
 
-def exact(x: Tensor) -> Tensor:
+def exact(x: Tensor, name: str) -> Tensor:
     """No rounding."""
     return x
 
 
-def bfloat16(x: Tensor) -> Tensor:
+def bfloat16(x: Tensor, name: str) -> Tensor:
     """To 8 significant bits, as a bfloat16 KV cache does."""
     return x.bfloat16().double()
 
 
-def two_digits(x: Tensor) -> Tensor:
-    """To two 8-bit digits per 32 columns, as the fast kernels of packed weights do."""
+def in_digits(x: Tensor, name: str) -> Tensor:
+    """To one or two 8-bit digits per 32 columns, as the fast kernels of packed weights do."""
+    return round_to_steps(x, 127 if name.endswith(ONE_DIGIT) else 127 * 256)
+
+
+def round_to_steps(x: Tensor, steps: int) -> Tensor:
+    """To the nearest of `steps` steps up to the largest element, per 32 columns."""
     blocks = x.view(x.shape[0], -1, 32)
-    scale = blocks.abs().amax(-1, keepdim=True) / (127 * 256)
+    scale = blocks.abs().amax(-1, keepdim=True) / steps
     scale[scale == 0] = 1
     return ((blocks / scale).round() * scale).view_as(x)
 
@@ -120,7 +129,7 @@ class Reference:
             x = x + self._mlp(x, f"model.layers.{layer}.")
         x = self._norm(x, "model.norm.weight")
         head = self.weights.get("lm_head.weight", self.weights["model.embed_tokens.weight"])
-        return self.round_inputs(x) @ head.T
+        return self.round_inputs(x, "lm_head") @ head.T
 
     def greedy(self, prompt: list[int], count: int) -> list[int]:
         """`count` most likely tokens after `prompt`."""
@@ -133,7 +142,7 @@ class Reference:
         return x / (x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt() * self.weights[name]
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
-        y = self.round_inputs(x) @ self.weights[name + ".weight"].T
+        y = self.round_inputs(x, name) @ self.weights[name + ".weight"].T
         bias = self.weights.get(name + ".bias")
         return y if bias is None else y + bias
 
@@ -149,7 +158,7 @@ class Reference:
         q, k = self._rotate(q), self._rotate(k)
         v = self._linear(x, prefix + "v_proj").view(length, self.kv_heads, -1)
         group = self.heads // self.kv_heads
-        k, v = self.round_cache(k), self.round_cache(v)
+        k, v = self.round_cache(k, prefix + "k"), self.round_cache(v, prefix + "v")
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
         future = torch.ones(length, length, dtype=torch.bool).triu(1)

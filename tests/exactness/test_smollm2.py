@@ -20,7 +20,7 @@ from tests.exactness.compare import (
     rounding_tolerance,
 )
 from tests.exactness.generate import run
-from tests.exactness.reference import Reference, Rounding, bfloat16, exact, two_digits
+from tests.exactness.reference import Reference, Rounding, bfloat16, exact, in_digits
 from vllm.config.model_source import DEFAULT_MODEL, resolve
 from vllm.errors import ModelError
 from vllm.text.tokenizer import load_tokenizer
@@ -84,7 +84,7 @@ def test_reference_mode_equals_the_dequantized_forward_pass(smollm2: Case, tmp_p
     assert "Paris" in load_tokenizer(smollm2.path).decode(results[0][0])
 
 
-@pytest.mark.parametrize(("isa", "count", "inputs"), [("scalar", 2, exact), (None, 24, two_digits)])
+@pytest.mark.parametrize(("isa", "count", "inputs"), [("scalar", 2, exact), (None, 24, in_digits)])
 def test_packed_weights_stay_within_the_rounding(
     smollm2: Case, tmp_path: Path, isa: str | None, count: int, inputs: Rounding
 ) -> None:

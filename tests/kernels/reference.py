@@ -5,12 +5,25 @@ from __future__ import annotations
 
 import math
 
+import gguf
 import torch
 from torch import Tensor
 
 from vllm.kernels import ops
 
-QTYPES = (ops.GGML_Q4_0, ops.GGML_Q4_1, ops.GGML_Q8_0)
+QTYPES = tuple(ops.QUANT_BLOCKS)
+NAMES = {qtype: gguf.GGMLQuantizationType(qtype).name for qtype in QTYPES}
+# Where in a block of each type f16 scales and minima lie, in bytes; the rest is free.
+HALVES = {
+    ops.GGML_Q4_0: (0,),
+    ops.GGML_Q4_1: (0, 2),
+    ops.GGML_Q5_0: (0,),
+    ops.GGML_Q5_1: (0, 2),
+    ops.GGML_Q8_0: (0,),
+    ops.GGML_Q4_K: (0, 2),
+    ops.GGML_Q5_K: (0, 2),
+    ops.GGML_Q6_K: (208,),
+}
 F32_EPS = 2.0**-23
 
 
@@ -27,6 +40,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def silu_and_mul(x: Tensor) -> Tensor:
     gate, up = x.double().chunk(2, -1)
     return gate / (1 + torch.exp(-gate)) * up
+
+
+def gelu_tanh_and_mul(x: Tensor) -> Tensor:
+    gate, up = x.double().chunk(2, -1)
+    return torch.nn.functional.gelu(gate, approximate="tanh") * up
 
 
 def cos_sin_cache(positions: int, rot_dim: int) -> Tensor:
@@ -47,50 +65,54 @@ def rotary(x: Tensor, positions: Tensor, head_dim: int, cache: Tensor, is_neox: 
     return heads.reshape(tokens, -1)
 
 
-def attention(q: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+def attention(
+    q: Tensor, keys: Tensor, values: Tensor, scale: float, window: int = 0, soft_cap: float = 0
+) -> Tensor:
     """q: [queries, heads, dim], the last of the context; keys, values: [context, kv_heads, dim]."""
     q, keys, values = q.double(), keys.double(), values.double()
     group = q.shape[1] // keys.shape[1]
     keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
     scores = torch.einsum("qhd,khd->hqk", q, keys) * scale
     queries, context = q.shape[0], keys.shape[0]
-    future = torch.ones(queries, context).triu(context - queries + 1).bool()
-    weights = scores.masked_fill(future, -math.inf).softmax(-1)
+    if soft_cap:
+        scores = soft_cap * torch.tanh(scores / soft_cap)
+    hidden = torch.ones(queries, context).triu(context - queries + 1).bool()
+    if window:
+        hidden |= torch.ones(queries, context).tril(context - queries - window).bool()
+    weights = scores.masked_fill(hidden, -math.inf).softmax(-1)
     return torch.einsum("hqk,khd->qhd", weights, values)
 
 
 def random_blocks(qtype: int, n: int, k: int) -> Tensor:
-    """uint8 [n, bytes per row]: random quants with scales and minima of sensible size."""
-    block = ops.QUANT_BLOCK_BYTES[qtype]
-    raw = torch.randint(0, 256, (n, k // 32, block), dtype=torch.uint8)
-    scales = 2 if qtype == ops.GGML_Q4_1 else 1
-    halves = (torch.randn(n, k // 32, scales) * 0.05).half()
-    raw[..., : 2 * scales] = halves.view(torch.uint8).reshape(n, k // 32, 2 * scales)
+    """uint8 [n, bytes per row]: random quants with scales and minima that give weights near 1."""
+    columns, size = ops.QUANT_BLOCKS[qtype]
+    raw = torch.randint(0, 256, (n, k // columns, size), dtype=torch.uint8)
+    for place in HALVES[qtype]:
+        halves = (torch.randn(n, k // columns, 1) * (0.05 if columns == 32 else 0.002)).half()
+        raw[..., place : place + 2] = halves.view(torch.uint8)
     return raw.reshape(n, -1)
 
 
 def dequantize(raw: Tensor, qtype: int) -> Tensor:
-    """float64 [n, k] from uint8 [n, bytes per row]; block layouts as in ggml's documentation."""
-    blocks = raw.reshape(raw.shape[0], -1, ops.QUANT_BLOCK_BYTES[qtype])
-    d = blocks[..., 0:2].contiguous().view(torch.float16).double()
-    if qtype == ops.GGML_Q8_0:
-        return (d * blocks[..., 2:].contiguous().view(torch.int8).double()).reshape(len(raw), -1)
-    nibbles = blocks[..., -16:]
-    q = torch.cat([nibbles & 15, nibbles >> 4], -1).double()
-    if qtype == ops.GGML_Q4_0:
-        return (d * (q - 8)).reshape(len(raw), -1)
-    m = blocks[..., 2:4].contiguous().view(torch.float16).double()
-    return (d * q + m).reshape(len(raw), -1)
+    """float64 [n, k] from uint8 [n, bytes per row], by the `gguf` package (in float32)."""
+    values = gguf.quants.dequantize(raw.numpy(), gguf.GGMLQuantizationType(qtype))
+    return torch.from_numpy(values).double()
 
 
-def quantize_activations(x: Tensor) -> Tensor:
-    """float64 values of x as two 8-bit digits per block of 32 columns."""
+def columns_for(qtype: int, k: int) -> int:
+    """`k` rounded up to whole blocks."""
+    columns = ops.QUANT_BLOCKS[qtype][0]
+    return -(-k // columns) * columns
+
+
+def quantize_activations(x: Tensor, digits: int = 2) -> Tensor:
+    """float64 values of x as one or two 8-bit digits per block of 32 columns."""
     blocks = x.reshape(x.shape[0], x.shape[1] // 32, 32)
     largest = blocks.abs().amax(-1, keepdim=True)
     inverse = torch.where(largest > 0, 127.0 / largest, torch.zeros_like(largest))
     steps = blocks * inverse
     high = torch.round(steps)
-    low = torch.round((steps - high) * 256).clamp(-127, 127)
+    low = torch.round((steps - high) * 256).clamp(-127, 127) * (digits - 1)
     scale = (largest / (127.0 * 256.0)).double()
     return ((256 * high + low).double() * scale).reshape(x.shape)
 

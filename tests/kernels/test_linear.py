@@ -31,9 +31,9 @@ def test_linear(m, n, k, dtype):
     assert ((dense(x, weight, bias) - expected - bias).abs() <= slack + 1e-6).all()
 
 
-def quantized(x, raw, qtype, n, k):
+def quantized(x, raw, qtype, n, k, coarse=0):
     out = torch.full((x.shape[0], n), torch.nan)
-    ops.quant_linear(out, x, ops.quant_repack(raw, qtype, n, k), qtype, n, k)
+    ops.quant_linear(out, x, ops.quant_repack(raw, qtype, n, k), qtype, n, k, coarse=coarse)
     return out
 
 
@@ -41,63 +41,91 @@ QUANT_SHAPES = [
     (0, 16, 32), (1, 16, 32), (1, 1, 32), (1, 50, 576), (2, 576, 1536), (3, 33, 64), (7, 16, 96),
     (8, 31, 128), (9, 40, 64), (32, 960, 576), (131, 48, 160),
 ]  # fmt: skip
+every_type = pytest.mark.parametrize("qtype", reference.QTYPES, ids=reference.NAMES.get)
 
 
-@pytest.mark.parametrize("qtype", reference.QTYPES)
+def summation_slack(seen, weight, qtype):
+    """What f32 sums may be off: the 8-bit kernels add 128 to each weight and take it out again, the
+    others add up quants from 0 and take the minimum out.
+    """
+    largest = (256 if qtype == ops.GGML_Q8_0 else 64) * weight.abs().amax()
+    return seen.abs().double().sum(-1, keepdim=True) * largest * reference.F32_EPS + 1e-6
+
+
+@every_type
 @pytest.mark.parametrize(("m", "n", "k"), QUANT_SHAPES)
 def test_quant_linear(m, n, k, qtype):
+    k = reference.columns_for(qtype, k)
     x, raw = reference.wide(k, m), reference.random_blocks(qtype, n, k)
     weight = reference.dequantize(raw, qtype)
     seen = x if ops.CPU_ISA == "scalar" else reference.quantize_activations(x)
-    # The 8-bit kernels add 128 to each weight and take it out again, in f32.
-    largest = 256 * weight.abs().amax() if qtype == ops.GGML_Q8_0 else 32 * weight.abs().amax()
-    slack = seen.abs().double().sum(-1, keepdim=True) * largest * reference.F32_EPS + 1e-6
     error = (quantized(x, raw, qtype, n, k) - seen.double() @ weight.T).abs()
+    slack = summation_slack(seen, weight, qtype)
     assert (error <= slack).all(), (error / slack).max()
 
 
-@pytest.mark.parametrize("qtype", reference.QTYPES)
+@every_type
+@pytest.mark.parametrize(("m", "n", "coarse"), [(1, 50, 32), (9, 64, 64), (40, 50, 50), (3, 16, 0)])
+def test_coarse_columns_see_one_digit(m, n, coarse, qtype):
+    k = 256
+    x, raw = reference.wide(k, m), reference.random_blocks(qtype, n, k)
+    weight = reference.dequantize(raw, qtype)
+    digits = 2 if qtype == ops.GGML_Q6_K else 1
+    seen = x if ops.CPU_ISA == "scalar" else reference.quantize_activations(x)
+    seen_coarsely = x if ops.CPU_ISA == "scalar" else reference.quantize_activations(x, digits)
+    expected = seen.double() @ weight.T
+    expected[:, :coarse] = (seen_coarsely.double() @ weight.T)[:, :coarse]
+    error = (quantized(x, raw, qtype, n, k, coarse) - expected).abs()
+    assert (error <= summation_slack(seen, weight, qtype)).all()
+
+
+@every_type
 def test_quantized_activations_stay_within_their_bound(qtype):
     """One and a half low steps, 1/127/256 of the block's largest element, weighted with |w|; half a
     step is rounding, one the end of the low digit's range.
     """
-    x, raw = torch.randn(5, 320), reference.random_blocks(qtype, 64, 320)
+    k = reference.columns_for(qtype, 320)
+    x, raw = torch.randn(5, k), reference.random_blocks(qtype, 64, k)
     weight = reference.dequantize(raw, qtype)
     step = x.reshape(5, -1, 32).abs().amax(-1).repeat_interleave(32, -1).double() / (127 * 256)
     bound = 1.501 * step @ weight.abs().T + 1e-4
-    assert ((quantized(x, raw, qtype, 64, 320) - x.double() @ weight.T).abs() <= bound).all()
+    assert ((quantized(x, raw, qtype, 64, k) - x.double() @ weight.T).abs() <= bound).all()
 
 
-@pytest.mark.parametrize("qtype", reference.QTYPES)
+@every_type
 def test_extreme_blocks(qtype):
     """All-zero activations, the largest quants with the largest activations, tiny scales."""
-    raw = reference.random_blocks(qtype, 32, 64)
-    blocks = raw.view(32, 2, -1)
-    blocks[:16, :, -16:] = 255
-    blocks[:8, :, -32:] = 127 if qtype == ops.GGML_Q8_0 else 255
-    blocks[8:12, :, -32:] = 128 if qtype == ops.GGML_Q8_0 else 255
-    blocks[:, :, :2] = (
-        torch.tensor([2.0**-24 * 5, 0.01] * 32).half().view(torch.uint8).view(32, 2, 2)
-    )
-    if qtype == ops.GGML_Q4_1:
-        blocks[:, :, 2:4] = torch.tensor([-0.25, 0.0] * 32).half().view(torch.uint8).view(32, 2, 2)
-    x = torch.stack([torch.zeros(64), torch.full((64,), 3e4), torch.full((64,), -3e4)])
-    expected = x.double() @ reference.dequantize(raw, qtype).T
-    assert_close(quantized(x, raw, qtype, 32, 64).double(), expected, rtol=2e-5, atol=2e-2)
+    columns, size = ops.QUANT_BLOCKS[qtype]
+    k = 2 * columns
+    raw = reference.random_blocks(qtype, 32, k)
+    blocks = raw.view(32, 2, size)
+    kept = {p: blocks[..., p : p + 2].clone() for p in reference.HALVES[qtype]}
+    blocks[:16] = 255
+    blocks[4:8] = 127
+    blocks[8:12] = 128
+    for place, halves in kept.items():
+        blocks[..., place : place + 2] = halves
+        blocks[::2, :, place : place + 2] = torch.tensor([2.0**-24 * 5]).half().view(torch.uint8)
+    x = torch.stack([torch.zeros(k), torch.full((k,), 3e4), torch.full((k,), -3e4)])
+    weight = reference.dequantize(raw, qtype)
+    error = (quantized(x, raw, qtype, 32, k) - x.double() @ weight.T).abs()
+    assert (error <= 2e-5 * (x.double().abs() @ weight.abs().T) + 2e-2).all()
 
 
-@pytest.mark.parametrize("qtype", reference.QTYPES)
+@every_type
 def test_dequantize(qtype):
-    raw = reference.random_blocks(qtype, 5, 96)
-    out = torch.empty(5, 96)
+    k = reference.columns_for(qtype, 96)
+    raw = reference.random_blocks(qtype, 5, k)
+    out = torch.empty(5, k)
     ops.dequantize(out, raw, qtype)
     assert_close(out.double(), reference.dequantize(raw, qtype), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("qtype", reference.QTYPES)
+@every_type
 def test_embedding_of_a_quantized_table(qtype):
-    raw, ids = reference.random_blocks(qtype, 40, 64), torch.tensor([39, 0, 7, 7])
-    out = torch.empty(4, 64)
+    k = reference.columns_for(qtype, 64)
+    raw, ids = reference.random_blocks(qtype, 40, k), torch.tensor([39, 0, 7, 7])
+    out = torch.empty(4, k)
     ops.embedding_dequantize(out, ids, raw, qtype)
     expected = reference.dequantize(raw, qtype)[ids]
     assert_close(out.double(), expected, rtol=1e-6, atol=1e-7)
@@ -115,8 +143,10 @@ def test_embedding_of_a_dense_table(qtype, dtype):
     ops.embedding_dequantize(out[:0], ids[:0], table, qtype)
 
 
-def test_repack_refuses_a_scale_that_does_not_fit():
-    raw = reference.random_blocks(ops.GGML_Q4_0, 1, 32)
-    raw[0, :2] = torch.tensor([9000.0]).half().view(torch.uint8)
-    with pytest.raises(RuntimeError, match=r"Q4_0 scale 9000.* in row 0, block 0"):
-        ops.quant_repack(raw, ops.GGML_Q4_0, 1, 32)
+@pytest.mark.parametrize(("qtype", "scale"), [(ops.GGML_Q4_0, 9000.0), (ops.GGML_Q5_0, -4100.0)])
+def test_repack_refuses_a_scale_that_does_not_fit(qtype, scale):
+    raw = reference.random_blocks(qtype, 3, 64)
+    raw[1, raw.shape[1] // 2 :][:2] = torch.tensor([scale]).half().view(torch.uint8)
+    name = reference.NAMES[qtype]
+    with pytest.raises(RuntimeError, match=rf"{name} scale {scale:.0f}.* in row 1, block 1"):
+        ops.quant_repack(raw, qtype, 3, 64)

@@ -38,6 +38,17 @@ def penalize(ids=(1,), offsets=(0, 1), counts=None):
     )
 
 
+def route(top=2, groups=1, top_groups=1):
+    ids, weights = zeros(2, top, dtype=I32), zeros(2, top)
+    ops.route_experts(ids, weights, zeros(2, 8), None, False, groups, top_groups, 1, True, 1.0)
+
+
+def run_experts(ids=((0, 1),), down=None):
+    ids = torch.tensor(ids, dtype=I32)
+    down = zeros(2, 8, 4) if down is None else down
+    ops.fused_experts(F(1, 8), F(1, 8), ids, zeros(1, 2), zeros(2, 8, 8), 0, down, 0, 4)
+
+
 W8 = torch.ones(8)
 PACKED = ops.quant_repack(reference.random_blocks(3, 16, 32), 3, 16, 32)
 COS = reference.cos_sin_cache(10, 8)
@@ -60,6 +71,27 @@ CASES = {
         lambda: ops.fused_add_rms_norm(*[F(2, 8)] * 2, W8, 1e-5),
     "silu_and_mul: x has shape [2, 7], its second size must be even":
         lambda: ops.silu_and_mul(F(2, 3), F(2, 7)),
+    "gelu_tanh_and_mul: x has shape [2, 7], its second size must be even":
+        lambda: ops.gelu_tanh_and_mul(F(2, 3), F(2, 7)),
+    "soft_cap: cap is 0, expected a number above 0":
+        lambda: ops.soft_cap(F(2, 3), 0.0),
+    "copy_heads: x has shape [2, 3, 5], expected [2, 3, 4]":
+        lambda: ops.copy_heads(F(2, 3, 4), F(2, 3, 5)),
+    "copy_heads: the heads of out overlap":
+        lambda: ops.copy_heads(F(2, 1, 4).expand(2, 3, 4), F(2, 3, 4)),
+    "paged_attention: window is -1, expected 0 (none) or more":
+        lambda: ops.paged_attention(
+            F(1, 32), F(1, 32), *CACHE, TABLE, torch.tensor([5], dtype=I32),
+            torch.tensor([0, 1], dtype=I32), 1.0, -1,
+        ),
+    "route_experts: groups is 3, which does not divide 8 experts":
+        lambda: route(groups=3),
+    "route_experts: ids has 5 columns, expected 1 to 4 (experts that a token may go to)":
+        lambda: route(top=5, groups=2, top_groups=1),
+    "fused_experts: ids[0, 1] is 2, expected 0 to 1":
+        lambda: run_experts(ids=[[0, 2]]),
+    "fused_experts: down has shape [2, 8, 5], expected [2, 8, 4]":
+        lambda: run_experts(down=zeros(2, 8, 5)),
     "rotary_embedding: positions[1] is 10, expected 0 to 9":
         lambda: ops.rotary_embedding(torch.tensor([0, 10]), F(2, 8), F(2, 8), 8, COS, True),
     "rotary_embedding: q has shape [2, 12], its second size must be a multiple of head_dim 8":
@@ -107,8 +139,8 @@ CASES = {
         lambda: ops.linear(F(2, 4), F(2, 8), F(4, 8), F(3)),
     "linear: weight must be contiguous, but has shape [4, 8] and strides [1, 4]":
         lambda: ops.linear(F(2, 4), F(2, 8), F(8, 4).t()),
-    "quant_repack: qtype is 12, expected 2 (Q4_0), 3 (Q4_1) or 8 (Q8_0)":
-        lambda: ops.quant_repack(zeros(20, dtype=U8), 12, 1, 32),
+    "quant_repack: qtype is 11, expected 2 (Q4_0), 3 (Q4_1), 6 (Q5_0)":
+        lambda: ops.quant_repack(zeros(20, dtype=U8), 11, 1, 32),
     "quant_repack: k is 33, expected a multiple of 32":
         lambda: ops.quant_repack(zeros(20, dtype=U8), 3, 1, 33),
     "quant_repack: raw has 20 bytes, expected 40":
@@ -127,8 +159,8 @@ CASES = {
         lambda: ops.embedding_dequantize(F(2, 8), torch.tensor([0, 4]), F(4, 8), 0),
     "embedding_dequantize: raw has dtype float32, expected bfloat16":
         lambda: ops.embedding_dequantize(F(1, 8), torch.tensor([0]), F(4, 8), 30),
-    "embedding_dequantize: qtype is 14, expected 0 (F32)":
-        lambda: ops.embedding_dequantize(F(1, 8), torch.tensor([0]), F(4, 8), 14),
+    "embedding_dequantize: qtype is 11, expected 0 (F32)":
+        lambda: ops.embedding_dequantize(F(1, 8), torch.tensor([0]), F(4, 8), 11),
     "argmax: out has dtype int32, expected int64":
         lambda: ops.argmax(zeros(2, dtype=I32), F(2, 8)),
     "argmax: logits has shape [2, 0], expected at least one token per row":

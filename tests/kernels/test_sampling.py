@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -196,3 +198,32 @@ def test_the_unfiltered_draw_covers_the_vocabulary():
     uniform = (torch.arange(1000) + 0.5).double() / 1000
     counts = sample(logits, 1.0, 0, 1.0, 0.0, uniform).bincount(minlength=10)
     assert counts.tolist() == [100] * 10
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_choose_greedy_is_argmax(rows):
+    hidden, logits = reference.wide(37, rows), reference.wide(1000, rows)
+    out, suspect = torch.full((rows,), -1), torch.tensor([7])
+    ops.choose_greedy(out, suspect, hidden, logits)
+    assert torch.equal(out, logits.argmax(-1))
+    assert suspect.tolist() == [0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("column", [0, 15, 36])
+def test_choose_greedy_suspects_hidden_states_that_are_not_finite(bad, column):
+    hidden, logits, suspect = torch.randn(4, 37), torch.randn(4, 50), torch.zeros(1).long()
+    hidden[2, column] = bad
+    ops.choose_greedy(torch.empty(4).long(), suspect, hidden, logits)
+    assert suspect.tolist() == [1]
+
+
+@pytest.mark.parametrize("column", [0, 31, 49])
+def test_choose_greedy_suspects_a_column_of_nan(column):
+    hidden, logits, suspect = torch.randn(4, 37), torch.randn(4, 50), torch.zeros(1).long()
+    logits[:, 3] = -math.inf
+    ops.choose_greedy(torch.empty(4).long(), suspect, hidden, logits)
+    assert suspect.tolist() == [0], "a token that is ruled out is no fault"
+    logits[:, column] = math.nan
+    ops.choose_greedy(torch.empty(4).long(), suspect, hidden, logits)
+    assert suspect.tolist() == [1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from vllm.cli import descriptors, frontend_binary
 from vllm.cli.signals import StopSignals
 from vllm.cli.supervisor import HeadlessSupervisor, Supervisor
+from vllm.config.model_length import check_model
 from vllm.config.model_source import DEFAULT_MODEL, resolve
 from vllm.config.serve import api_keys, parallel_config, serve_config
 from vllm.logging import init_logger
@@ -37,6 +38,7 @@ def serve(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         logger.info("stopping on %s before the model was there", signals.first_name)
         return signals.exit_code
+    check_model(source)
     config = serve_config(arguments, source)
     kind = HeadlessSupervisor if headless else Supervisor
     return kind(config, binary, signals).run()

@@ -30,14 +30,25 @@ CPU_ISA: str = library.load_cpu()
 HAS_CUDA: bool = library.load_cuda()
 """Whether CUDA kernels are loaded."""
 
-GGML_F32, GGML_F16, GGML_Q4_0, GGML_Q4_1, GGML_Q8_0, GGML_BF16 = 0, 1, 2, 3, 8, 30
+GGML_F32, GGML_F16, GGML_BF16 = 0, 1, 30
+GGML_Q4_0, GGML_Q4_1, GGML_Q5_0, GGML_Q5_1, GGML_Q8_0 = 2, 3, 6, 7, 8
+GGML_Q4_K, GGML_Q5_K, GGML_Q6_K = 12, 13, 14
 """GGML type numbers that kernels take as `qtype`."""
 
-QUANT_BLOCK = 32
-"""Columns of a quantization block."""
+QUANT_BLOCKS = {
+    GGML_Q4_0: (32, 18),
+    GGML_Q4_1: (32, 20),
+    GGML_Q5_0: (32, 22),
+    GGML_Q5_1: (32, 24),
+    GGML_Q8_0: (32, 34),
+    GGML_Q4_K: (256, 144),
+    GGML_Q5_K: (256, 176),
+    GGML_Q6_K: (256, 210),
+}
+"""Columns and bytes of a block of each quantized type, as in a GGUF file."""
 
-QUANT_BLOCK_BYTES = {GGML_Q4_0: 18, GGML_Q4_1: 20, GGML_Q8_0: 34}
-"""Bytes of one block of 32 columns in a GGUF file."""
+COARSE_ROWS = 16
+"""`coarse` of `quant_linear` is a multiple of this."""
 
 _ops = torch.ops.vllm_kernels
 
@@ -76,6 +87,92 @@ def silu_and_mul(out: Tensor, x: Tensor) -> None:
     _ops.silu_and_mul(out, x)
 
 
+def gelu_tanh_and_mul(out: Tensor, x: Tensor) -> None:
+    """out = gelu(x[:, :I]) * x[:, I:], with gelu(x) = x (1 + tanh(u)) / 2 and
+    u = sqrt(2 / pi) (x + 0.044715 x^3). out: [T, I]; x: [T, 2 I]. CPU only.
+    (Hendrycks and Gimpel 2016, arXiv 1606.08415.)
+    """
+    _ops.gelu_tanh_and_mul(out, x)
+
+
+def soft_cap(x: Tensor, cap: float) -> None:
+    """x = cap * tanh(x / cap), written. x: [T, N]; cap above 0. CPU only."""
+    _ops.soft_cap(x, cap)
+
+
+def scale(x: Tensor, factor: float) -> None:
+    """x *= factor, written. x: [T, N]. CPU only."""
+    _ops.scale(x, factor)
+
+
+def copy_heads(out: Tensor, x: Tensor) -> None:
+    """out = x, head by head; out written. out, x: [T, heads, width], float32.
+
+    Rows and heads may lie at any distance, the elements of a head are adjacent; heads of x may be
+    one expanded. What an `out.copy_(x)` does, as part of a recording. CPU only.
+    """
+    _ops.copy_heads(out, x)
+
+
+def route_experts(
+    ids: Tensor,
+    weights: Tensor,
+    logits: Tensor,
+    bias: Tensor | None,
+    sigmoid: bool,
+    groups: int,
+    top_groups: int,
+    group_best: int,
+    renormalize: bool,
+    factor: float,
+) -> None:
+    """The K experts of each token and their weights, the best first; ids and weights written.
+
+    Scores are the softmax of the logits (sigmoid: their sigmoid); `bias` float32 [E] is added for
+    the choice only. Experts come in `groups` of equal size; with more than one, those outside the
+    `top_groups` groups with the largest sum of their `group_best` best scores are out
+    (DeepSeek-AI 2024, arXiv 2412.19437). Weights are the scores, divided by their sum over the K
+    if `renormalize`, times `factor`. The lower id wins among equals.
+
+    ids: int32 [T, K]; weights: float32 [T, K]; logits: float32 [T, E]. CPU only.
+    """
+    _ops.route_experts(
+        ids,
+        weights,
+        logits,
+        bias,
+        sigmoid,
+        groups,
+        top_groups,
+        group_best,
+        renormalize,
+        factor,
+    )
+
+
+def fused_experts(
+    out: Tensor,
+    x: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    gate_up: Tensor,
+    gate_up_type: int,
+    down: Tensor,
+    down_type: int,
+    inner: int,
+    addend: Tensor | None = None,
+) -> None:
+    """out[t] = addend[t] + sum over j of weights[t, j] * down(silu(gate(x[t])) * up(x[t])) of
+    expert ids[t, j] (Shazeer et al. 2017, arXiv 1701.06538); out written, it may be x.
+
+    out, x, addend: [T, H]; ids: int32 [T, K], distinct within a row; weights: float32 [T, K].
+    gate_up and down hold the matrices of E experts: dense [E, 2 inner, H] and [E, H, inner] in
+    float32, bfloat16 or float16, or uint8 [E, bytes] with the result of `quant_repack` for each
+    expert, whose qtype is then `gate_up_type` and `down_type`. CPU only.
+    """
+    _ops.fused_experts(out, x, ids, weights, gate_up, gate_up_type, down, down_type, inner, addend)
+
+
 def kv_write(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slot_mapping: Tensor) -> None:
     """Writes keys and values of this step into the paged cache, both caches written.
 
@@ -95,6 +192,8 @@ def paged_attention(
     seq_lens: Tensor,
     query_start_loc: Tensor,
     scale: float,
+    window: int = 0,
+    soft_cap: float = 0.0,
 ) -> None:
     """Causal attention of this step's tokens over the paged cache, prefill and decode mixed.
 
@@ -102,9 +201,22 @@ def paged_attention(
     step's keys and values written already; block_tables: int32 [B, max_blocks]; seq_lens: int32
     [B], context with this step's tokens; query_start_loc: int32 [B + 1], rows of q of each
     sequence; they are the last of its context. heads is a multiple of kv_heads; query head h reads
-    KV head h // (heads / kv_heads). A sequence without query tokens is skipped.
+    KV head h // (heads / kv_heads). A sequence without query tokens is skipped. A token sees the
+    last `window` tokens, itself included, or all before it (0). With a soft cap above 0 a score s
+    becomes soft_cap * tanh(s / soft_cap). CUDA takes neither.
     """
-    _ops.paged_attention(out, q, k_cache, v_cache, block_tables, seq_lens, query_start_loc, scale)
+    _ops.paged_attention(
+        out,
+        q,
+        k_cache,
+        v_cache,
+        block_tables,
+        seq_lens,
+        query_start_loc,
+        scale,
+        window,
+        soft_cap,
+    )
 
 
 def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -118,24 +230,34 @@ def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -
 def quant_repack(raw: Tensor, qtype: int, n: int, k: int) -> Tensor:
     """GGUF blocks of an [n, k] matrix in the layout that `quant_linear` reads.
 
-    raw: uint8, n * k / 32 blocks in row order, as in the file. Returns uint8 [bytes]. Matrices that
-    share their input can be one call of `quant_linear`: concatenate their raw rows first. Q4_0 and
-    Q4_1 take 320 bytes, Q8_0 544 for 16 rows x 32 columns; n is rounded up to 16 rows.
+    raw: uint8, the blocks in row order, as in the file. Returns uint8 [bytes]. Matrices that share
+    their input can be one call of `quant_linear`: concatenate their raw rows first. 16 rows take,
+    per 32 columns, 320 bytes as Q4_0 and Q4_1, 384 as Q5_0 and Q5_1, 544 as Q8_0, 296 as Q4_K, 360
+    as Q5_K and 424 as Q6_K; n is rounded up to 16 rows.
     """
     return _ops.quant_repack(raw, qtype, n, k)
 
 
 def quant_linear(
-    out: Tensor, x: Tensor, packed: Tensor, qtype: int, n: int, k: int, bias: Tensor | None = None
+    out: Tensor,
+    x: Tensor,
+    packed: Tensor,
+    qtype: int,
+    n: int,
+    k: int,
+    bias: Tensor | None = None,
+    coarse: int = 0,
 ) -> None:
     """out = x @ dequantized(packed).T + bias.
 
     out: [T, n]; x: [T, k]; packed: from `quant_repack`; bias: float32 [n].
 
     The avx2 and avx512 kernels round x to two 8-bit digits per block of 32 columns first (error at
-    most 1.5 * max|x| / 127 / 256 per element of a block); the scalar ones don't.
+    most 1.5 * max|x| / 127 / 256 per element of a block), and for the first `coarse` columns of
+    `out`, a multiple of 16 or n, to one (error at most 0.5 * max|x| / 127), in half the time where
+    arithmetic is the limit. Q6_K always gets two. The scalar kernels don't round.
     """
-    _ops.quant_linear(out, x, packed, qtype, n, k, bias)
+    _ops.quant_linear(out, x, packed, qtype, n, k, bias, coarse)
 
 
 def dequantize(out: Tensor, raw: Tensor, qtype: int) -> None:
@@ -146,8 +268,8 @@ def dequantize(out: Tensor, raw: Tensor, qtype: int) -> None:
 def embedding_dequantize(out: Tensor, ids: Tensor, raw: Tensor, qtype: int) -> None:
     """out[t] = row ids[t] of a table. out: float32 [T, H]; ids: int64 [T].
 
-    raw: uint8 [V, H / 32 * block bytes] for Q4_0, Q4_1 and Q8_0; float32, float16 or bfloat16
-    [V, H] for F32, F16 and BF16.
+    raw: uint8 [V, bytes of a row] for quantized types; float32, float16 or bfloat16 [V, H] for F32,
+    F16 and BF16.
     """
     _ops.embedding_dequantize(out, ids, raw, qtype)
 
@@ -158,6 +280,17 @@ def argmax(out: Tensor, logits: Tensor) -> None:
     out: int64 [B]; logits: float32 [B, V].
     """
     _ops.argmax(out, logits)
+
+
+def choose_greedy(out: Tensor, suspect: Tensor, hidden: Tensor, logits: Tensor) -> None:
+    """`argmax`, and suspect[0] = 1 where a hidden state or a logit may be NaN, else 0; CPU only.
+
+    Logits are looked at in the first row alone: a NaN that does not come from the row's own hidden
+    state comes from a weight of the head and is in the same column of every row. An infinite sum of
+    hidden states is suspected, too. out: int64 [B]; suspect: int64 [1]; hidden: float32 [B, H];
+    logits: float32 [B, V]. Can be recorded.
+    """
+    _ops.choose_greedy(out, suspect, hidden, logits)
 
 
 def apply_logit_bias(logits: Tensor, rows: Tensor, token_ids: Tensor, bias: Tensor) -> None:

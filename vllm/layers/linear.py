@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vllm.kernels import ops
+from vllm.quantization.digits import count_coarse_rows
 from vllm.quantization.weight import Weight
 
 
@@ -37,20 +39,31 @@ class Target:
 
 
 class PackedLinear:
-    """Weights in a GGML format, interleaved for the CPU kernels; computes in f32."""
+    """Weights in a GGML format, interleaved for the CPU kernels.
+
+    Inputs are rounded to one or two 8-bit digits (`vllm.quantization.digits`), sums are in f32.
+    """
 
     def __init__(self, weights: Sequence[Weight], bias: Tensor | None) -> None:
         self.in_features = weights[0].shape[1]
         self.out_features = sum(weight.shape[0] for weight in weights)
         self.qtype = weights[0].qtype
         self.bias = bias
+        self.coarse_rows = count_coarse_rows(weights, ops.COARSE_ROWS)
         raw = torch.cat([weight.data for weight in weights]) if len(weights) > 1 else None
         raw = weights[0].data if raw is None else raw
         self.packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
         ops.quant_linear(
-            out, x, self.packed, self.qtype, self.out_features, self.in_features, self.bias
+            out,
+            x,
+            self.packed,
+            self.qtype,
+            self.out_features,
+            self.in_features,
+            self.bias,
+            self.coarse_rows,
         )
 
 
@@ -114,10 +127,19 @@ def _dense(weight: Weight, bias: Tensor | None, target: Target) -> DenseLinear:
 
 
 def _split(weights: Sequence[Weight], biases: Sequence[Weight], target: Target) -> SplitLinear:
-    each = [[bias] for bias in biases] or [[] for _ in weights]
-    return SplitLinear(
-        [make_linear([weight], own, target) for weight, own in zip(weights, each, strict=True)]
-    )
+    """Neighbours of one packed format stay together, the others have layers of their own."""
+    parts: list[Linear] = []
+    for _, group in groupby(range(len(weights)), lambda i: _format(weights[i], i, target)):
+        places = list(group)
+        own = [biases[i] for i in places] if biases else []
+        parts.append(make_linear([weights[i] for i in places], own, target))
+    return SplitLinear(parts)
+
+
+def _format(weight: Weight, place: int, target: Target) -> tuple[str, int]:
+    if weight.packed and not target.dequantize:
+        return "packed", weight.qtype
+    return "dense", place
 
 
 def _join(biases: Sequence[Weight], dtype: torch.dtype, device: torch.device) -> Tensor | None:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from vllm.errors import ModelError
 from vllm.kernels import ops
-from vllm.loader.ggml_types import BF16, F16, F32, GGML_TYPES, Q4_0, Q4_1, Q8_0
+from vllm.loader.ggml_types import BF16, F16, F32, GGML_TYPES
 
 DENSE_DTYPES = {F32: torch.float32, F16: torch.float16, BF16: torch.bfloat16}
 QTYPE_OF_DTYPE = {dtype: qtype for qtype, dtype in DENSE_DTYPES.items()}
-PACKED_TYPES = (Q8_0, Q4_0, Q4_1)
+PACKED_TYPES = tuple(ops.QUANT_BLOCKS)
 SUPPORTED_TYPES = (*DENSE_DTYPES, *PACKED_TYPES)
 
 
@@ -31,11 +31,13 @@ class Weight:
     """One tensor of logical `shape`, stored as GGML type `qtype`.
 
     Dense: `data` has that shape and dtype. Packed: `data` is the raw bytes, uint8, row after row.
+    `name` is Hugging Face's, where the weight comes from a checkpoint.
     """
 
     data: Tensor
     qtype: int
     shape: tuple[int, ...]
+    name: str = ""
 
     @property
     def packed(self) -> bool:
@@ -48,7 +50,12 @@ class Weight:
             raise UnsupportedFormatError(
                 f"tensor {name!r} has dtype {data.dtype}; supported are float32, float16, bfloat16"
             )
-        return cls(data, QTYPE_OF_DTYPE[data.dtype], tuple(data.shape))
+        return cls(data, QTYPE_OF_DTYPE[data.dtype], tuple(data.shape), name)
+
+    def part(self, index: int, count: int) -> Weight:
+        """Matrix `index` of `count` that lie one after the other, without a copy."""
+        data = self.data.view(count, -1)[index] if self.packed else self.data[index]
+        return Weight(data, self.qtype, self.shape[1:])
 
     def to_dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The values as a dense tensor of `dtype` on `device` (f32 in between for packed ones)."""

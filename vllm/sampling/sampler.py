@@ -78,6 +78,11 @@ class Sampler:
         for table in (self._edits, self._counts, self._wishes):
             table.pop(row, None)
 
+    def takes_likeliest(self, rows: np.ndarray) -> bool:
+        """Whether the requests of `rows` take the likeliest token as it is, and nothing else."""
+        special = self._edits or self._counts or self._wishes
+        return not special and not self._temperature[rows].any()
+
     def sample(self, logits: Tensor, requests: Sequence[Request], rows: np.ndarray) -> Sampled:
         """The next token of each request: `logits` f32 [S, V] (changed), `rows` intp [S]."""
         wished, raw = self._keep_raw(logits, rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
 from vllm.kernels.recording import Recording
@@ -20,18 +21,29 @@ from vllm.worker.input_batch import StepInputs
 # larger than its calls.
 MAX_RECORDED = 64
 
-Computed = tuple[Tensor, Tensor]  # hidden states [B, hidden], logits f32 [B, vocab]
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What a step of B requests computes; lives until the next one.
+
+    `likeliest` i64 [B]: of each row of logits. `suspect` i64 [1]: 1 where one of them may be NaN.
+    """
+
+    hidden: Tensor  # [B, hidden]
+    logits: Tensor  # f32 [B, vocab]
+    likeliest: np.ndarray
+    suspect: np.ndarray
 
 
 @dataclass
 class DecodeSteps:
-    """`compute(inputs)` is a whole step from ids to logits and calls nothing but CPU ops."""
+    """`compute(inputs)` is a whole step from ids to tokens and calls nothing but CPU ops."""
 
     compute: Callable[[StepInputs], Computed]
     recordings: dict[int, Recording[Computed]] = field(default_factory=dict)
 
     def run(self, inputs: StepInputs) -> Computed:
-        """The step's hidden states and logits; both live until the next step."""
+        """Compute the step, by replaying a recording where there is one."""
         count = len(inputs.rows)
         recording = self.recordings.get(count)
         if recording is not None:

@@ -57,6 +57,7 @@ class InputBatch:
         self._seq_lens = np.empty(max_num_seqs, np.int32)
         self._starts = np.zeros(max_num_seqs + 1, np.int32)
         self._counting = np.arange(max(tokens, max_num_seqs + 1), dtype=np.int64)
+        self._decodes: dict[int, StepInputs] = {}
 
     def add(self, request: Request) -> None:
         """Give a request a row and write its tokens there."""
@@ -79,6 +80,10 @@ class InputBatch:
     def append_tokens(self, rows: np.ndarray, positions: np.ndarray, ids: np.ndarray) -> None:
         """Token `ids[i]` is at `positions[i]` of row `rows[i]`."""
         self.token_ids[rows, positions] = ids
+
+    def append_decoded(self, rows: np.ndarray, ids: np.ndarray) -> None:
+        """The same after a decode step of these rows: each token follows its context."""
+        self.token_ids[rows, self._seq_lens[: len(rows)]] = ids
 
     def prepare(self, batch: Batch) -> StepInputs:
         """Fill the step's arrays from the plan.
@@ -125,13 +130,22 @@ class InputBatch:
         slots += within
 
     def _inputs(self, rows: np.ndarray, starts: np.ndarray, size: int, total: int) -> StepInputs:
-        seq_lens = self._seq_lens[:size]
-        columns = -(-int(seq_lens.max()) // self.block_size)
+        columns = -(-int(self._seq_lens[:size].max()) // self.block_size)
         self._tables[:size, :columns] = self.block_tables[rows, :columns]
+        if total > size or self.device.type != "cpu":
+            return self._wrap(rows, starts, size, total)
+        # On the CPU the tensors of decodes of one size are the same memory each time.
+        inputs = self._decodes.get(size)
+        if inputs is None:
+            inputs = self._decodes[size] = self._wrap(rows, starts, size, total)
+        inputs.rows = rows
+        return inputs
+
+    def _wrap(self, rows: np.ndarray, starts: np.ndarray, size: int, total: int) -> StepInputs:
         attention = AttentionInputs(
             slot_mapping=self._tensor(self._slots[:total]),
             block_tables=self._tensor(self._tables[:size]),
-            seq_lens=self._tensor(seq_lens),
+            seq_lens=self._tensor(self._seq_lens[:size]),
             query_start_loc=self._tensor(starts),
         )
         ids, positions = self._ids[:total], self._positions[:total]

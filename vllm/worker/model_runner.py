@@ -65,7 +65,9 @@ class ModelRunner:
         self.sampler = Sampler(config.max_num_seqs, self.config.vocab_size, self.device)
         self.prompt_logprobs: dict[str, PromptLogprobs] = {}
         self._decode_steps = DecodeSteps(self._compute) if self.device.type == "cpu" else None
-        self._step_logits: Tensor | None = None
+        self._computed: Computed | None = None  # by a decode step
+        self._likeliest = torch.empty(config.max_num_seqs, dtype=torch.int64)
+        self._suspect = torch.zeros(1, dtype=torch.int64)
         self.logits = torch.empty(
             (max(config.max_num_seqs, LOGIT_ROWS), self.config.vocab_size),
             dtype=self.activation_dtype,
@@ -80,7 +82,7 @@ class ModelRunner:
         self, checkpoint: Checkpoint, config: EngineConfig, progress: OnProgress
     ) -> LlamaModel:
         progress("weights", 0.0)
-        return model_class(self.config.architecture)(
+        return model_class(self.config, self.device.type)(
             checkpoint,
             self.target,
             config.max_num_batched_tokens,
@@ -134,14 +136,15 @@ class ModelRunner:
     def execute(self, batch: Batch) -> StepInputs:
         """Compute the batch; hidden states [T, hidden] stay until the next call.
 
-        Where every request decodes, the logits are computed along with them.
+        Where every request decodes, logits and their maxima are computed along with them.
         """
         self.apply(batch)
         inputs = self.inputs.prepare(batch)
         if self._decode_steps is not None and batch.is_decode:
-            self._hidden, self._step_logits = self._decode_steps.run(inputs)
+            self._computed = self._decode_steps.run(inputs)
+            self._hidden = self._computed.hidden
         else:
-            self._hidden, self._step_logits = self._forward(inputs), None
+            self._hidden, self._computed = self._forward(inputs), None
         return inputs
 
     def _forward(self, inputs: StepInputs) -> Tensor:
@@ -151,10 +154,14 @@ class ModelRunner:
         hidden = self._forward(inputs)
         logits = self.logits[: hidden.shape[0]]
         self.model.logits(logits, hidden)
-        return hidden, logits
+        likeliest = self._likeliest[: len(hidden)]
+        ops.choose_greedy(likeliest, self._suspect, hidden, logits)
+        return Computed(hidden, logits, likeliest.numpy(), self._suspect.numpy())
 
     def sample(self, batch: Batch, inputs: StepInputs) -> tuple[list[Request], Sampled]:
         """The next token of every request whose tokens are all computed by this step."""
+        if self._computed is not None:
+            return batch.requests, self._sample_decodes(batch.requests, inputs.rows, self._computed)
         if self.prompt_logprobs:
             self._fill_prompt_logprobs(batch, inputs)
         indices = [i for i, r in enumerate(batch.requests) if r.num_missing_tokens == 0]
@@ -163,15 +170,32 @@ class ModelRunner:
             return [], Sampled(np.empty(0, np.int64))
         rows = inputs.rows[indices]
         hidden = self._hidden_at(inputs.starts[1:][indices] - 1)
-        logits = self._logits_of(hidden) if self._step_logits is None else self._step_logits
-        nans = count_nans(hidden, logits)
+        logits = self._logits_of(hidden)
+        sampled = self._choose(requests, rows, logits, count_nans(hidden, logits))
+        positions = np.array([request.num_tokens for request in requests], np.intp)
+        self.inputs.append_tokens(rows, positions, sampled.token_ids)
+        return requests, sampled
+
+    def _sample_decodes(
+        self, requests: list[Request], rows: np.ndarray, computed: Computed
+    ) -> Sampled:
+        """All requests of a decode step are due, and their likeliest tokens are known."""
+        nans = count_nans(computed.hidden, computed.logits) if computed.suspect[0] else {}
+        if not nans and self.sampler.takes_likeliest(rows):
+            sampled = Sampled(computed.likeliest.copy())
+        else:
+            sampled = self._choose(requests, rows, computed.logits, nans)
+        self.inputs.append_decoded(rows, sampled.token_ids)
+        return sampled
+
+    def _choose(
+        self, requests: list[Request], rows: np.ndarray, logits: Tensor, nans: dict[int, int]
+    ) -> Sampled:
         if nans:
             logits[list(nans)] = 0.0  # nothing behind here need think of NaN
         sampled = self.sampler.sample(logits, requests, rows)
         sampled.nans = nans
-        positions = np.array([request.num_tokens for request in requests], np.intp)
-        self.inputs.append_tokens(rows, positions, sampled.token_ids)
-        return requests, sampled
+        return sampled
 
     def _fill_prompt_logprobs(self, batch: Batch, inputs: StepInputs) -> None:
         for index, request in enumerate(batch.requests):

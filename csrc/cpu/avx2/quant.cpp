@@ -1,61 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Quantized linear layer with AVX2: 8-bit activations, weights as they lie in memory. The formulas
-// are those of cpu/avx512/quant.cpp; here a tile is computed in two halves of 8 rows, since a
+// are those of cpu/avx512/quant.cpp; here a run is computed in two halves of 8 rows, since a
 // register holds 8 rows x 4 columns of weights.
 //
-// vpmaddubsw adds two products u8 x s8 in 16 bits, saturating. 4 bits: 15 * 127 * 2 = 3,810, so the
-// eight of a tile add up to 30,480 < 32,767 before they are widened. 8 bits: |q| x (xq with q's
-// sign) is at most 128 * 127 * 2 = 32,512, widened each time.
+// vpmaddubsw adds two products u8 x s8 in 16 bits, saturating at 32,767, so only a few are added up
+// before they are widened. 4 bits: 15 * 127 * 2 = 3,810 each, eight fit; 5 bits: 7,874, four; 6 bits:
+// 16,002, two. 8 bits: |q| x (x with q's sign) is at most 128 * 127 * 2 = 32,512, one.
 
 #include "cpu/avx2/quant.h"
 
-#include <immintrin.h>
+#include "cpu/avx2/tiles.h"
 
 namespace vllm_kernels::avx2 {
 namespace {
 
-// Rows of x that use a half tile once it is unpacked.
+// Rows of x that use half a run once it is unpacked.
 constexpr int kPassRows = 4;
 constexpr int64_t kPrefetch = 8192;
-
-struct HalfTile {
-  __m256i weights[8];
-  __m256 scale, offset;  // of 8 rows; offset is multiplied with x_sum
-};
-
-inline __m256i load_bytes(const uint8_t* p) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-}
-
-inline __m256 load_halves(const uint8_t* p) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
-
-inline HalfTile load_q4(const uint8_t* p, int64_t half) {
-  const __m256i low_bits = _mm256_set1_epi8(15);
-  HalfTile t;
-#pragma GCC unroll 4
-  for (int s = 0; s < 4; ++s) {
-    const __m256i bytes = load_bytes(p + 64 * s + 32 * half);
-    t.weights[s] = _mm256_and_si256(bytes, low_bits);
-    t.weights[4 + s] = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low_bits);
-  }
-  t.scale = load_halves(p + 256 + 16 * half);
-  t.offset = load_halves(p + 288 + 16 * half);
-  return t;
-}
-
-inline HalfTile load_q8(const uint8_t* p, int64_t half) {
-  const __m256i bias = _mm256_set1_epi8(-128);
-  HalfTile t;
-#pragma GCC unroll 8
-  for (int s = 0; s < 8; ++s)
-    t.weights[s] = _mm256_xor_si256(load_bytes(p + 64 * s + 32 * half), bias);
-  t.scale = load_halves(p + 512 + 16 * half);
-  t.offset = _mm256_setzero_ps();
-  return t;
-}
 
 // 4 activations in every lane.
 inline __m256i spread(const int8_t* x) {
@@ -64,33 +26,59 @@ inline __m256i spread(const int8_t* x) {
   return _mm256_set1_epi32(v);
 }
 
-// One digit of 32 activations. 8 * 2 * 15 * 127 fits into 16 bits.
-inline __m256i dot_q4(const HalfTile& t, const int8_t* x) {
-  __m256i sum = _mm256_maddubs_epi16(t.weights[0], spread(x));
-#pragma GCC unroll 7
-  for (int s = 1; s < 8; ++s)
-    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(t.weights[s], spread(x + 4 * s)));
-  return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+inline __m256i widen(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+
+// Products of 4 columns, in pairs.
+template <int kBits>
+inline __m256i multiply(__m256i quants, const int8_t* x) {
+  if constexpr (kBits < 8) return _mm256_maddubs_epi16(quants, spread(x));
+  return _mm256_maddubs_epi16(_mm256_abs_epi8(quants), _mm256_sign_epi8(spread(x), quants));
 }
 
-inline __m256i dot_q8(const HalfTile& t, const int8_t* x) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  __m256i sum = _mm256_setzero_si256();
+// Registers kFirst .. kFirst + kCount of a run against one digit of x.
+template <int kBits, int kFirst, int kCount>
+inline __m256i dot_part(const HalfRun& run, const int8_t* x) {
+  constexpr int kTogether = kBits == 4 ? 8 : kBits == 5 ? 4 : kBits == 6 ? 2 : 1;
+  __m256i sum = _mm256_setzero_si256(), pairs = sum;
 #pragma GCC unroll 8
-  for (int s = 0; s < 8; ++s) {
-    const __m256i magnitude = _mm256_abs_epi8(t.weights[s]);
-    const __m256i signed_x = _mm256_sign_epi8(spread(x + 4 * s), t.weights[s]);
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, signed_x), ones));
+  for (int s = kFirst; s < kFirst + kCount; ++s) {
+    const __m256i product = multiply<kBits>(run.quants[s], x + 4 * s);
+    pairs = (s - kFirst) % kTogether == 0 ? product : _mm256_add_epi16(pairs, product);
+    if ((s - kFirst + 1) % kTogether == 0 || s + 1 == kFirst + kCount)
+      sum = _mm256_add_epi32(sum, widen(pairs));
   }
   return sum;
 }
 
-// x: 32 high digits, 32 low ones. Exact: 128 * 127 * 32 * 257 < 2^31.
-template <bool Q8>
-inline __m256i dot(const HalfTile& t, const int8_t* x) {
-  const __m256i high = Q8 ? dot_q8(t, x) : dot_q4(t, x);
-  const __m256i low = Q8 ? dot_q8(t, x + kBlock) : dot_q4(t, x + kBlock);
-  return _mm256_add_epi32(_mm256_slli_epi32(high, 8), low);
+// x: 32 high digits, 32 low ones, of which D are used. Exact: 128 * 127 * 32 * 257 < 2^31.
+template <int kBits, int D, int kFirst, int kCount>
+inline __m256 dot(const HalfRun& run, const int8_t* x) {
+  __m256i sum = dot_part<kBits, kFirst, kCount>(run, x);
+  if constexpr (D == 2)
+    sum = _mm256_add_epi32(_mm256_slli_epi32(sum, 8),
+                           dot_part<kBits, kFirst, kCount>(run, x + kBlock));
+  return _mm256_cvtepi32_ps(sum);
+}
+
+// sum + one run against block `at` of x.
+template <int64_t kType, int D>
+inline __m256 add_block(__m256 sum, const QuantLinearArgs& a, const HalfRun& run, int64_t at) {
+  constexpr int kBits = block_format(kType).bits;
+  const int8_t* x = a.xq.digits + 2 * kBlock * at;
+  const __m256 x_scale = _mm256_set1_ps(D == 2 ? a.xq.scale[at] : 256.0f * a.xq.scale[at]);
+  const __m256 scale = _mm256_mul_ps(run.scale[0], x_scale);
+  if constexpr (has_halves(kType)) {
+    const float first = a.xq.half_sum[at], last = a.xq.sum[at] - first;
+    const __m256 scale1 = _mm256_mul_ps(run.scale[1], x_scale);
+    sum = _mm256_fmadd_ps(dot<kBits, D, 0, 4>(run, x), scale, sum);
+    sum = _mm256_fmadd_ps(dot<kBits, D, 4, 4>(run, x), scale1, sum);
+    sum = _mm256_fmadd_ps(run.offset[0], _mm256_set1_ps(first), sum);
+    return _mm256_fmadd_ps(run.offset[1], _mm256_set1_ps(last), sum);
+  }
+  sum = _mm256_fmadd_ps(dot<kBits, D, 0, 8>(run, x), scale, sum);
+  if constexpr (kBits == 8) return sum;
+  const float* x_sum = D == 2 ? a.xq.sum : a.xq.high_sum;
+  return _mm256_fmadd_ps(run.offset[0], _mm256_set1_ps(x_sum[at]), sum);
 }
 
 // Stores 8 columns from `column` of a row that has n.
@@ -101,41 +89,48 @@ inline void store_columns(float* row, int64_t column, int64_t n, __m256 v) {
   for (int64_t i = 0; column + i < n; ++i) row[column + i] = lanes[i];
 }
 
-template <bool Q8, int R>
-void pass(const QuantLinearArgs& a, int64_t group, int64_t half, int64_t m0) {
-  constexpr int64_t bytes = Q8 ? 544 : 320;
-  const int64_t tiles = a.k / kBlock;
-  const uint8_t* p = a.packed + group * tiles * bytes;
-  const int8_t* x = a.xq + 2 * m0 * a.k;
-  const float* scale = a.x_scale + m0 * tiles;
-  const float* sum = a.x_sum + m0 * tiles;
+template <int64_t kType, int D, int R>
+void pass(const QuantLinearArgs& a, int64_t group, int64_t half, int64_t m) {
+  constexpr int64_t bytes = tile_bytes(kType), runs = block_format(kType).columns / kBlock;
+  const int64_t blocks = a.k / kBlock, tiles = blocks / runs;
+  const uint8_t* tile = a.packed + group * tiles * bytes;
   __m256 y[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) y[r] = _mm256_setzero_ps();
-  for (int64_t t = 0; t < tiles; ++t, p += bytes) {
-    _mm_prefetch(reinterpret_cast<const char*>(p + kPrefetch), _MM_HINT_T0);
-    const HalfTile tile = Q8 ? load_q8(p, half) : load_q4(p, half);
+  for (int64_t t = 0; t < tiles; ++t, tile += bytes)
+    for (int64_t index = 0; index < runs; ++index) {
+      const int64_t ahead = kPrefetch + index * (bytes / runs);
+      _mm_prefetch(reinterpret_cast<const char*>(tile + ahead), _MM_HINT_T0);
+      const HalfRun run = load_run<kType>(tile, index, half);
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const __m256 product = _mm256_cvtepi32_ps(dot<Q8>(tile, x + 2 * (r * a.k + t * kBlock)));
-      const __m256 d = _mm256_mul_ps(tile.scale, _mm256_set1_ps(scale[r * tiles + t]));
-      y[r] = _mm256_fmadd_ps(product, d, y[r]);
-      if (!Q8) y[r] = _mm256_fmadd_ps(tile.offset, _mm256_set1_ps(sum[r * tiles + t]), y[r]);
+      for (int r = 0; r < R; ++r)
+        y[r] = add_block<kType, D>(y[r], a, run, (m + r) * blocks + t * runs + index);
     }
-  }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
-    store_columns(a.out.row(m0 + r), group * kTileRows + 8 * half, a.n, y[r]);
+    store_columns(a.out.row(m + r), group * kTileRows + 8 * half, a.n, y[r]);
 }
 
-template <bool Q8>
+template <int64_t kType, int D>
 void groups(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
   for (int64_t g = g0; g < g1; ++g)
     for (int64_t half = 0; half < 2; ++half) {
       int64_t m = m0;
-      for (; m + kPassRows <= m1; m += kPassRows) pass<Q8, kPassRows>(a, g, half, m);
-      for (; m < m1; ++m) pass<Q8, 1>(a, g, half, m);
+      for (; m + kPassRows <= m1; m += kPassRows) pass<kType, D, kPassRows>(a, g, half, m);
+      for (; m < m1; ++m) pass<kType, D, 1>(a, g, half, m);
     }
+}
+
+// The groups that see one digit, then those that see two. Formats with a scale per 16 columns always
+// see two.
+template <int64_t kType>
+void linear_as(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
+  if constexpr (!has_halves(kType)) {
+    const int64_t coarse = (a.coarse + kTileRows - 1) / kTileRows, end = coarse < g1 ? coarse : g1;
+    if (g0 < end) groups<kType, 1>(a, g0, end, m0, m1);
+    if (g0 < end) g0 = end;
+  }
+  groups<kType, 2>(a, g0, g1, m0, m1);
 }
 
 inline __m256 magnitude(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
@@ -161,18 +156,17 @@ inline void store_bytes(int8_t* q, const __m256i* n) {
                       _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
 }
 
-// Splits 8 activations, in steps of the high digit, into two digits; returns 256 high + low.
-inline __m256i digits(__m256 steps, __m256i& high, __m256i& low) {
+// Splits 8 activations, in steps of the high digit, into two digits.
+inline void split(__m256 steps, __m256i& high, __m256i& low) {
   high = _mm256_cvtps_epi32(steps);
   const __m256 rest = _mm256_sub_ps(steps, _mm256_cvtepi32_ps(high));
   low = _mm256_cvtps_epi32(_mm256_mul_ps(rest, _mm256_set1_ps(256.0f)));
   low = _mm256_max_epi32(_mm256_min_epi32(low, _mm256_set1_epi32(127)), _mm256_set1_epi32(-127));
-  return _mm256_add_epi32(_mm256_slli_epi32(high, 8), low);
 }
 
 }  // namespace
 
-void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum) {
+void quantize_row(const Digits& out, const float* x, int64_t k) {
   for (int64_t b = 0; b < k / kBlock; ++b) {
     __m256 v[4];
     __m256 max = _mm256_setzero_ps();
@@ -182,21 +176,33 @@ void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum
     }
     const float top = largest(max);
     const __m256 inverse = _mm256_set1_ps(top > 0.0f ? 127.0f / top : 0.0f);
-    __m256i high[4], low[4], total = _mm256_setzero_si256();
-    for (int i = 0; i < 4; ++i)
-      total = _mm256_add_epi32(total, digits(_mm256_mul_ps(v[i], inverse), high[i], low[i]));
-    store_bytes(q + 2 * b * kBlock, high);
-    store_bytes(q + (2 * b + 1) * kBlock, low);
-    scale[b] = top / (127.0f * 256.0f);
-    sum[b] = scale[b] * static_cast<float>(add_up(total));
+    __m256i high[4], low[4];
+    for (int i = 0; i < 4; ++i) split(_mm256_mul_ps(v[i], inverse), high[i], low[i]);
+    store_bytes(out.digits + 2 * b * kBlock, high);
+    store_bytes(out.digits + (2 * b + 1) * kBlock, low);
+    const int high0 = add_up(_mm256_add_epi32(high[0], high[1]));
+    const int high1 = add_up(_mm256_add_epi32(high[2], high[3]));
+    const int low0 = add_up(_mm256_add_epi32(low[0], low[1]));
+    const int low1 = add_up(_mm256_add_epi32(low[2], low[3]));
+    const float scale = top / (127.0f * 256.0f);
+    out.scale[b] = scale;
+    out.half_sum[b] = scale * static_cast<float>(256 * high0 + low0);
+    out.sum[b] = scale * static_cast<float>(256 * (high0 + high1) + low0 + low1);
+    out.high_sum[b] = 256.0f * scale * static_cast<float>(high0 + high1);
   }
 }
 
 void quant_linear(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
-  if (a.qtype == kQ8_0)
-    groups<true>(a, g0, g1, m0, m1);
-  else
-    groups<false>(a, g0, g1, m0, m1);
+  switch (a.qtype) {
+    case kQ4_0:
+    case kQ4_1: return linear_as<kQ4_1>(a, g0, g1, m0, m1);
+    case kQ5_0:
+    case kQ5_1: return linear_as<kQ5_1>(a, g0, g1, m0, m1);
+    case kQ4_K: return linear_as<kQ4_K>(a, g0, g1, m0, m1);
+    case kQ5_K: return linear_as<kQ5_K>(a, g0, g1, m0, m1);
+    case kQ6_K: return linear_as<kQ6_K>(a, g0, g1, m0, m1);
+    default: return linear_as<kQ8_0>(a, g0, g1, m0, m1);
+  }
 }
 
 }  // namespace vllm_kernels::avx2

@@ -16,13 +16,16 @@ void fused_add_rms_norm(Rows x, Rows residual, const float* weight, int64_t rows
 void rotary(Rows x, int64_t heads, int64_t head_dim, const int64_t* positions, int64_t rows,
             const float* cos_sin, int64_t rot_dim, bool is_neox);
 void silu_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner);
+void gelu_tanh_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner);
+void soft_cap(Rows x, int64_t rows, int64_t width, float cap);
 void store_row(void* dst, DType dtype, const float* src, int64_t n);
 void load_row(float* dst, const void* src, DType dtype, int64_t n);
 void attention(const AttentionArgs& args, const AttentionItem& item, float* scratch);
 void linear(const LinearArgs& args, int64_t n0, int64_t n1, int64_t m0, int64_t m1);
-void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum);
+void quantize_row(const Digits& out, const float* x, int64_t k);
 void quant_linear(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m0, int64_t m1);
 int64_t argmax(const float* x, int64_t n);
+float total(const float* x, int64_t n);
 double exp_row(float* dst, const float* x, int64_t n, float max, float scale);
 double exp_sum(const float* x, int64_t n, float max, float scale);
 int64_t next_above(const float* x, int64_t begin, int64_t n, float value);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Scalar reference of the quantized linear layer: weights are widened to f32 tile by tile,
+// Scalar reference of the quantized linear layer: weights are widened to f32 run by run,
 // activations stay f32, and each output is summed in double in ascending column order.
 
 #include "cpu/scalar/kernels.h"
@@ -10,41 +10,71 @@
 namespace vllm_kernels::scalar {
 namespace {
 
-using Tile = float[kBlock][kTileRows];  // column-major: all rows of a column together
+using Run = float[kBlock][kTileRows];  // column-major: all rows of a column together
 
-void unpack_tile(const uint8_t* tile, int64_t qtype, Tile w) {
-  const uint8_t* scales = tile + tile_scale_offset(qtype);
-  for (int64_t c = 0; c < kBlock; ++c) {
-    const int64_t column = qtype == kQ8_0 ? c : c % 16;
-    for (int64_t r = 0; r < kTileRows; ++r) {
-      const int byte = tile[column / 4 * 64 + r * 4 + column % 4];
-      const float d = f16_to_f32(load_u16(scales + 2 * r));
-      if (qtype == kQ8_0) {
-        w[c][r] = d * static_cast<float>(byte - 128);
-      } else {
-        const float min = f16_to_f32(load_u16(scales + 2 * kTileRows + 2 * r));
-        w[c][r] = d * static_cast<float>(c < 16 ? byte & 15 : byte >> 4) + min;
-      }
-    }
+// Scale and minimum of row r in either half of a run.
+struct Scales {
+  float scale[2], minimum[2];
+};
+
+float half_at(const uint8_t* p, int64_t r) { return f16_to_f32(load_u16(p + 2 * r)); }
+
+Scales narrow_scales(const uint8_t* scales, int64_t qtype, int64_t r) {
+  const float d = half_at(scales, r);
+  const float m = qtype == kQ8_0 ? -128.0f * d : half_at(scales + 2 * kTileRows, r);
+  return {{d, d}, {m, m}};
+}
+
+// `header` of a tile of 256 columns.
+Scales wide_scales(const uint8_t* header, int64_t qtype, int64_t run, int64_t r) {
+  const float d = half_at(header, r), dm = half_at(header + 32, r);
+  const uint8_t* s = header + 64 + 32 * run + r;
+  if (qtype != kQ6_K) return {{d * s[0], d * s[0]}, {-dm * s[16], -dm * s[16]}};
+  const float first = d * static_cast<int8_t>(s[0]), last = d * static_cast<int8_t>(s[16]);
+  return {{first, last}, {-32.0f * first, -32.0f * last}};
+}
+
+int quant(const uint8_t* run, int bits, int64_t r, int64_t c) {
+  const int64_t lane = 4 * r + c % 4, s = c / 4;
+  if (bits == 8) return run[s * 64 + lane];
+  const int byte = run[s % 4 * 64 + lane];
+  const int low = c < 16 ? byte & 15 : byte >> 4;
+  if (bits == 5) return low | ((run[256 + lane] >> s) & 1) << 4;
+  if (bits == 6) return low | ((run[256 + s / 4 * 64 + lane] >> (s % 4 * 2)) & 3) << 4;
+  return low;
+}
+
+void unpack_run(const uint8_t* tile, int64_t qtype, int64_t index, Run w) {
+  const BlockFormat format = block_format(qtype);
+  const bool wide = format.columns == 256;
+  const uint8_t* run = wide ? tile + kTileHeader + index * run_bytes(qtype) : tile;
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    const Scales s = wide ? wide_scales(tile, qtype, index, r)
+                          : narrow_scales(tile + run_bytes(qtype), qtype, r);
+    for (int64_t c = 0; c < kBlock; ++c)
+      w[c][r] =
+          s.scale[c / 16] * static_cast<float>(quant(run, format.bits, r, c)) + s.minimum[c / 16];
   }
 }
 
-void add_tile(const Tile w, const float* x, double* sums) {
+void add_run(const Run w, const float* x, double* sums) {
   for (int64_t c = 0; c < kBlock; ++c)
     for (int64_t r = 0; r < kTileRows; ++r)
       sums[r] += static_cast<double>(x[c]) * static_cast<double>(w[c][r]);
 }
 
-// Rows of x that share one unpacked tile; does not enter any sum.
+// Rows of x that share one unpacked run; does not enter any sum.
 constexpr int64_t kRows = 16;
 
 void group_rows(const QuantLinearArgs& a, int64_t group, int64_t m0, int64_t rows) {
   double sums[kRows][kTileRows] = {};
-  const int64_t tiles = a.k / kBlock;
-  Tile w;
-  for (int64_t t = 0; t < tiles; ++t) {
-    unpack_tile(a.packed + (group * tiles + t) * tile_bytes(a.qtype), a.qtype, w);
-    for (int64_t m = 0; m < rows; ++m) add_tile(w, a.x.row(m0 + m) + t * kBlock, sums[m]);
+  const int64_t per_tile = block_format(a.qtype).columns / kBlock;
+  const int64_t tiles = a.k / kBlock / per_tile;
+  Run w;
+  for (int64_t b = 0; b < a.k / kBlock; ++b) {
+    const int64_t tile = group * tiles + b / per_tile;
+    unpack_run(a.packed + tile * tile_bytes(a.qtype), a.qtype, b % per_tile, w);
+    for (int64_t m = 0; m < rows; ++m) add_run(w, a.x.row(m0 + m) + b * kBlock, sums[m]);
   }
   for (int64_t m = 0; m < rows; ++m)
     for (int64_t r = 0; r < kTileRows && group * kTileRows + r < a.n; ++r)
@@ -53,21 +83,26 @@ void group_rows(const QuantLinearArgs& a, int64_t group, int64_t m0, int64_t row
 
 }  // namespace
 
-void quantize_row(const float* x, int64_t k, int8_t* q, float* scale, float* sum) {
-  for (int64_t b = 0; b < k / kBlock; ++b) {
+void quantize_row(const Digits& out, const float* x, int64_t k) {
+  for (int64_t b = 0; b < k / kBlock; ++b, x += kBlock) {
     float max = 0.0f;
-    for (int64_t i = 0; i < kBlock; ++i) max = std::fmax(max, std::fabs(x[b * kBlock + i]));
-    const float d = max / (127.0f * 256.0f), inverse = max > 0.0f ? 127.0f / max : 0.0f;
-    int total = 0;
+    for (int64_t i = 0; i < kBlock; ++i) max = std::fmax(max, std::fabs(x[i]));
+    const float scale = max / (127.0f * 256.0f), inverse = max > 0.0f ? 127.0f / max : 0.0f;
+    int8_t* const high = out.digits + 2 * b * kBlock;
+    int sums[2] = {}, high_sum = 0;  // of either half
     for (int64_t i = 0; i < kBlock; ++i) {
-      const float steps = x[b * kBlock + i] * inverse, high = std::nearbyint(steps);
-      const float low = std::fmin(std::fmax(std::nearbyint((steps - high) * 256.0f), -127.0f), 127.0f);
-      q[2 * b * kBlock + i] = static_cast<int8_t>(high);
-      q[(2 * b + 1) * kBlock + i] = static_cast<int8_t>(low);
-      total += 256 * static_cast<int>(high) + static_cast<int>(low);
+      const float steps = x[i] * inverse, h = std::nearbyint(steps);
+      const float low =
+          std::fmin(std::fmax(std::nearbyint((steps - h) * 256.0f), -127.0f), 127.0f);
+      high[i] = static_cast<int8_t>(h);
+      high[kBlock + i] = static_cast<int8_t>(low);
+      sums[i / 16] += 256 * high[i] + high[kBlock + i];
+      high_sum += high[i];
     }
-    scale[b] = d;
-    sum[b] = d * static_cast<float>(total);
+    out.scale[b] = scale;
+    out.sum[b] = scale * static_cast<float>(sums[0] + sums[1]);
+    out.half_sum[b] = scale * static_cast<float>(sums[0]);
+    out.high_sum[b] = 256.0f * scale * static_cast<float>(high_sum);
   }
 }
 

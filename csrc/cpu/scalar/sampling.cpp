@@ -20,6 +20,12 @@ int64_t argmax(const float* x, int64_t n) {
   return index < 0 ? 0 : index;
 }
 
+float total(const float* x, int64_t n) {
+  float sum = 0.0f;
+  for (int64_t i = 0; i < n; ++i) sum += x[i];
+  return sum;
+}
+
 double exp_row(float* dst, const float* x, int64_t n, float max, float scale) {
   double sum = 0.0;
   for (int64_t i = 0; i < n; ++i) {

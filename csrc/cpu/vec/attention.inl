@@ -6,12 +6,16 @@
 // The queries that share a KV head (a few tokens x the query heads of its group) are rows. The
 // context is walked in tiles of kLanes keys: keys are transposed to [head_dim][kLanes] and values
 // widened to [kLanes][head_dim] once per tile in f32 (L1), then all rows use them. Tiles begin at
-// position 0, so a row's result does not depend on the other rows.
+// multiples of kLanes and one without a key that a row sees leaves that row alone, so a row's result
+// does not depend on the other rows.
 
 constexpr int64_t kMaxHeadDim = 256;
 constexpr int64_t kMaxRows = 24;
 constexpr int64_t kAttentionTokens = 8;
 constexpr int64_t kRowTile = 4;
+// Tiles of keys that are scored together: a query element that is spread is used for each of them.
+// AVX2 has registers for the sums of one.
+constexpr int64_t kTiles = kLanes == 16 ? 2 : 1;
 
 bool attention_takes(int64_t head_dim) { return head_dim <= kMaxHeadDim && head_dim % 2 == 0; }
 
@@ -20,13 +24,18 @@ bool attention_takes(int64_t head_dim) { return head_dim <= kMaxHeadDim && head_
 struct AttentionState {
   alignas(64) float q_rows[kMaxRows * kMaxHeadDim];    // [rows, padded], scaled
   alignas(64) float out_rows[kMaxRows * kMaxHeadDim];  // [rows, padded], sum of weight * value
-  alignas(64) float value_rows[kLanes * kMaxHeadDim];  // [kLanes, padded], of this tile
-  alignas(64) float keys[kMaxHeadDim][kLanes];         // of this tile
-  alignas(64) float weights[kMaxRows][kLanes];         // of this tile
+  alignas(64) float value_rows[kTiles * kLanes * kMaxHeadDim];  // [keys, padded], of these tiles
+  alignas(64) float keys[kTiles][kMaxHeadDim][kLanes];          // of these tiles
+  alignas(64) float weights[kTiles][kMaxRows][kLanes];          // of these tiles; scores at first
   F total[kMaxRows];                                   // sums of weights, by lane
   float max[kMaxRows];
-  int64_t limit[kMaxRows];  // keys that the row may see
+  int64_t begin[kMaxRows];  // first key that the row may see
+  int64_t limit[kMaxRows];  // behind the last one
   int64_t rows, padded;     // padded: head_dim up to a multiple of kLanes
+  float soft_cap;
+
+  // The tile that holds the first key that any row sees: rows of later tokens begin later.
+  int64_t first_tile() const { return begin[0] / kLanes * kLanes; }
 
   float* q(int64_t row) { return q_rows + row * padded; }
   float* out(int64_t row) { return out_rows + row * padded; }
@@ -54,8 +63,8 @@ inline void find_rows(const AttentionArgs& a, const AttentionItem& item, int64_t
 
 // f32: kLanes columns of kLanes keys at a time. bf16: pairs of columns are moved as one lane.
 template <DType D>
-inline void transpose_keys(AttentionState& s, const uint8_t* cache, const int64_t offsets[kLanes],
-                           int64_t head_dim) {
+inline void transpose_keys(float (&keys)[kMaxHeadDim][kLanes], const uint8_t* cache,
+                           const int64_t offsets[kLanes], int64_t head_dim) {
   constexpr int64_t kPack = D == DType::kF32 ? 1 : 2;
   const int64_t words = head_dim / kPack;
   for (int64_t i = 0; i < words; i += kLanes) {
@@ -68,10 +77,10 @@ inline void transpose_keys(AttentionState& s, const uint8_t* cache, const int64_
     for (int j = 0; j < kLanes; ++j) {
       if (i + j >= words) break;
       if constexpr (D == DType::kF32) {
-        store(s.keys[i + j], v[j]);
+        store(keys[i + j], v[j]);
       } else {
-        store(s.keys[2 * (i + j)], even_bf16(v[j]));
-        store(s.keys[2 * (i + j) + 1], odd_bf16(v[j]));
+        store(keys[2 * (i + j)], even_bf16(v[j]));
+        store(keys[2 * (i + j) + 1], odd_bf16(v[j]));
       }
     }
   }
@@ -84,51 +93,69 @@ inline F load_value(const uint8_t* value, int64_t d, int64_t head_dim) {
 }
 
 template <DType D>
-inline void widen_values(AttentionState& s, const uint8_t* cache, const int64_t offsets[kLanes],
-                         int64_t head_dim) {
+inline void widen_values(AttentionState& s, int64_t tile, const uint8_t* cache,
+                         const int64_t offsets[kLanes], int64_t head_dim) {
   for (int j = 0; j < kLanes; ++j)
     for (int64_t d = 0; d < s.padded; d += kLanes)
-      store(s.values(j) + d, load_value<D>(cache + offsets[j], d, head_dim));
+      store(s.values(tile * kLanes + j) + d, load_value<D>(cache + offsets[j], d, head_dim));
 }
 
-// Loads the tile of keys and values from `position`.
+// Loads a tile of keys and values, from `position` on. One that begins beyond the context repeats the
+// last; no row sees it.
 template <DType D>
-inline void load_tile(AttentionState& s, const AttentionArgs& a, const AttentionItem& item,
-                      int64_t position, int64_t context) {
+inline void load_tile(AttentionState& s, int64_t tile, const AttentionArgs& a,
+                      const AttentionItem& item, int64_t position, int64_t context) {
   int64_t offsets[kLanes] = {};
-  find_rows(a, item, position, context, offsets);
-  transpose_keys<D>(s, static_cast<const uint8_t*>(a.k_cache), offsets, a.head_dim);
-  widen_values<D>(s, static_cast<const uint8_t*>(a.v_cache), offsets, a.head_dim);
+  find_rows(a, item, position < context ? position : context - 1, context, offsets);
+  transpose_keys<D>(s.keys[tile], static_cast<const uint8_t*>(a.k_cache), offsets, a.head_dim);
+  widen_values<D>(s, tile, static_cast<const uint8_t*>(a.v_cache), offsets, a.head_dim);
 }
 
-// scores[r] = q[row + r] . keys for R rows; even and odd columns in sums of their own, to have
-// enough independent additions in flight.
+// Scores of R rows against the keys of all tiles, into `weights`; even and odd columns in sums of their
+// own, to have enough independent additions in flight.
 template <int R>
-inline void score_rows(AttentionState& s, int64_t row, int64_t head_dim, F scores[R]) {
-  F odd[R];
+void score_rows(AttentionState& s, int64_t row, int64_t head_dim) {
+  F scores[kTiles][R];
+  F odd[kTiles][R];
+#pragma GCC unroll 2
+  for (int t = 0; t < kTiles; ++t)
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) scores[r] = odd[r] = zero();
+    for (int r = 0; r < R; ++r) scores[t][r] = odd[t][r] = zero();
   for (int64_t d = 0; d < head_dim; d += 2) {
-    const F k0 = load(s.keys[d]), k1 = load(s.keys[d + 1]);
+    F k0[kTiles], k1[kTiles];
+#pragma GCC unroll 2
+    for (int t = 0; t < kTiles; ++t) {
+      k0[t] = load(s.keys[t][d]);
+      k1[t] = load(s.keys[t][d + 1]);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      scores[r] = fma(set1(s.q(row + r)[d]), k0, scores[r]);
-      odd[r] = fma(set1(s.q(row + r)[d + 1]), k1, odd[r]);
+      const F q0 = set1(s.q(row + r)[d]), q1 = set1(s.q(row + r)[d + 1]);
+#pragma GCC unroll 2
+      for (int t = 0; t < kTiles; ++t) {
+        scores[t][r] = fma(q0, k0[t], scores[t][r]);
+        odd[t][r] = fma(q1, k1[t], odd[t][r]);
+      }
     }
   }
+#pragma GCC unroll 2
+  for (int t = 0; t < kTiles; ++t)
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) scores[r] = add(scores[r], odd[r]);
+    for (int r = 0; r < R; ++r) store(s.weights[t][row + r], add(scores[t][r], odd[t][r]));
 }
 
 // Turns scores into weights relative to the row's largest score so far; rescales what was summed
 // under a smaller one.
-inline void weigh_row(AttentionState& s, int64_t row, F scores, int64_t position) {
-  const int64_t visible = s.limit[row] - position;
-  if (visible <= 0) {
-    store(s.weights[row], zero());
+inline void weigh_row(AttentionState& s, int64_t tile, int64_t row, F scores, int64_t position) {
+  const int64_t visible = s.limit[row] - position, hidden = s.begin[row] - position;
+  if (visible <= 0 || hidden >= kLanes) {
+    store(s.weights[tile][row], zero());
     return;
   }
-  scores = keep_first(scores, set1(-__builtin_inff()), visible);
+  if (s.soft_cap > 0.0f) scores = capped(scores, s.soft_cap);
+  const F nothing = set1(-__builtin_inff());
+  scores = keep_first(scores, nothing, visible);
+  if (hidden > 0) scores = keep_first(nothing, scores, hidden);
   const float tile_max = largest(scores);
   if (tile_max > s.max[row]) {
     const F factor = exp_of(set1(s.max[row] - tile_max));
@@ -139,43 +166,50 @@ inline void weigh_row(AttentionState& s, int64_t row, F scores, int64_t position
   }
   const F weights = exp_of(sub(scores, set1(s.max[row])));
   s.total[row] = add(s.total[row], weights);
-  store(s.weights[row], weights);
+  store(s.weights[tile][row], weights);
 }
 
-template <int R>
-inline void add_values(AttentionState& s, int64_t row) {
-  for (int64_t d = 0; d < s.padded; d += kLanes) {
-    F sums[R];
+// Columns d .. d + V * kLanes of what R rows sum up.
+template <int R, int V>
+inline void add_values_at(AttentionState& s, int64_t tile, int64_t row, int64_t d) {
+  F sums[R][V];
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) sums[r] = load(s.out(row + r) + d);
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) sums[r][v] = load(s.out(row + r) + d + v * kLanes);
 #pragma GCC unroll 16
-    for (int j = 0; j < kLanes; ++j) {
-      const F v = load(s.values(j) + d);
+  for (int j = 0; j < kLanes; ++j) {
+    F value[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) value[v] = load(s.values(tile * kLanes + j) + d + v * kLanes);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) sums[r] = fma(set1(s.weights[row + r][j]), v, sums[r]);
+    for (int r = 0; r < R; ++r) {
+      const F weight = set1(s.weights[tile][row + r][j]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sums[r][v] = fma(weight, value[v], sums[r][v]);
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) store(s.out(row + r) + d, sums[r]);
   }
-}
-
-// R rows against the tile of keys and values at `position`.
-template <int R>
-void attend_tile(AttentionState& s, int64_t row, int64_t head_dim, int64_t position) {
-  F scores[R];
-  score_rows<R>(s, row, head_dim, scores);
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) weigh_row(s, row + r, scores[r], position);
-  add_values<R>(s, row);
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) store(s.out(row + r) + d + v * kLanes, sums[r][v]);
 }
 
-inline void attend_rows_from(AttentionState& s, int64_t row, int64_t head_dim, int64_t position) {
-  for (; row + kRowTile <= s.rows; row += kRowTile)
-    attend_tile<kRowTile>(s, row, head_dim, position);
+template <int R>
+void add_values(AttentionState& s, int64_t tile, int64_t row) {
+  int64_t d = 0;
+  for (; d + 2 * kLanes <= s.padded; d += 2 * kLanes) add_values_at<R, 2>(s, tile, row, d);
+  if (d < s.padded) add_values_at<R, 1>(s, tile, row, d);
+}
+
+// fn.template operator()<R>(row) for all rows from `row` on, R at a time.
+template <class Fn>
+inline void for_rows(const AttentionState& s, int64_t row, const Fn& fn) {
+  for (; row + kRowTile <= s.rows; row += kRowTile) fn.template operator()<kRowTile>(row);
   switch (s.rows - row) {
-    case 3: return attend_tile<3>(s, row, head_dim, position);
-    case 2: return attend_tile<2>(s, row, head_dim, position);
-    case 1: return attend_tile<1>(s, row, head_dim, position);
+    case 3: return fn.template operator()<3>(row);
+    case 2: return fn.template operator()<2>(row);
+    case 1: return fn.template operator()<1>(row);
     default: return;
   }
 }
@@ -187,12 +221,25 @@ inline int64_t first_seeing(const AttentionState& s, int64_t position) {
   return row;
 }
 
+// All rows against the tiles of keys and values from `position` on. Each step is done for all rows
+// before the next: what a row's weights wait for would otherwise keep the arithmetic waiting.
+inline void attend_tiles(AttentionState& s, int64_t head_dim, int64_t position) {
+  for_rows(s, first_seeing(s, position), [&]<int R>(int64_t row) { score_rows<R>(s, row, head_dim); });
+  for (int64_t t = 0; t < kTiles; ++t, position += kLanes) {
+    const int64_t first = first_seeing(s, position);
+    for (int64_t row = first; row < s.rows; ++row)
+      weigh_row(s, t, row, load(s.weights[t][row]), position);
+    for_rows(s, first, [&]<int R>(int64_t row) { add_values<R>(s, t, row); });
+  }
+}
+
 // Rows are (token, head of the group) pairs first_row .. first_row + rows of the item.
 inline void begin_rows(AttentionState& s, const AttentionArgs& a, const AttentionItem& item,
                        int64_t first_row, int64_t rows) {
   const int64_t group = a.q_heads / a.kv_heads;
   const F scale = set1(a.scale);
   s.rows = rows;
+  s.soft_cap = a.soft_cap;
   s.padded = (a.head_dim + kLanes - 1) / kLanes * kLanes;
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t index = first_row + r;
@@ -205,6 +252,7 @@ inline void begin_rows(AttentionState& s, const AttentionArgs& a, const Attentio
     s.total[r] = zero();
     s.max[r] = -__builtin_inff();
     s.limit[r] = item.position + index / group + 1;
+    s.begin[r] = a.first_visible(s.limit[r] - 1);
   }
 }
 
@@ -269,7 +317,7 @@ inline void add_values_from_cache(AttentionState& s, const uint8_t* cache,
     for (int v = 0; v < V; ++v) {
       const F value = load_value<D>(cache + offsets[j], d + v * kLanes, head_dim);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) sums[r][v] = fma(set1(s.weights[r][j]), value, sums[r][v]);
+      for (int r = 0; r < R; ++r) sums[r][v] = fma(set1(s.weights[0][r][j]), value, sums[r][v]);
     }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
@@ -291,9 +339,10 @@ void attend_few(AttentionState& s, const AttentionArgs& a, const AttentionItem& 
   const auto* keys = static_cast<const uint8_t*>(a.k_cache);
   const auto* values = static_cast<const uint8_t*>(a.v_cache);
   const int64_t context = s.limit[R - 1], row_bytes = a.head_dim * dtype_bytes(D);
+  const int64_t first = s.first_tile();
   int64_t offsets[kLanes] = {}, next[kLanes] = {};
-  find_rows(a, item, 0, context, next);
-  for (int64_t position = 0; position < context; position += kLanes) {
+  find_rows(a, item, first, context, next);
+  for (int64_t position = first; position < context; position += kLanes) {
     __builtin_memcpy(offsets, next, sizeof offsets);
     if (position + kLanes < context) {
       find_rows(a, item, position + kLanes, context, next);
@@ -303,7 +352,7 @@ void attend_few(AttentionState& s, const AttentionArgs& a, const AttentionItem& 
     F scores[R];
     score_from_cache<D, R>(s, keys, offsets, a.head_dim, scores);
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) weigh_row(s, r, scores[r], position);
+    for (int r = 0; r < R; ++r) weigh_row(s, 0, r, scores[r], position);
     int64_t d = 0;
     for (; d + kVectors * kLanes <= s.padded; d += kVectors * kLanes)
       add_values_from_cache<D, R, kVectors>(s, values, offsets, a.head_dim, d);
@@ -322,9 +371,10 @@ void attend(AttentionState& s, const AttentionArgs& a, const AttentionItem& item
     default: break;
   }
   const int64_t context = s.limit[s.rows - 1];
-  for (int64_t position = 0; position < context; position += kLanes) {
-    load_tile<D>(s, a, item, position, context);
-    attend_rows_from(s, first_seeing(s, position), a.head_dim, position);
+  for (int64_t position = s.first_tile(); position < context; position += kTiles * kLanes) {
+    for (int64_t t = 0; t < kTiles; ++t)
+      load_tile<D>(s, t, a, item, position + t * kLanes, context);
+    attend_tiles(s, a.head_dim, position);
   }
 }
 

@@ -16,6 +16,17 @@ int64_t argmax(const float* x, int64_t n) {
   return 0;
 }
 
+float total(const float* x, int64_t n) {
+  F s0 = zero(), s1 = zero();
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    s0 = add(s0, load(x + i));
+    s1 = add(s1, load(x + i + kLanes));
+  }
+  for (; i < n; i += kLanes) s0 = add(s0, load_some(x + i, n - i));
+  return sum(add(s0, s1));
+}
+
 inline F shifted_exp(F x, F max, F scale) { return exp_of(mul(sub(x, max), scale)); }
 
 double exp_row(float* dst, const float* x, int64_t n, float max, float scale) {

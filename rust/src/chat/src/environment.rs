@@ -70,10 +70,35 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 
 /// Python's methods on strings, lists and mappings.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        state.consume_fuel(method_cost(text, name, args))?;
+    }
     match value.as_str().map(|text| string_method(text, name, args)) {
         Some(Some(result)) => result,
         _ => pycompat::unknown_method_callback(state, value, name, args),
     }
+}
+
+/// Fuel of a method on a text: one for 64 bytes that it reads or writes, and one for each text that it makes.
+fn method_cost(text: &str, name: &str, args: &[Value]) -> u64 {
+    let argument = |at: usize| args.get(at).and_then(Value::as_str);
+    let made = match (name, argument(0)) {
+        ("replace", Some(old)) => text.matches(old).count() * argument(1).unwrap_or("").len() / 64,
+        ("split" | "rsplit", Some(separator)) => text.matches(separator).count(),
+        ("split" | "rsplit", None) => text.split_whitespace().count(),
+        ("splitlines", _) => text.lines().count(),
+        ("format", _) => largest_number(text) / 64,
+        _ => 0,
+    };
+    (text.len() / 64 + made) as u64
+}
+
+/// The largest number written in a format, which may be a width.
+fn largest_number(format: &str) -> usize {
+    let numbers = format.split(|char: char| !char.is_ascii_digit());
+    let read = |digits: &str| digits.parse().unwrap_or(usize::MAX >> 1);
+    let given = numbers.filter(|digits| !digits.is_empty());
+    given.map(read).max().unwrap_or(0)
 }
 
 /// Methods of strings beyond those of `pycompat`.

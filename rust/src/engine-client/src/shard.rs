@@ -13,7 +13,7 @@ use slab::Slab;
 
 use crate::client::EngineClient;
 use crate::error::{StreamError, SubmitError};
-use crate::inbox::{Inbox, Routed, ShardEvent};
+use crate::inbox::{Inbox, Routed, ShardEvent, trim};
 use crate::protocol::{EngineCoreRequest, EngineOutput, RequestType};
 use crate::request_id::{MAX_SLOTS, RequestKey};
 use crate::state::Shared;
@@ -95,7 +95,8 @@ impl ShardClient {
         &self.0.client
     }
 
-    /// Sends a request to the least loaded engine (or the one it names) and returns its stream.
+    /// Sends a request to the engine it names, else to the one that has likely computed its
+    /// beginning, else to the least loaded one, and returns its stream.
     ///
     /// Fills `request_id` and `client_index`. Parameters that an engine would refuse are refused
     /// here, because some engines don't survive them.
@@ -113,7 +114,7 @@ impl ShardClient {
             params.validate()?;
         }
         let shared = self.0.client.shared();
-        let engine = shared.admit(request.data_parallel_rank)?;
+        let engine = shared.admit(&request)?;
         let limit = share(shared.stream_limit, streams);
         let stream = self.0.open(engine, limit).inspect_err(|_| {
             shared.engines[engine].release(false);
@@ -303,6 +304,7 @@ async fn pump(shard: Weak<Shard>, inbox: Arc<Inbox>) {
         poll_fn(|cx| inbox.poll_take(cx, &mut outputs, &mut events)).await;
         let Some(shard) = shard.upgrade() else { return };
         shard.deliver(&mut outputs);
+        trim(&mut outputs);
         events.drain(..).for_each(|event| shard.apply(event));
         shard.flush_aborts();
     }

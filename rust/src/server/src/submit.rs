@@ -106,6 +106,7 @@ pub fn submit(
     let options = order.options;
     let per_prompt = options.candidates() as usize;
     let width = prompts.len() * per_prompt;
+    sampling::check_prompt_logprobs(options, &prompts)?;
     let mut seats = permit
         .seats(|choice| prompts[choice / per_prompt].len())
         .map_err(|full| errors::busy(app, full))?;
