@@ -14,6 +14,7 @@ use vllm_model_files::{GenerationDefaults, ModelFiles};
 use vllm_server::{Listener, Model, Server, ServerConfig, Stopped};
 
 use crate::fault::{Code, Fault};
+use crate::memory;
 use crate::signals::Signals;
 
 /// Threads for long prompts; more would only fight with the engine for cores.
@@ -117,7 +118,11 @@ async fn start(launch: Launch) -> Result<Server, Fault> {
         Some(_) => address.replacen("http:", "https:", 1),
         None => address,
     };
-    let loading = tokio::task::spawn_blocking(move || load(plan));
+    let loading = tokio::task::spawn_blocking(move || {
+        let model = load(plan);
+        memory::give_back_unused();
+        model
+    });
     let connecting = EngineClient::connect(launch.transport);
     let loaded = async {
         let loaded = loading

@@ -14,6 +14,7 @@ mod http_flags;
 mod launch;
 mod log_queue;
 mod logging;
+mod memory;
 mod process;
 mod reference;
 mod render;
@@ -23,10 +24,6 @@ mod settings;
 mod signals;
 
 use std::process::ExitCode;
-
-/// Streams allocate and free small blocks all the time; mimalloc does that in a few instructions.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::run() {
