@@ -10,11 +10,11 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import engine, frontend, prefix, scheduler
+from benchmarks import engine, frontend, prefix, scheduler, server
 from benchmarks.table import Row, markdown
 from vllm.config.embedded import DEFAULT_MODEL
 
-PARTS = ("frontend", "engine", "prefix", "scheduler", "all")
+PARTS = ("frontend", "engine", "server", "prefix", "scheduler", "all")
 
 
 def arguments() -> argparse.Namespace:
@@ -44,6 +44,10 @@ def main() -> None:
     if options.part in ("engine", "all"):
         rows = tables["engine"] = engine.run(options.model, options.repeats)
         print(markdown(rows, "llama.cpp"), end="\n\n", flush=True)
+    if options.part in ("server", "all"):
+        with tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs:
+            rows = tables["server"] = server.run(options.model, options.repeats, Path(logs))
+        print(markdown(rows, "llama-server"), end="\n\n", flush=True)
     if options.part in ("prefix", "all"):
         rows = tables["prefix"] = prefix.run(options.model, options.repeats)
         print(markdown(rows, "the first"), end="\n\n", flush=True)
