@@ -7,6 +7,7 @@ Owns which steps a session has; how a step works is in `tools/`.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,12 @@ def compile_in_place(session: nox.Session) -> None:
     if build_rust.wanted():
         build_rust.build()
     run_python(session, "tools/build_csrc.py")
+
+
+def compile_double(session: nox.Session) -> None:
+    """The engine double that tests and benchmarks put behind the frontend."""
+    double = ["build", *WORKSPACE[:2], "--locked", "--release", "-p", "vllm-mock-engine"]
+    session.run(build_rust.require_cargo(), *double, external=True)
 
 
 def run_python(session: nox.Session, *arguments: str, **environ: str) -> None:
@@ -131,6 +138,8 @@ def checks(session: nox.Session) -> Iterator[Counts]:
     """
     prepare(session)
     compile_in_place(session)
+    if build_rust.wanted():
+        compile_double(session)
     counts = Counts()
     yield counts
     if counts.broken:
@@ -215,17 +224,35 @@ def history_import(session: nox.Session) -> None:
     session.run(interpreter, "-m", "tools.history_import", *session.posargs, external=True)
 
 
+def fuzz_targets(session: nox.Session, counts: Counts, seconds: int) -> None:
+    """Every libFuzzer target for so long, where cargo-fuzz is installed."""
+    cargo = build_rust.require_cargo()
+    if shutil.which("cargo-fuzz") is None:
+        session.warn("no libFuzzer targets: cargo-fuzz is missing (cargo install cargo-fuzz)")
+        return
+    folder = ROOT / "rust" / "fuzz"
+    seeds = ["-p", "vllm-fuzzing", "--example", "seeds", "--", str(folder / "corpus")]
+    session.run(cargo, "run", "--quiet", *WORKSPACE[:2], "--locked", *seeds, external=True)
+    for target in sorted(path.stem for path in (folder / "fuzz_targets").iterdir()):
+        run = [cargo, "fuzz", "run", "-s", "none", "--fuzz-dir", str(folder)]
+        limits = ["--", f"-max_total_time={seconds}", "-max_len=16384", "-timeout=60"]
+        counts.check(f"cargo fuzz {target}", [*run, target, *limits])
+
+
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """The fuzz tests of both languages, fifty times as long; ARGS go to pytest."""
+    """Fuzz tests of both languages, fifty times as long; libFuzzer; ARGS: seconds per target."""
     environ = {"VLLM_FUZZ_FACTOR": "50"}
+    seconds = int(session.posargs[0]) if session.posargs else 300
     with checks(session) as counts:
         cargo = build_rust.require_cargo()
-        crates = ["-p", "vllm-engine-client", "-p", "vllm-zmtp"]
-        codec = [*crates, "--test", "codec", "--test", "session"]
-        counts.run("wire in Rust", [cargo, "test", *WORKSPACE[:2], "--locked", *codec], **environ)
-        chosen = session.posargs or ["tests/wire/test_fuzz.py", "tests/unit/loader"]
-        counts.run("wire and GGUF in Python", pytest("--timeout=3000", *chosen), **environ)
+        crates = ["-p", "vllm-engine-client", "-p", "vllm-zmtp", "-p", "vllm-fuzzing"]
+        chosen = [*crates, "--test", "codec", "--test", "session", "--test", "short"]
+        counts.run("in Rust", [cargo, "test", *WORKSPACE[:2], "--locked", *chosen], **environ)
+        files = ["tests/wire/test_fuzz.py", "tests/unit/loader"]
+        counts.run("wire and GGUF in Python", pytest("--timeout=3000", *files), **environ)
+        counts.run("routes", pytest("-m", "", "--timeout=3000", "tests/fuzz"))
+        fuzz_targets(session, counts, seconds)
 
 
 @nox.session
@@ -233,7 +260,5 @@ def bench(session: nox.Session) -> None:
     """Our frontend beside upstream's in one run, and our engine; ARGS go to benchmarks/run.py."""
     prepare(session)
     compile_in_place(session)
-    cargo = build_rust.require_cargo()
-    mock = ["build", *WORKSPACE[:2], "--locked", "--release", "-p", "vllm-mock-engine"]
-    session.run(cargo, *mock, external=True)
+    compile_double(session)
     run_python(session, "-m", "benchmarks.run", *session.posargs)

@@ -77,8 +77,9 @@ def peer() -> Callable[[Path], dict[str, float]] | None:
 def packed_weights(core: EngineCore) -> list[np.ndarray]:
     """What one token streams: the packed matrices of all layers and of the head."""
     model = core.runner.model
-    layers = [part for layer in model.layers for part in vars(layer).values()]
-    found = [part.packed for part in [*layers, model.lm_head] if hasattr(part, "packed")]
+    blocks = [block for layer in model.layers for block in (layer.attention, layer.mlp)]
+    parts = [part for block in blocks for part in vars(block).values()]
+    found = [part.packed for part in [*parts, model.lm_head] if hasattr(part, "packed")]
     return [tensor.numpy().view(np.uint64) for tensor in found]
 
 

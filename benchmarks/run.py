@@ -8,18 +8,48 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import engine, frontend, prefix, scheduler, server
+from benchmarks import (
+    end_to_end,
+    engine,
+    frontend,
+    instructions,
+    prefix,
+    scale,
+    scheduler,
+    server,
+)
 from benchmarks.table import Row, markdown
 from vllm.config.embedded import DEFAULT_MODEL
 
-PARTS = ("frontend", "engine", "server", "prefix", "scheduler", "all")
+
+@dataclass(frozen=True)
+class Part:
+    """A table: what fills it, from the options and a folder for logs, and the peer's name."""
+
+    peer: str
+    run: Callable[[argparse.Namespace, Path], list[Row]]
+
+
+PARTS = {
+    "frontend": Part("upstream", lambda o, logs: frontend.run(o.repeats, logs, o.only)),
+    # Counted, not timed: the second run would count the same.
+    "instructions": Part("upstream", lambda o, logs: instructions.run(1, logs, o.only)),
+    "engine": Part("llama.cpp", lambda o, _: engine.run(o.model, o.repeats)),
+    "server": Part("llama-server", lambda o, logs: server.run(o.model, o.repeats, logs)),
+    "prefix": Part("the first", lambda o, _: prefix.run(o.model, o.repeats)),
+    "scheduler": Part("peer", lambda o, _: scheduler.run(o.repeats)),
+    "scale": Part("64 streams", lambda o, _: scale.run(o.repeats)),
+    "end-to-end": Part("reference frontend", lambda o, _: end_to_end.run(o.repeats)),
+}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    parser.add_argument("--part", choices=PARTS, default="all")
+    parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default 3)")
     parser.add_argument("--only", default="", help="rows of the frontend whose name contains this")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="of the engine's rows")
@@ -37,23 +67,10 @@ def main() -> None:
     options = arguments()
     tables: dict[str, list[Row]] = {}
     print(f"CPU: {cpu_model()}; {options.repeats} repeats, median (lowest-highest)\n")
-    if options.part in ("frontend", "all"):
+    for name in PARTS if options.part == "all" else (options.part,):
         with tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs:
-            rows = tables["frontend"] = frontend.run(options.repeats, Path(logs), options.only)
-        print(markdown(rows, "upstream"), end="\n\n", flush=True)
-    if options.part in ("engine", "all"):
-        rows = tables["engine"] = engine.run(options.model, options.repeats)
-        print(markdown(rows, "llama.cpp"), end="\n\n", flush=True)
-    if options.part in ("server", "all"):
-        with tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs:
-            rows = tables["server"] = server.run(options.model, options.repeats, Path(logs))
-        print(markdown(rows, "llama-server"), end="\n\n", flush=True)
-    if options.part in ("prefix", "all"):
-        rows = tables["prefix"] = prefix.run(options.model, options.repeats)
-        print(markdown(rows, "the first"), end="\n\n", flush=True)
-    if options.part in ("scheduler", "all"):
-        rows = tables["scheduler"] = scheduler.run(options.repeats)
-        print(markdown(rows, "peer"), flush=True)
+            tables[name] = PARTS[name].run(options, Path(logs))
+        print(markdown(tables[name], PARTS[name].peer), end="\n\n", flush=True)
     if options.json:
         figures = {name: [row.as_dict() for row in rows] for name, rows in tables.items()}
         options.json.write_text(json.dumps({"cpu": cpu_model(), **figures}, indent=1) + "\n")

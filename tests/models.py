@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from vllm.models.config import from_hf
+from vllm.models.hf_config import from_hf
 from vllm.models.shapes import tensor_shapes
 
 BOS, EOS = 256, 257

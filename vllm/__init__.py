@@ -12,10 +12,26 @@ from typing import Any
 
 _LAZY = {
     "LLM": "vllm.llm",
+    "CompletionOutput": "vllm.outputs",
+    "EmbeddingRequestOutput": "vllm.outputs",
+    "RequestOutput": "vllm.outputs",
     "SamplingParams": "vllm.sampling.params",
+    "ScoringRequestOutput": "vllm.outputs",
+    "TextPrompt": "vllm.inputs",
+    "TokensPrompt": "vllm.inputs",
     "__version__": "vllm.version",
 }
-__all__ = ["LLM", "SamplingParams", "__version__"]
+__all__ = [
+    "LLM",
+    "CompletionOutput",
+    "EmbeddingRequestOutput",
+    "RequestOutput",
+    "SamplingParams",
+    "ScoringRequestOutput",
+    "TextPrompt",
+    "TokensPrompt",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -130,6 +130,12 @@ VARIABLES: dict[str, Variable] = {
     "VLLM_LOGGING_LEVEL": Variable(
         "info", _one_of("debug", "info", "warning", "error"), "Least severe log line shown."
     ),
+    "RUST_LOG": Variable(
+        None,
+        str,
+        "Log lines of the Rust frontend, as `info,vllm_server=debug`; wins over VLLM_LOGGING_LEVEL "
+        "there, and is ignored with a warning where it is malformed.",
+    ),
     # --- HTTP
     "VLLM_HTTP_MAX_REQUEST_BODY_SIZE": Variable(
         32 << 20, parse_size, "Largest accepted request body in bytes; unit suffixes are accepted."

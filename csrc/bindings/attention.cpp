@@ -42,7 +42,8 @@ void check_sequences(const Check& check, const AttentionArgs& args, const int32_
 
 void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
                      const Tensor& v_cache, const Tensor& block_tables, const Tensor& seq_lens,
-                     const Tensor& query_start_loc, double scale) {
+                     const Tensor& query_start_loc, double scale, int64_t window,
+                     double soft_cap) {
   const Check check("paged_attention");
   check_caches(check, k_cache, v_cache);
   const int64_t kv_heads = k_cache.size(1), head_dim = k_cache.size(3);
@@ -58,6 +59,8 @@ void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
   check_plain(check, seq_lens, "seq_lens", ScalarType::Int, {-1});
   check_plain(check, query_start_loc, "query_start_loc", ScalarType::Int, {seq_lens.size(0) + 1});
   check_plain(check, block_tables, "block_tables", ScalarType::Int, {seq_lens.size(0), -1});
+  check.require(window >= 0, "window is ", window, ", expected 0 (none) or more");
+  check.require(soft_cap >= 0.0, "soft_cap is ", soft_cap, ", expected 0 (off) or more");
   const AttentionArgs args{rows_of(out),
                            const_rows_of(q),
                            k_cache.const_data_ptr(),
@@ -69,7 +72,9 @@ void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
                            kv_heads,
                            k_cache.size(2),
                            head_dim,
-                           static_cast<float>(scale)};
+                           static_cast<float>(scale),
+                           window,
+                           static_cast<float>(soft_cap)};
   perform([=, lens = data_of<int32_t>(seq_lens), start = data_of<int32_t>(query_start_loc),
            sequences = seq_lens.size(0), tokens = q.size(0), blocks = k_cache.size(0)] {
     check_sequences(check, args, lens, start, sequences, tokens, blocks);

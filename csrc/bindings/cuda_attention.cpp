@@ -45,8 +45,11 @@ void check_sequences(const Check& check, const Tensor& block_tables, const Tenso
 
 void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
                      const Tensor& v_cache, const Tensor& block_tables, const Tensor& seq_lens,
-                     const Tensor& query_start_loc, double scale) {
+                     const Tensor& query_start_loc, double scale, int64_t window,
+                     double soft_cap) {
   const Check check("paged_attention");
+  check.require(window == 0, "window is ", window, ", the CUDA kernel takes 0 (none) only");
+  check.require(soft_cap == 0.0, "soft_cap is ", soft_cap, ", the CUDA kernel takes 0 (off) only");
   check_caches(check, k_cache, v_cache);
   const int64_t kv_heads = k_cache.size(1), head_dim = k_cache.size(3);
   check_query(check, out, q, kv_heads * head_dim);

@@ -12,12 +12,23 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
       "rotary_embedding(Tensor positions, Tensor(a!) q, Tensor(b!) k, int head_dim, "
       "Tensor cos_sin_cache, bool is_neox) -> ()");
   m.def("silu_and_mul(Tensor(a!) out, Tensor x) -> ()");
+  m.def("gelu_tanh_and_mul(Tensor(a!) out, Tensor x) -> ()");
+  m.def("soft_cap(Tensor(a!) x, float cap) -> ()");
+  m.def("scale(Tensor(a!) x, float factor) -> ()");
+  m.def("copy_heads(Tensor(a!) out, Tensor x) -> ()");
+  m.def(
+      "route_experts(Tensor(a!) ids, Tensor(b!) weights, Tensor logits, Tensor? bias, bool sigmoid, "
+      "int groups, int top_groups, int group_best, bool renormalize, float factor) -> ()");
+  m.def(
+      "fused_experts(Tensor(a!) out, Tensor x, Tensor ids, Tensor weights, Tensor gate_up, "
+      "int gate_up_type, Tensor down, int down_type, int inner, Tensor? addend) -> ()");
   m.def(
       "kv_write(Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slot_mapping) "
       "-> ()");
   m.def(
       "paged_attention(Tensor(a!) out, Tensor q, Tensor k_cache, Tensor v_cache, "
-      "Tensor block_tables, Tensor seq_lens, Tensor query_start_loc, float scale) -> ()");
+      "Tensor block_tables, Tensor seq_lens, Tensor query_start_loc, float scale, int window=0, "
+      "float soft_cap=0.0) -> ()");
   m.def("linear(Tensor(a!) out, Tensor x, Tensor weight, Tensor? bias) -> ()");
   m.def("quant_repack(Tensor raw, int qtype, int n, int k) -> Tensor");
   m.def(

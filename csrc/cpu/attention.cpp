@@ -25,7 +25,9 @@ std::vector<AttentionItem> cut(const AttentionArgs& a, const KernelTable& table,
         items.push_back(
             {s, start + t, std::min(table.attention_tokens, tokens - t), computed + t, h});
   }
-  const auto cost = [](const AttentionItem& i) { return (i.position + i.tokens) * i.tokens; };
+  const auto cost = [&a](const AttentionItem& i) {
+    return (i.position + i.tokens - a.first_visible(i.position)) * i.tokens;
+  };
   std::stable_sort(items.begin(), items.end(), [&](const AttentionItem& x, const AttentionItem& y) {
     return cost(x) > cost(y);
   });

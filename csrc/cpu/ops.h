@@ -24,6 +24,20 @@ struct Rotary {
 void rotary_embedding(const Rotary& args, Rows q, int64_t q_heads, Rows k, int64_t k_heads);
 
 void silu_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner);
+void gelu_tanh_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner);
+void soft_cap(Rows x, int64_t rows, int64_t width, float cap);
+// x *= factor.
+void scale(Rows x, int64_t rows, int64_t width, float factor);
+
+// `heads` pieces of `width` elements in each row, each kind at its own distances; a distance of 0
+// between the pieces of x repeats one piece.
+struct CopyHeads {
+  float* out;
+  const float* x;
+  int64_t rows, heads, width;
+  int64_t out_row, out_head, x_row, x_head;
+};
+void copy_heads(const CopyHeads& args);
 
 struct KvWrite {
   void* k_cache;  // [blocks, kv_heads, block_size, head_dim]
@@ -52,6 +66,45 @@ void embedding_quantized(float* out, const int64_t* ids, int64_t rows, const uin
                          int64_t qtype, int64_t hidden);
 void embedding_dense(float* out, const int64_t* ids, int64_t rows, const void* table, DType dtype,
                      int64_t hidden);
+
+// Which experts a token goes to. Scores are the softmax of the logits or their sigmoid; a bias
+// counts for the choice only. With more than one group, a group is as good as the sum of its
+// `group_best` best choices, and the experts of all but the `top_groups` best are out.
+struct Routing {
+  const float* bias;  // [experts] or null
+  bool sigmoid;
+  int64_t experts, top, groups, top_groups, group_best;
+  bool renormalize;  // weights add up to 1 before the factor
+  float factor;
+};
+// ids and weights [rows, top], the best first, the lower id first among equals.
+void route_experts(int32_t* ids, float* weights, const Routing& args, ConstRows logits,
+                   int64_t rows);
+
+// One matrix [n, k] of every expert, `stride` bytes apart: dense, or packed as quant_linear reads.
+struct ExpertMatrices {
+  const uint8_t* data;
+  int64_t stride;
+  bool packed;
+  DType dtype;    // where dense
+  int64_t qtype;  // where packed
+  int64_t n, k;
+  const uint8_t* of(int64_t expert) const { return data + expert * stride; }
+};
+
+// out[t] = addend[t] + sum over j of weights[t, j] * down(silu(gate(x[t])) * up(x[t])) of expert
+// ids[t, j]. out may be x.
+struct Experts {
+  Rows out;
+  ConstRows x;
+  const float* addend;  // rows `addend_stride` apart, or null
+  int64_t addend_stride;
+  const int32_t* ids;    // [rows, top]
+  const float* weights;  // [rows, top]
+  int64_t rows, top, experts;
+  ExpertMatrices gate_up, down;  // [2 inner, hidden] and [hidden, inner]
+};
+void fused_experts(const Experts& args);
 
 void argmax(int64_t* out, ConstRows logits, int64_t rows, int64_t vocab);
 // The same, and whether there may be NaN (*suspect is 1 or 0): in hidden states [rows, hidden_size] or

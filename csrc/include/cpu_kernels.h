@@ -78,6 +78,13 @@ struct AttentionArgs {
   int64_t max_blocks;
   int64_t q_heads, kv_heads, block_size, head_dim;
   float scale;
+  int64_t window;   // keys that a token sees, itself included; 0: all before it
+  float soft_cap;   // scores s become soft_cap * tanh(s / soft_cap); 0: off
+
+  // The first position that the token at `position` sees.
+  int64_t first_visible(int64_t position) const {
+    return window > 0 && position >= window ? position - window + 1 : 0;
+  }
 };
 
 struct KernelTable {
@@ -94,6 +101,10 @@ struct KernelTable {
                  const float* cos_sin, int64_t rot_dim, bool is_neox);
   // out[i] = silu(x[i]) * x[inner + i].
   void (*silu_and_mul)(Rows out, ConstRows x, int64_t rows, int64_t inner);
+  // out[i] = gelu(x[i]) * x[inner + i], gelu by its tanh formula.
+  void (*gelu_tanh_and_mul)(Rows out, ConstRows x, int64_t rows, int64_t inner);
+  // x = cap * tanh(x / cap).
+  void (*soft_cap)(Rows x, int64_t rows, int64_t width, float cap);
   // dst = src rounded to dtype.
   void (*store_row)(void* dst, DType dtype, const float* src, int64_t n);
   // dst = src widened to f32.

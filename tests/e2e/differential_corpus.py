@@ -384,6 +384,8 @@ WRONG = [
     wrong_completion("named-unknown", logprob_token_ids=[260], logprobs=0),
     wrong_chat("min-above-max", min_tokens=9, max_tokens=4),
     wrong_chat("logprobs-above-limit", logprobs=True, top_logprobs=21),
+    wrong_completion("prompt-logprobs-too-many", prompt=[1] * 150, n=128, prompt_logprobs=15),
+    wrong_completion("echo-logprobs-too-many", prompt=[1] * 150, n=128, echo=True, logprobs=15),
 ]
 
 MALFORMED = [

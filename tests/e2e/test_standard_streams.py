@@ -77,6 +77,6 @@ def test_the_log_can_stall_or_be_closed(
 
 def test_a_refusal_with_a_stalled_log_ends_on_its_own(stalled: int) -> None:
     command = [sys.executable, "-m", "vllm.cli", "serve", "/nowhere/model"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VLLM_USE_RUST_FRONTEND": "0"}
     done = subprocess.run(command, stderr=stalled, env=environment, timeout=EXIT_S, check=False)
     assert done.returncode == ExitCode.MODEL

@@ -27,6 +27,7 @@ def test_serves_and_ends_on_a_signal(
     server.process.send_signal(signal.SIGINT)
     assert server.wait_exit() == ExitCode.OK
     assert server.errors == []
+    assert "is killed" not in server.log, "every child ends by itself"
     server.assert_nothing_left()
 
 

@@ -42,6 +42,11 @@ def silu_and_mul(x: Tensor) -> Tensor:
     return gate / (1 + torch.exp(-gate)) * up
 
 
+def gelu_tanh_and_mul(x: Tensor) -> Tensor:
+    gate, up = x.double().chunk(2, -1)
+    return torch.nn.functional.gelu(gate, approximate="tanh") * up
+
+
 def cos_sin_cache(positions: int, rot_dim: int) -> Tensor:
     frequency = 10000.0 ** (-torch.arange(0, rot_dim, 2).double() / rot_dim)
     angle = torch.arange(positions).double()[:, None] * frequency
@@ -60,15 +65,21 @@ def rotary(x: Tensor, positions: Tensor, head_dim: int, cache: Tensor, is_neox: 
     return heads.reshape(tokens, -1)
 
 
-def attention(q: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+def attention(
+    q: Tensor, keys: Tensor, values: Tensor, scale: float, window: int = 0, soft_cap: float = 0
+) -> Tensor:
     """q: [queries, heads, dim], the last of the context; keys, values: [context, kv_heads, dim]."""
     q, keys, values = q.double(), keys.double(), values.double()
     group = q.shape[1] // keys.shape[1]
     keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
     scores = torch.einsum("qhd,khd->hqk", q, keys) * scale
     queries, context = q.shape[0], keys.shape[0]
-    future = torch.ones(queries, context).triu(context - queries + 1).bool()
-    weights = scores.masked_fill(future, -math.inf).softmax(-1)
+    if soft_cap:
+        scores = soft_cap * torch.tanh(scores / soft_cap)
+    hidden = torch.ones(queries, context).triu(context - queries + 1).bool()
+    if window:
+        hidden |= torch.ones(queries, context).tril(context - queries - window).bool()
+    weights = scores.masked_fill(hidden, -math.inf).softmax(-1)
     return torch.einsum("hqk,khd->qhd", weights, values)
 
 

@@ -31,12 +31,12 @@ class Batch:
         self.heads, self.head_dim, self.scale = heads, head_dim, head_dim**-0.5
         self.q = reference.wide(heads * head_dim, int(self.starts[-1]))
 
-    def run(self, rows=slice(None), q=None, starts=None):
+    def run(self, rows=slice(None), q=None, starts=None, window=0, soft_cap=0.0):
         q = self.q if q is None else q
         out = torch.full(q.shape, torch.nan)
         ops.paged_attention(
             out, q, self.keys, self.values, self.tables[rows], self.lens[rows],
-            self.starts if starts is None else starts, self.scale,
+            self.starts if starts is None else starts, self.scale, window, soft_cap,
         )  # fmt: skip
         return out
 
@@ -47,13 +47,13 @@ class Batch:
         rows = cache[self.tables[row, :count].long()].transpose(1, 2)
         return rows.reshape(-1, kv_heads, self.head_dim)[:length]
 
-    def expected(self):
+    def expected(self, window=0, soft_cap=0.0):
         parts = []
         for row in range(len(self.lens)):
             q = self.q[self.starts[row] : self.starts[row + 1]]
             q = q.reshape(len(q), self.heads, self.head_dim)
             context = [self.context(cache, row) for cache in (self.keys, self.values)]
-            parts.append(reference.attention(q, *context, self.scale).flatten(1))
+            parts.append(reference.attention(q, *context, self.scale, window, soft_cap).flatten(1))
         return torch.cat(parts)
 
 
@@ -76,6 +76,37 @@ def test_mixed_batch(shape, dtype):
     batch = Batch(MIXED, *shape, dtype)
     # Weights sum to 1 and values are near 1: the error is that of exp and of f32 sums.
     assert_close(batch.run().double(), batch.expected(), rtol=3e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [1, 5, 16, 33, 64, 1000])
+@pytest.mark.parametrize("shape", [(9, 3, 64, 16), (4, 1, 128, 8), (2, 2, 10, 5), (2, 1, 272, 16)])
+def test_window(shape, window, dtype):
+    batch = Batch(MIXED, *shape, dtype)
+    found = batch.run(window=window).double()
+    assert_close(found, batch.expected(window), rtol=3e-5, atol=3e-6)
+
+
+@pytest.mark.parametrize("window", [0, 20])
+@pytest.mark.parametrize("shape", [(4, 1, 128, 8), (8, 4, 256, 16), (2, 1, 272, 16)])
+def test_soft_cap(shape, window):
+    batch = Batch(MIXED, *shape, torch.float32)
+    batch.q = batch.q * 20
+    found = batch.run(window=window, soft_cap=30.0).double()
+    # The cap rounds scores of up to 30 to some 4e-6, sums of 256 products near 20 to about as much;
+    # weights are off by that share, values are near 1.
+    assert_close(found, batch.expected(window, 30.0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [7, 40])
+def test_what_lies_outside_of_the_window_is_not_read(window):
+    batch = Batch([(90, 1), (60, 12)], 6, 2, 64, 16, torch.float32)
+    expected = batch.run(window=window)
+    for row, queries in enumerate((1, 12)):
+        gone = (int(batch.lens[row]) - queries + 1 - window) // 16 // 2 * 2  # whole tiles
+        for cache in (batch.keys, batch.values):
+            cache[batch.tables[row, : max(0, gone)].long()] = torch.nan
+    assert torch.equal(batch.run(window=window), expected)
 
 
 def test_peaked_scores():

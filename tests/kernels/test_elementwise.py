@@ -67,6 +67,49 @@ def test_silu_and_mul(shape):
     assert_close(out.double(), reference.silu_and_mul(x), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(0, 8), (1, 1), (3, 37), (40, 1536)])
+def test_gelu_tanh_and_mul(shape):
+    x = reference.wide(2 * shape[1], shape[0]) * 4
+    out = torch.full(shape, torch.nan)
+    ops.gelu_tanh_and_mul(out, x)
+    assert_close(out.double(), reference.gelu_tanh_and_mul(x), rtol=3e-6, atol=1e-6)
+
+
+def test_gelu_of_extreme_values():
+    gate = torch.tensor([[-1e30, -100.0, -10.0, 0.0, 10.0, 100.0, 1e12]])
+    x = torch.cat([gate, torch.ones_like(gate)], -1)
+    out = torch.empty_like(gate)
+    ops.gelu_tanh_and_mul(out, x)
+    assert_close(out.double(), reference.gelu_tanh_and_mul(x), rtol=1e-6, atol=1e-20)
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (1, 1), (3, 37), (5, 2000)])
+def test_soft_cap(shape):
+    x = reference.wide(shape[1], shape[0]) * 40
+    x[:, ::7] *= 1e6
+    expected = 30 * torch.tanh(x.double() / 30)
+    ops.soft_cap(x, 30.0)
+    assert_close(x.double(), expected, rtol=1e-6, atol=8e-6)
+
+
+def test_scale():
+    x = reference.wide(37, 3)
+    expected = x * 0.3
+    ops.scale(x, 0.3)
+    assert torch.equal(x, expected)
+
+
+def test_copy_heads_between_layouts():
+    x, wide = torch.randn(5, 1, 8), torch.zeros(5, 3, 20)
+    ops.copy_heads(wide[:, :, 4:12], x.expand(5, 3, 8))
+    expected = torch.zeros(5, 3, 20)
+    expected[:, :, 4:12] = x
+    assert torch.equal(wide, expected)
+    back = torch.empty(5, 3, 8)
+    ops.copy_heads(back, wide[:, :, 4:12])
+    assert torch.equal(back, x.expand(5, 3, 8))
+
+
 def test_silu_of_extreme_values():
     gate = torch.tensor([[-1e30, -100.0, -88.0, 0.0, 88.0, 100.0, 1e30]])
     x = torch.cat([gate, torch.ones_like(gate)], -1)

@@ -38,6 +38,17 @@ def penalize(ids=(1,), offsets=(0, 1), counts=None):
     )
 
 
+def route(top=2, groups=1, top_groups=1):
+    ids, weights = zeros(2, top, dtype=I32), zeros(2, top)
+    ops.route_experts(ids, weights, zeros(2, 8), None, False, groups, top_groups, 1, True, 1.0)
+
+
+def run_experts(ids=((0, 1),), down=None):
+    ids = torch.tensor(ids, dtype=I32)
+    down = zeros(2, 8, 4) if down is None else down
+    ops.fused_experts(F(1, 8), F(1, 8), ids, zeros(1, 2), zeros(2, 8, 8), 0, down, 0, 4)
+
+
 W8 = torch.ones(8)
 PACKED = ops.quant_repack(reference.random_blocks(3, 16, 32), 3, 16, 32)
 COS = reference.cos_sin_cache(10, 8)
@@ -60,6 +71,27 @@ CASES = {
         lambda: ops.fused_add_rms_norm(*[F(2, 8)] * 2, W8, 1e-5),
     "silu_and_mul: x has shape [2, 7], its second size must be even":
         lambda: ops.silu_and_mul(F(2, 3), F(2, 7)),
+    "gelu_tanh_and_mul: x has shape [2, 7], its second size must be even":
+        lambda: ops.gelu_tanh_and_mul(F(2, 3), F(2, 7)),
+    "soft_cap: cap is 0, expected a number above 0":
+        lambda: ops.soft_cap(F(2, 3), 0.0),
+    "copy_heads: x has shape [2, 3, 5], expected [2, 3, 4]":
+        lambda: ops.copy_heads(F(2, 3, 4), F(2, 3, 5)),
+    "copy_heads: the heads of out overlap":
+        lambda: ops.copy_heads(F(2, 1, 4).expand(2, 3, 4), F(2, 3, 4)),
+    "paged_attention: window is -1, expected 0 (none) or more":
+        lambda: ops.paged_attention(
+            F(1, 32), F(1, 32), *CACHE, TABLE, torch.tensor([5], dtype=I32),
+            torch.tensor([0, 1], dtype=I32), 1.0, -1,
+        ),
+    "route_experts: groups is 3, which does not divide 8 experts":
+        lambda: route(groups=3),
+    "route_experts: ids has 5 columns, expected 1 to 4 (experts that a token may go to)":
+        lambda: route(top=5, groups=2, top_groups=1),
+    "fused_experts: ids[0, 1] is 2, expected 0 to 1":
+        lambda: run_experts(ids=[[0, 2]]),
+    "fused_experts: down has shape [2, 8, 5], expected [2, 8, 4]":
+        lambda: run_experts(down=zeros(2, 8, 5)),
     "rotary_embedding: positions[1] is 10, expected 0 to 9":
         lambda: ops.rotary_embedding(torch.tensor([0, 10]), F(2, 8), F(2, 8), 8, COS, True),
     "rotary_embedding: q has shape [2, 12], its second size must be a multiple of head_dim 8":

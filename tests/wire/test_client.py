@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +34,7 @@ from vllm.protocol.messages import (
     EngineInit,
     FinishReason,
 )
+from vllm.protocol.silence import Patience
 
 FOREVER = 1_000_000
 
@@ -52,7 +54,9 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(engines: int = 1, **options: Any) -> AsyncIterator[World]:
+async def world(
+    engines: int = 1, patience: Patience | None = None, **options: Any
+) -> AsyncIterator[World]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="c"))
         data_in, data_out = (stack.enter_context(listen_ipc(folder)) for _ in range(2))
@@ -69,6 +73,7 @@ async def world(engines: int = 1, **options: Any) -> AsyncIterator[World]:
                 input=data_in,
                 output=data_out,
                 ready_timeout=PATIENCE_S,
+                patience=patience,
             )
             async with here.client:
                 yield here
@@ -181,6 +186,56 @@ def test_killed_engine_fails_its_requests_and_comes_back() -> None:
                 client.submit(request("s"))
             with pytest.raises(EngineDeadError):
                 await client.utility("is_sleeping")
+
+    run(test)
+
+
+def test_stopped_engine_fails_its_requests_and_is_taken_back() -> None:
+    async def test() -> None:
+        async with world(engines=2, patience=Patience(2.0)) as here:
+            client = here.client
+            streams = [client.submit(request(f"r{i}", max_tokens=FOREVER)) for i in range(2)]
+            await asyncio.gather(*map(anext, streams))
+            here.engines[0].send_signal(signal.SIGSTOP)
+            stopped = next(index for index in (0, 1) if f"r{index}" in client._engines[0].streams)
+            with pytest.raises(EngineDeadError, match=r"engine 0 did not answer within 2 s"):
+                await collect(streams[stopped])
+            assert client.health == {0: "engine 0 did not answer within 2 s", 1: None}
+            await anext(streams[1 - stopped])
+            assert len(await collect(client.submit(request("other", max_tokens=3)))) == 3
+            here.engines[0].send_signal(signal.SIGCONT)
+            await until(lambda: client.health == {0: None, 1: None}, "the engine to be back")
+            streams[1 - stopped].close()
+
+            async def is_idle() -> bool:
+                return await client.utility("running_requests") == [[], []]
+
+            await until(is_idle, "the aborts")
+
+    run(test)
+
+
+def test_idle_engine_is_asked_and_stays() -> None:
+    async def test() -> None:
+        async with world(patience=Patience(0.5)) as here:
+            engine = here.client._engines[0]
+            for _ in range(3):  # turns without any other message
+                await until(lambda: engine.pulse.silent_turns > 0, "a silent turn")
+                await until(lambda: engine.pulse.silent_turns == 0, "the answer")
+            assert here.client.healthy
+
+    run(test)
+
+
+def test_long_call_suspends_the_question() -> None:
+    async def test() -> None:
+        async with world(patience=Patience(0.2)) as here:
+            call = asyncio.ensure_future(here.client.utility("never"))
+            await until(lambda: here.client._engines[0].calls, "the call")
+            here.client._engines[0].pulse.silent_turns = 100
+            await asyncio.sleep(0.3)  # looks that must change nothing
+            assert here.client.healthy
+            call.cancel()
 
     run(test)
 

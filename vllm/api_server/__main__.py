@@ -31,6 +31,7 @@ from vllm.log_lines import open_standard_streams
 from vllm.protocol.client import AsyncEngineClient
 from vllm.protocol.errors import HandshakeError
 from vllm.protocol.listeners import Listener
+from vllm.protocol.silence import Patience
 
 logger = vllm_logging.init_logger(__name__)
 
@@ -121,6 +122,9 @@ async def _serve(options: argparse.Namespace, config: dict[str, Any], model: Mod
         engine_start_index=options.engine_start_index,
         engine_count=options.engine_count,
         ready_timeout=envs.VLLM_ENGINE_READY_TIMEOUT_S,
+        patience=Patience(
+            config.get("engine_silence_timeout", 6.0), config.get("engine_prompt_timeout", 300.0)
+        ),
     )
     async with client:
         model.context = client.registration.max_model_len

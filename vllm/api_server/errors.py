@@ -111,6 +111,16 @@ def no_engine() -> ApiError:
     )
 
 
+def engine_lost() -> ApiError:
+    """503 for a request whose engine ended."""
+    return ApiError(
+        503,
+        "The engine that worked on this request was lost. Send it again.",
+        kind="server_error",
+        code="engine_unavailable",
+    )
+
+
 def engine_busy() -> ApiError:
     """503: the engine answers, but takes nothing now."""
     return ApiError(

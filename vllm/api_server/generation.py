@@ -168,8 +168,10 @@ async def run_choice(
     client: AsyncEngineClient, choice: Choice, request: EngineCoreRequest
 ) -> AsyncGenerator[Delta]:
     """Submit a choice's request and give its deltas, the last one with `ended`."""
+    submitted = False
     try:
         async with client.submit(request) as outputs:
+            submitted = True
             async for output in outputs:
                 delta = choice.take(output)
                 yield delta
@@ -177,7 +179,7 @@ async def run_choice(
                     return
     except EngineDeadError as error:
         logger.warning("request %s: %s", request.request_id, error)
-        raise errors.no_engine() from None
+        raise (errors.engine_lost() if submitted else errors.no_engine()) from None
     logger.error("request %s: the engine ended it without a reason", request.request_id)
     raise errors.engine_failed()
 

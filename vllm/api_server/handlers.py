@@ -125,6 +125,7 @@ async def _counted(state: State, answer: Answer, deltas: Deltas) -> Deltas:
 def _work(call: Call, answer: Answer) -> list[tuple[Choice, EngineCoreRequest]]:
     """Every choice as an engine request of its own."""
     model, request = call.state.model, answer.request
+    sampling.check_prompt_logprobs(request, answer.prompts)
     rank = _rank(call)
     unique = uuid.uuid4().hex[:8]
     work: list[tuple[Choice, EngineCoreRequest]] = []

@@ -20,6 +20,7 @@ MAX_DOCUMENTS = 1024
 MAX_STREAM_INTERVAL = 1024  # tokens per event
 MAX_PROMPTS = 1024
 MAX_CHOICES = 1024  # over all prompts of a request
+MAX_PROMPT_LOGPROBS = 1 << 18  # over all choices of a request
 MAX_PRIORITY = 2**31 - 1
 MAX_MODEL_BYTES = 4096
 MAX_U32 = 2**32 - 1

@@ -38,7 +38,7 @@ _RUST = "the Python frontend does not serve it; the Rust frontend does"
 _OPERATOR = "the Python frontend has no routes for operators; the Rust frontend has"
 
 _UNSERVED = {
-    ("GET", "/"): "there is no web page yet",
+    ("GET", "/"): _RUST,
     ("GET", "/openapi.json"): _RUST,
     ("GET", "/docs"): _RUST,
     ("GET", "/tokenizer_info"): _RUST,

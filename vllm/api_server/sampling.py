@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vllm.api_server.errors import bad_field
+from vllm.api_server.limits import MAX_PROMPT_LOGPROBS
 from vllm.api_server.model import Model
 from vllm.api_server.requests import Request
 from vllm.errors import ValidationError
@@ -62,6 +63,22 @@ def _check_allowed(params: dict[str, Any]) -> None:
             "allowed_token_ids",
             "`allowed_token_ids` has no token that can be generated: `bad_words` or `min_tokens` "
             "forbid each of them. Allow another one.",
+        )
+
+
+def check_prompt_logprobs(request: Request, prompts: list[list[int]]) -> None:
+    """Refuse more log probabilities of prompts than one answer may have. Raises ApiError."""
+    if request.prompt_logprobs is None:
+        return
+    tokens, rows = sum(map(len, prompts)), request.prompt_logprobs + 1
+    asked = tokens * request.candidates * rows
+    if asked > MAX_PROMPT_LOGPROBS:
+        name = "logprobs" if request.get("prompt_logprobs") is None else "prompt_logprobs"
+        raise bad_field(
+            name,
+            f"`{name}` asks for {asked} log probabilities of the prompt ({tokens} tokens, "
+            f"{request.candidates} choices of each, {rows} candidates per token); an answer has at "
+            f"most {MAX_PROMPT_LOGPROBS}. Ask for fewer candidates or choices.",
         )
 
 

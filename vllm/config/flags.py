@@ -49,6 +49,10 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _seconds_if_any(text: str) -> float | None:
+    return _seconds(text) or None
+
+
 def _port(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 65535:
@@ -168,8 +172,7 @@ SERVED: tuple[Flag, ...] = (
     Flag(
         "engine-silence-timeout",
         "HTTP",
-        "seconds an engine may show no sign of life before its requests fail; 0: any time; "
-        "the Python frontend does not watch",
+        "seconds an engine may show no sign of life before its requests fail; 0: any time",
         _seconds,
         6.0,
         metavar="SECONDS",
@@ -233,10 +236,25 @@ SERVED: tuple[Flag, ...] = (
         kind=None,
     ),
     Flag(
+        "no-prefix-affinity",
+        "HTTP",
+        "several engines: the shortest queue alone decides, not where a prompt's beginning was "
+        "computed",
+        kind=None,
+    ),
+    Flag(
         "stream-interval",
         "HTTP",
         "tokens per event of a stream after the first one, unless a request says so; default: 1",
         _interval,
+    ),
+    Flag(
+        "sse-keep-alive-interval",
+        "HTTP",
+        "seconds of silence after which a stream sends a comment, for proxies that close idle "
+        "connections; 0: never",
+        _seconds_if_any,
+        metavar="SECONDS",
     ),
     Flag(
         "enable-scale-out",
@@ -413,7 +431,6 @@ REFUSED: tuple[Refused, ...] = (
     ),
     *_rows("found from the template", "chat-template-content-format", neutral=("auto",)),
     *_rows("the role is assistant", "response-role", neutral=("assistant",)),
-    *_rows("idle streams send nothing", "sse-keep-alive-interval", neutral=("0",)),
     *_rows(_OUTPUT, "return-tokens-as-token-ids", "enable-force-include-usage", neutral=_OFF),
     *_rows(_OUTPUT, "enable-per-request-metrics", neutral=_OFF),
     *_rows(_OUTPUT, "enable-server-load-tracking", neutral=_OFF),

@@ -11,6 +11,7 @@ import json
 from vllm.config.model_source import ModelSource
 from vllm.errors import ModelError
 from vllm.loader.gguf_file import GGUFFile
+from vllm.models.hf_config import from_hf
 
 
 def check_length(source: ModelSource, wanted: int) -> None:
@@ -28,6 +29,5 @@ def _longest(source: ModelSource) -> int | None:
     if source.kind == "gguf":
         gguf = GGUFFile(source.path)
         return gguf.get(f"{gguf.get('general.architecture', str, '')}.context_length", int)
-    config = json.loads((source.path / "config.json").read_bytes())
-    most = config.get("max_position_embeddings")
-    return most if isinstance(most, int) else None
+    path = source.path / "config.json"
+    return from_hf(json.loads(path.read_bytes()), str(path)).longest_position

@@ -44,7 +44,9 @@ RUST_ONLY = (
     "max_num_queued_tokens",
     "enable_scale_out",
     "strict_fields",
+    "no_prefix_affinity",
     "stream_interval",
+    "sse_keep_alive_interval",
     "trust_request_chat_template",
     "disable_web_ui",
     "allowed_origins",
@@ -98,7 +100,9 @@ class FrontendConfig:
     max_num_queued_tokens: int | None = None
     enable_scale_out: bool | None = None
     strict_fields: bool | None = None
+    no_prefix_affinity: bool | None = None
     stream_interval: int | None = None
+    sse_keep_alive_interval: float | None = None
     trust_request_chat_template: bool | None = None
     disable_web_ui: bool | None = None
     allowed_origins: list[str] | None = None

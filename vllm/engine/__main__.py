@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from vllm import logging
 from vllm.engine.process import EngineArgs, read_args, run
-from vllm.errors import UsageError
+from vllm.errors import ExitCode, UsageError
 from vllm.log_lines import open_standard_streams
 from vllm.logging import OnProgress
 
@@ -60,5 +59,19 @@ def _read_descriptor(number: int) -> bytes:
         raise UsageError(f"--args-fd {number}: {error.strerror}") from error
 
 
+def run_and_leave() -> NoReturn:
+    """Be the process, and leave it to the kernel to free what torch holds.
+
+    Taking its modules apart one by one takes the interpreter a second, and many on a busy machine:
+    longer than a supervisor waits.
+    """
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(ExitCode.OK)
+    logging.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_leave()

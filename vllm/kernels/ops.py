@@ -87,6 +87,92 @@ def silu_and_mul(out: Tensor, x: Tensor) -> None:
     _ops.silu_and_mul(out, x)
 
 
+def gelu_tanh_and_mul(out: Tensor, x: Tensor) -> None:
+    """out = gelu(x[:, :I]) * x[:, I:], with gelu(x) = x (1 + tanh(u)) / 2 and
+    u = sqrt(2 / pi) (x + 0.044715 x^3). out: [T, I]; x: [T, 2 I]. CPU only.
+    (Hendrycks and Gimpel 2016, arXiv 1606.08415.)
+    """
+    _ops.gelu_tanh_and_mul(out, x)
+
+
+def soft_cap(x: Tensor, cap: float) -> None:
+    """x = cap * tanh(x / cap), written. x: [T, N]; cap above 0. CPU only."""
+    _ops.soft_cap(x, cap)
+
+
+def scale(x: Tensor, factor: float) -> None:
+    """x *= factor, written. x: [T, N]. CPU only."""
+    _ops.scale(x, factor)
+
+
+def copy_heads(out: Tensor, x: Tensor) -> None:
+    """out = x, head by head; out written. out, x: [T, heads, width], float32.
+
+    Rows and heads may lie at any distance, the elements of a head are adjacent; heads of x may be
+    one expanded. What an `out.copy_(x)` does, as part of a recording. CPU only.
+    """
+    _ops.copy_heads(out, x)
+
+
+def route_experts(
+    ids: Tensor,
+    weights: Tensor,
+    logits: Tensor,
+    bias: Tensor | None,
+    sigmoid: bool,
+    groups: int,
+    top_groups: int,
+    group_best: int,
+    renormalize: bool,
+    factor: float,
+) -> None:
+    """The K experts of each token and their weights, the best first; ids and weights written.
+
+    Scores are the softmax of the logits (sigmoid: their sigmoid); `bias` float32 [E] is added for
+    the choice only. Experts come in `groups` of equal size; with more than one, those outside the
+    `top_groups` groups with the largest sum of their `group_best` best scores are out
+    (DeepSeek-AI 2024, arXiv 2412.19437). Weights are the scores, divided by their sum over the K
+    if `renormalize`, times `factor`. The lower id wins among equals.
+
+    ids: int32 [T, K]; weights: float32 [T, K]; logits: float32 [T, E]. CPU only.
+    """
+    _ops.route_experts(
+        ids,
+        weights,
+        logits,
+        bias,
+        sigmoid,
+        groups,
+        top_groups,
+        group_best,
+        renormalize,
+        factor,
+    )
+
+
+def fused_experts(
+    out: Tensor,
+    x: Tensor,
+    ids: Tensor,
+    weights: Tensor,
+    gate_up: Tensor,
+    gate_up_type: int,
+    down: Tensor,
+    down_type: int,
+    inner: int,
+    addend: Tensor | None = None,
+) -> None:
+    """out[t] = addend[t] + sum over j of weights[t, j] * down(silu(gate(x[t])) * up(x[t])) of
+    expert ids[t, j] (Shazeer et al. 2017, arXiv 1701.06538); out written, it may be x.
+
+    out, x, addend: [T, H]; ids: int32 [T, K], distinct within a row; weights: float32 [T, K].
+    gate_up and down hold the matrices of E experts: dense [E, 2 inner, H] and [E, H, inner] in
+    float32, bfloat16 or float16, or uint8 [E, bytes] with the result of `quant_repack` for each
+    expert, whose qtype is then `gate_up_type` and `down_type`. CPU only.
+    """
+    _ops.fused_experts(out, x, ids, weights, gate_up, gate_up_type, down, down_type, inner, addend)
+
+
 def kv_write(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slot_mapping: Tensor) -> None:
     """Writes keys and values of this step into the paged cache, both caches written.
 
@@ -106,6 +192,8 @@ def paged_attention(
     seq_lens: Tensor,
     query_start_loc: Tensor,
     scale: float,
+    window: int = 0,
+    soft_cap: float = 0.0,
 ) -> None:
     """Causal attention of this step's tokens over the paged cache, prefill and decode mixed.
 
@@ -113,9 +201,22 @@ def paged_attention(
     step's keys and values written already; block_tables: int32 [B, max_blocks]; seq_lens: int32
     [B], context with this step's tokens; query_start_loc: int32 [B + 1], rows of q of each
     sequence; they are the last of its context. heads is a multiple of kv_heads; query head h reads
-    KV head h // (heads / kv_heads). A sequence without query tokens is skipped.
+    KV head h // (heads / kv_heads). A sequence without query tokens is skipped. A token sees the
+    last `window` tokens, itself included, or all before it (0). With a soft cap above 0 a score s
+    becomes soft_cap * tanh(s / soft_cap). CUDA takes neither.
     """
-    _ops.paged_attention(out, q, k_cache, v_cache, block_tables, seq_lens, query_start_loc, scale)
+    _ops.paged_attention(
+        out,
+        q,
+        k_cache,
+        v_cache,
+        block_tables,
+        seq_lens,
+        query_start_loc,
+        scale,
+        window,
+        soft_cap,
+    )
 
 
 def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:

@@ -6,7 +6,6 @@ Owns the description of a step that all layers share. Must not know who the sequ
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -38,10 +37,12 @@ class LayerCache:
 
 
 class PagedAttention:
-    """softmax(q k^T / sqrt(head_dim)) v for grouped query heads."""
+    """softmax(cap(q k^T * scale)) v for grouped query heads; a token sees the last `window` tokens,
+    itself included (0: all), and cap(s) = soft_cap * tanh(s / soft_cap) (0: s).
+    """
 
-    def __init__(self, head_dim: int) -> None:
-        self.scale = 1.0 / math.sqrt(head_dim)
+    def __init__(self, scale: float, window: int = 0, soft_cap: float = 0.0) -> None:
+        self.scale, self.window, self.soft_cap = scale, window, soft_cap
 
     def __call__(
         self,
@@ -64,4 +65,6 @@ class PagedAttention:
             step.seq_lens,
             step.query_start_loc,
             self.scale,
+            self.window,
+            self.soft_cap,
         )

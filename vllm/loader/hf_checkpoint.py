@@ -14,25 +14,20 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from vllm.loader.checkpoint import ModelLoadError
-from vllm.models.config import ModelConfig, from_hf
+from vllm.models.config import ModelConfig
+from vllm.models.hf_config import from_hf
 from vllm.quantization.weight import Weight
 
 INDEX = "model.safetensors.index.json"
 
 
-class HFCheckpoint:
+class HFTensors:
     """Tensors of the shards that the index names, else of all safetensors files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = self.read_config(path)
         self._shard_of = _shards(path)
         self._open: dict[str, Any] = {}
-
-    @staticmethod
-    def read_config(path: Path) -> ModelConfig:
-        source = path / "config.json"
-        return from_hf(_read_object(source), str(source))
 
     def has(self, name: str) -> bool:
         return name in self._shard_of
@@ -53,6 +48,19 @@ class HFCheckpoint:
         if shard not in self._open:
             self._open[shard] = open_safetensors(self.path / shard)
         return self._open[shard]
+
+
+class HFCheckpoint(HFTensors):
+    """Those tensors with the configuration of a decoder."""
+
+    def __init__(self, path: Path) -> None:
+        self.config = self.read_config(path)
+        super().__init__(path)
+
+    @staticmethod
+    def read_config(path: Path) -> ModelConfig:
+        source = path / "config.json"
+        return from_hf(_read_object(source), str(source))
 
 
 def open_safetensors(path: Path) -> Any:

@@ -1,32 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a decoder of the Llama and Qwen families looks like: sizes and rotary embedding.
+"""What a decoder looks like: sizes, rotary embedding, experts, attention's variants.
 
-Owns the meaning of the numbers and their checks, from either kind of file. Must not know tensors:
-importing torch here is a bug.
+Owns the meaning of the numbers and their checks, whatever file they come from. Must not know
+tensors: importing torch here is a bug.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vllm.errors import ModelError
 
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+ROPE_SCALINGS = ("linear", "dynamic", "yarn", "llama3", "longrope")
 
 
 class ModelConfigError(ModelError):
     """A model configuration that is incomplete, contradictory or unsupported; says which value."""
 
 
+def at_least(owner: Any, low: int, *names: str) -> None:
+    """Refuse fields below `low`."""
+    for name in names:
+        if getattr(owner, name) < low:
+            raise ModelConfigError(f"{name} is {getattr(owner, name)}, at least {low} is needed")
+
+
 @dataclass(frozen=True)
 class RopeConfig:
-    """Rotary embedding (Su et al. 2021, RoFormer).
+    """Rotary embedding (Su et al. 2021, RoFormer) and its stretching to longer contexts.
 
     `interleaved` pairs neighbours (2i, 2i+1), as GGUF stores Llama's weights; otherwise element i
-    pairs with i + dim/2, as Hugging Face does. `scaling` is None, "linear" or "llama3".
+    pairs with i + dim/2, as Hugging Face does. `scaling` is None or one of `ROPE_SCALINGS`; which
+    fields count for which is in `vllm.layers.rope`. Cosines and sines are multiplied by
+    `attention_factor`. `short_factors` and `long_factors` divide the frequencies one by one.
     """
 
     theta: float = 10000.0
@@ -37,17 +45,104 @@ class RopeConfig:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position: int = 8192
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    attention_factor: float = 1.0
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("theta", "factor"):
+        for name in ("theta", "factor", "attention_factor", "beta_fast", "beta_slow"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ModelConfigError(f"rope {name} is {value}, a number above 0 is needed")
+        at_least(self, 1, "original_max_position")
         if not 0 < self.low_freq_factor < self.high_freq_factor:
             raise ModelConfigError(
                 f"rope low_freq_factor is {self.low_freq_factor} and high_freq_factor "
                 f"{self.high_freq_factor}; the first must be above 0 and below the second"
             )
+        if self.scaling == "longrope" or self.short_factors or self.long_factors:
+            self._check_factors("short_factors")
+            self._check_factors("long_factors")
+
+    def _check_factors(self, name: str) -> None:
+        factors = getattr(self, name)
+        if len(factors) != self.dim // 2:
+            raise ModelConfigError(
+                f"rope {name} has {len(factors)} numbers, {self.dim // 2} are needed: one for each "
+                f"pair of {self.dim} rotated dimensions"
+            )
+        if not all(math.isfinite(factor) and factor > 0 for factor in factors):
+            raise ModelConfigError(f"rope {name} has a number that is not above 0")
+
+
+@dataclass(frozen=True)
+class ExpertNames:
+    """What a checkpoint calls the parts of a layer's mixture."""
+
+    block: str = "mlp"
+    gate: str = "gate_proj"
+    up: str = "up_proj"
+    down: str = "down_proj"
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """A mixture of experts (Shazeer et al. 2017); the routing is that of `ops.route_experts`.
+
+    `layers` says which layers have one. `shared` is the inner size of the experts that every token
+    goes to, 0 without.
+    """
+
+    count: int
+    top: int
+    inner: int
+    layers: tuple[bool, ...]
+    names: ExpertNames = ExpertNames()
+    sigmoid: bool = False
+    correction_bias: bool = False
+    groups: int = 1
+    top_groups: int = 1
+    group_best: int = 1
+    renormalize: bool = True
+    factor: float = 1.0
+    shared: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "count", "top", "inner", "groups", "top_groups", "group_best")
+        if self.count % self.groups or self.top_groups > self.groups:
+            raise ModelConfigError(
+                f"{self.count} experts in {self.groups} groups of which {self.top_groups} are "
+                "chosen: groups must be of equal size and as many as are chosen"
+            )
+        size = self.count // self.groups
+        if self.group_best > size or self.top > self.top_groups * size:
+            raise ModelConfigError(
+                f"{self.top} of {self.count} experts are to be chosen from {self.top_groups} of "
+                f"{self.groups} groups, which have {size} each"
+            )
+        if not math.isfinite(self.factor):
+            raise ModelConfigError(f"the routed scaling factor is {self.factor}")
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434): ranks of the projections
+    (`q_rank` None: queries are projected at once) and parts of a head.
+    """
+
+    q_rank: int | None
+    kv_rank: int
+    nope_dim: int  # of queries and keys, not rotated
+    rope_dim: int  # of queries and keys, rotated; all key heads share it
+    value_dim: int
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "kv_rank", "nope_dim", "rope_dim", "value_dim")
+        if self.q_rank is not None:
+            at_least(self, 1, "q_rank")
 
 
 @dataclass(frozen=True)
@@ -55,7 +150,9 @@ class ModelConfig:
     """Sizes of one model. `dtype` is the stored one of dense weights, where the file says so.
 
     `attention_bias` is of queries, keys and values, `output_bias` of the projection behind them;
-    with `qk_norm` every head of queries and keys is normed.
+    with `qk_norm` every head of queries and keys is normed. `windows` has the number of tokens that
+    each layer's attention sees (0: all), empty: all see all; layers with a window use `local_rope`
+    where there is one. Soft caps are off at 0.
     """
 
     architecture: str
@@ -75,21 +172,22 @@ class ModelConfig:
     qk_norm: bool = False
     mlp_bias: bool = False
     dtype: str | None = None
+    activation: str = "silu"  # or "gelu_tanh"
+    windows: tuple[int, ...] = ()
+    local_rope: RopeConfig | None = None
+    attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
+    attention_soft_cap: float = 0.0
+    logit_soft_cap: float = 0.0
+    embedding_scale: float = 1.0
+    norm_offset: float = 0.0  # added to the weights of norms as they are stored
+    output_norms: bool = False  # norms behind attention and MLP, besides those before
+    fused_projections: bool = False  # one tensor for q, k and v and one for gate and up
+    experts: ExpertsConfig | None = None
+    latent: LatentConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "hidden_size",
-            "intermediate_size",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "vocab_size",
-            "max_position",
-        ):
-            value = getattr(self, name)
-            if value < 1:
-                raise ModelConfigError(f"{name} is {value}, at least 1 is needed")
+        at_least(self, 1, "hidden_size", "intermediate_size", "num_layers", "num_heads")
+        at_least(self, 1, "num_kv_heads", "head_dim", "vocab_size", "max_position")
         if not (math.isfinite(self.rms_norm_eps) and self.rms_norm_eps >= 0):
             raise ModelConfigError(f"rms_norm_eps is {self.rms_norm_eps}, at least 0 is needed")
         if self.num_heads % self.num_kv_heads:
@@ -97,114 +195,44 @@ class ModelConfig:
                 f"num_heads ({self.num_heads}) is not a multiple of num_kv_heads "
                 f"({self.num_kv_heads})"
             )
-        if self.rope.dim % 2 or not 0 < self.rope.dim <= self.head_dim:
-            raise ModelConfigError(
-                f"the rotary dimension is {self.rope.dim}; it must be even and at most the head "
-                f"size {self.head_dim}"
-            )
+        for rope in (self.rope, self.local_rope):
+            if rope and (rope.dim % 2 or not 0 < rope.dim <= self.head_dim):
+                raise ModelConfigError(
+                    f"the rotary dimension is {rope.dim}; it must be even and at most the head "
+                    f"size {self.head_dim}"
+                )
+        self._check_layers()
+        for name in ("attention_soft_cap", "logit_soft_cap"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ModelConfigError(f"{name} is {value}, at least 0 is needed (0: off)")
 
+    def _check_layers(self) -> None:
+        for name, each in (
+            ("windows", self.windows),
+            ("experts", self.experts.layers if self.experts else ()),
+        ):
+            if each and len(each) != self.num_layers:
+                raise ModelConfigError(
+                    f"{name} are given for {len(each)} layers, the model has {self.num_layers}"
+                )
+        if any(window < 0 for window in self.windows):
+            raise ModelConfigError(f"a sliding window is {min(self.windows)}, at least 1 is needed")
 
-def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
-    """The configuration in a Hugging Face `config.json`. `source` names it in errors."""
-    architecture = _architecture(config.get("architectures"))
-    if architecture not in ARCHITECTURES:
-        raise ModelConfigError(
-            f"{source}: architecture {architecture!r} is not supported; supported are "
-            + ", ".join(ARCHITECTURES)
-        )
-    _refuse_unsupported(config, source)
-    reader = _Fields(config, source)
-    hidden, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
-    if heads < 1:
-        raise ModelConfigError(f"{source}: num_attention_heads is {heads}, at least 1 is needed")
-    usual = 128 if architecture == "Qwen3ForCausalLM" else hidden // heads
-    head_dim = reader.integer("head_dim", usual)
-    biased = bool(config.get("attention_bias", False))
-    max_position = reader.integer("max_position_embeddings", 2048)
-    return ModelConfig(
-        architecture=architecture,
-        hidden_size=hidden,
-        intermediate_size=reader.integer("intermediate_size"),
-        num_layers=reader.integer("num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=reader.integer("num_key_value_heads", heads),
-        head_dim=head_dim,
-        vocab_size=reader.integer("vocab_size"),
-        max_position=max_position,
-        rms_norm_eps=reader.number("rms_norm_eps", 1e-6),
-        rope=_hf_rope(config, head_dim, max_position, source),
-        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
-        attention_bias=biased or architecture == "Qwen2ForCausalLM",
-        output_bias=biased and architecture != "Qwen2ForCausalLM",
-        qk_norm=architecture == "Qwen3ForCausalLM",
-        mlp_bias=bool(config.get("mlp_bias", False)),
-        dtype=config.get("dtype") or config.get("torch_dtype"),
-    )
+    @property
+    def longest_position(self) -> int:
+        """Positions that may be asked for: dynamic scaling stretches beyond the trained ones."""
+        stretch = self.rope.factor if self.rope.scaling == "dynamic" else 1.0
+        return int(self.max_position * stretch)
 
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by."""
+        return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
-def _architecture(names: Any) -> Any:
-    return names[0] if isinstance(names, list) and names else names
+    def window(self, layer: int) -> int:
+        """Tokens that this layer's attention sees, the querying one included; 0: all."""
+        return self.windows[layer] if self.windows else 0
 
-
-def _refuse_unsupported(config: Mapping[str, Any], source: str) -> None:
-    if (activation := config.get("hidden_act", "silu")) != "silu":
-        raise ModelConfigError(f"{source}: hidden_act {activation!r} is not supported, only 'silu'")
-    if (quantization := config.get("quantization_config")) is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else "?"
-        raise ModelConfigError(
-            f"{source}: quantization_config with quant_method {method!r} is not supported; "
-            "use an unquantized checkpoint or a GGUF file"
-        )
-    # Qwen states a window and, beside it, whether it is used.
-    if config.get("sliding_window") is not None and config.get("use_sliding_window", True):
-        raise ModelConfigError(
-            f"{source}: sliding_window {config['sliding_window']!r} is not supported"
-        )
-    kinds = config.get("layer_types")
-    if kinds is not None and set(kinds) != {"full_attention"}:
-        raise ModelConfigError(
-            f"{source}: layer_types {sorted(map(str, set(kinds)))} are not supported, only "
-            "'full_attention'"
-        )
-
-
-def _hf_rope(config: Mapping[str, Any], head_dim: int, length: int, source: str) -> RopeConfig:
-    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(scaling, Mapping):
-        raise ModelConfigError(f"{source}: rope_scaling is {scaling!r}, an object is expected")
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in ("default", "linear", "llama3"):
-        raise ModelConfigError(
-            f"{source}: rope type {kind!r} is not supported; default, linear and llama3 are"
-        )
-    fields, top = _Fields(scaling, f"{source}: rope parameters"), _Fields(config, source)
-    rotated = fields.number("partial_rotary_factor", top.number("partial_rotary_factor", 1.0))
-    return RopeConfig(
-        theta=fields.number("rope_theta", top.number("rope_theta", 10000.0)),
-        dim=int(head_dim * rotated),
-        scaling=None if kind == "default" else kind,
-        factor=fields.number("factor", 1.0) if kind == "default" else fields.number("factor"),
-        low_freq_factor=fields.number("low_freq_factor", RopeConfig.low_freq_factor),
-        high_freq_factor=fields.number("high_freq_factor", RopeConfig.high_freq_factor),
-        original_max_position=fields.integer("original_max_position_embeddings", length),
-    )
-
-
-class _Fields:
-    """Typed access to a JSON object with errors that name the file and the key."""
-
-    def __init__(self, values: Mapping[str, Any], source: str) -> None:
-        self.values, self.source = values, source
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self.values.get(key)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ModelConfigError(f"{self.source}: {key} is {value!r}, a number is expected")
-        return float(value)
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self.number(key, default)
-        if not value.is_integer():
-            raise ModelConfigError(f"{self.source}: {key} is {value!r}, an integer is expected")
-        return int(value)
+    def has_experts(self, layer: int) -> bool:
+        return self.experts is not None and self.experts.layers[layer]

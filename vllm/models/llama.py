@@ -1,132 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Llama family (Touvron et al. 2023; Mistral and SmolLM2 share it): forward pass and weights.
+"""The Llama family (Touvron et al. 2023; Mistral, Mixtral, SmolLM2 and Phi-3 share it): forward
+pass and weights. Other families replace the parts that differ.
 
 Owns the order of layers. Must not know scheduling, sampling, or where a weight was stored.
-Activations live in buffers allocated once; a step uses their first T rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from vllm.kernels import ops
 from vllm.layers.attention import AttentionInputs, LayerCache, PagedAttention
 from vllm.layers.embedding import Embedding
 from vllm.layers.linear import Linear, Target, make_linear
-from vllm.layers.norm import RMSNorm
 from vllm.layers.rope import cos_sin_table
-from vllm.loader.checkpoint import Checkpoint, ModelLoadError, expect_shape
-from vllm.models.config import ModelConfig
-from vllm.models.shapes import tensor_shapes
-from vllm.quantization.weight import Weight
-
-MAX_KEPT_VIEWS = 256  # steps of up to so many different token counts find their views ready
+from vllm.layers.workspace import Workspace
+from vllm.loader.checkpoint import Checkpoint
+from vllm.models.config import ModelConfig, RopeConfig
+from vllm.models.weights import Loader
 
 
-@dataclass(slots=True)
-class Buffers:
-    """Activations of T tokens. v is columns of `qkv`, and so are q and k, unless heads are normed:
-    then they are the same columns of `normed_q` and `normed_k`, which otherwise are `qkv` itself.
+class Rotary:
+    """Tables of cosines and sines, each made once for all layers that share it."""
+
+    def __init__(self, config: ModelConfig, max_position: int, target: Target) -> None:
+        self._config, self._max_position, self._target = config, max_position, target
+        self._tables: dict[RopeConfig, Tensor] = {}
+
+    def of(self, layer: int) -> tuple[RopeConfig, Tensor]:
+        """What this layer rotates by."""
+        config = self._config
+        local = config.local_rope if config.window(layer) else None
+        rope = config.rope if local is None else local
+        if rope not in self._tables:
+            table = cos_sin_table(rope, self._max_position)
+            self._tables[rope] = table.to(self._target.device)
+        return rope, self._tables[rope]
+
+
+class Attention:
+    """Queries, keys and values; rotary embedding; attention over the cache; the output projection.
+
+    Of `qkv` all are columns side by side.
     """
 
-    hidden: Tensor  # [T, hidden]
-    residual: Tensor  # [T, hidden]
-    qkv: Tensor  # [T, (heads + 2 * kv_heads) * head_dim]
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    attention: Tensor  # [T, heads * head_dim]
-    gate_up: Tensor  # [T, 2 * intermediate]
-    activated: Tensor  # [T, intermediate]
-    normed_q: Tensor  # as qkv
-    normed_k: Tensor
+    def __init__(self, config: ModelConfig, load: Loader, index: int, rotary: Rotary) -> None:
+        prefix = f"model.layers.{index}.self_attn."
+        self.head_dim = config.head_dim
+        q_size, kv_size = (n * config.head_dim for n in (config.num_heads, config.num_kv_heads))
+        self.widths = (q_size, kv_size, kv_size)
+        names = ["qkv_proj"] if config.fused_projections else ["q_proj", "k_proj", "v_proj"]
+        self.qkv: Linear = load.linear(*(prefix + name for name in names))
+        self.o = load.linear(prefix + "o_proj")
+        rope, self.cos_sin = rotary.of(index)
+        self.neox = not rope.interleaved
+        self.paged = PagedAttention(config.scale, config.window(index), config.attention_soft_cap)
+        self._qkv = load.workspace.reserve("qkv", sum(self.widths))
+        self._attended = load.workspace.reserve("attended", q_size)
 
+    def __call__(
+        self, out: Tensor, x: Tensor, positions: Tensor, cache: LayerCache, step: AttentionInputs
+    ) -> None:
+        """out, x [T, hidden]; they may be the same memory."""
+        q, k, v = self.project(x)
+        ops.rotary_embedding(positions, q, k, self.head_dim, self.cos_sin, self.neox)
+        attended = self._attended.rows(x.shape[0])
+        self.paged(attended, q, k, v, cache=cache, step=step)
+        self.o(out, attended)
 
-class Workspace:
-    """The buffers for the largest step, and views of their first T rows."""
-
-    def __init__(self, config: ModelConfig, max_tokens: int, target: Target) -> None:
-        q_size = config.num_heads * config.head_dim
-        kv_size = config.num_kv_heads * config.head_dim
-        dtype = target.dtype if target.device.type == "cuda" else torch.float32
-        self._split = [q_size, kv_size, kv_size]
-        qkv_size = sum(self._split)
-        self._views: dict[int, Buffers] = {}
-        self._whole = [
-            torch.empty((max_tokens, width), dtype=dtype, device=target.device)
-            for width in (
-                config.hidden_size,
-                config.hidden_size,
-                qkv_size,
-                q_size,
-                2 * config.intermediate_size,
-                config.intermediate_size,
-                *([qkv_size, qkv_size] if config.qk_norm else []),
-            )
-        ]
-
-    def rows(self, count: int) -> Buffers:
-        """Views of `count` rows."""
-        views = self._views.get(count)
-        if views is None:
-            if len(self._views) >= MAX_KEPT_VIEWS:
-                self._views.clear()
-            views = self._views[count] = self._slice(count)
-        return views
-
-    def _slice(self, count: int) -> Buffers:
-        # A whole buffer where it fits, so that torch.mm(out=) sees a tensor of the right shape.
-        hidden, residual, qkv, attention, gate_up, activated, *normed = (
-            whole[:count] for whole in self._whole
-        )
-        normed_q, normed_k = normed or (qkv, qkv)
-        q, k, v = (
-            whole.split(self._split, dim=1)[part]
-            for part, whole in enumerate((normed_q, normed_k, qkv))
-        )
-        return Buffers(
-            hidden, residual, qkv, q, k, v, attention, gate_up, activated, normed_q, normed_k
-        )
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """q [T, heads * head_dim], k and v [T, kv_heads * head_dim] of x."""
+        count = x.shape[0]
+        self.qkv(self._qkv.rows(count), x)
+        return self._qkv.columns(count, self.widths)
 
 
 class LlamaLayer:
-    """Attention and MLP, each behind a norm and added to the residual stream."""
+    """Attention and MLP, each behind a norm and added to the residual stream.
 
-    def __init__(self, config: ModelConfig, load: Loader, index: int, cos_sin: Tensor) -> None:
+    Families that differ within attention set `attention_class`.
+    """
+
+    attention_class: type[Attention] = Attention
+
+    def __init__(self, config: ModelConfig, load: Loader, index: int, rotary: Rotary) -> None:
         prefix = f"model.layers.{index}."
-        self.head_dim = config.head_dim
-        self.neox = not config.rope.interleaved
-        self.cos_sin = cos_sin
-        eps = config.rms_norm_eps
-        attention, mlp = prefix + "self_attn.", prefix + "mlp."
-        self.input_norm = RMSNorm(load.vector(prefix + "input_layernorm"), eps)
-        self.post_norm = RMSNorm(load.vector(prefix + "post_attention_layernorm"), eps)
-        self.qkv = load.linear(attention + "q_proj", attention + "k_proj", attention + "v_proj")
-        self.o = load.linear(attention + "o_proj")
-        self.gate_up = load.linear(mlp + "gate_proj", mlp + "up_proj")
-        self.down = load.linear(mlp + "down_proj")
-        self.attention = PagedAttention(config.head_dim)
+        self.input_norm = load.norm(prefix + "input_layernorm")
+        self.post_norm = load.norm(prefix + "post_attention_layernorm")
+        self.attention = self.attention_class(config, load, index, rotary)
+        self.mlp = load.feed_forward(index)
 
     def __call__(
-        self, b: Buffers, positions: Tensor, cache: LayerCache, step: AttentionInputs
+        self,
+        hidden: Tensor,
+        residual: Tensor,
+        positions: Tensor,
+        cache: LayerCache,
+        step: AttentionInputs,
     ) -> None:
-        """`b.hidden` holds the normed input and, at the end, what this layer adds."""
-        self.qkv(b.qkv, b.hidden)
-        self.norm_heads(b)
-        ops.rotary_embedding(positions, b.q, b.k, self.head_dim, self.cos_sin, self.neox)
-        self.attention(b.attention, b.q, b.k, b.v, cache=cache, step=step)
-        self.o(b.hidden, b.attention)
-        self.post_norm.add(b.hidden, b.residual)
-        self.gate_up(b.gate_up, b.hidden)
-        ops.silu_and_mul(b.activated, b.gate_up)
-        self.down(b.hidden, b.activated)
-
-    def norm_heads(self, b: Buffers) -> None:
-        """From `b.qkv` to `b.q` and `b.k`: the same columns here; other families norm heads."""
+        """`hidden` holds the normed input and, at the end, what this layer adds to `residual`."""
+        self.attention(hidden, hidden, positions, cache, step)
+        self.post_norm.add(hidden, residual)
+        self.mlp(hidden, hidden)
 
 
 class LlamaModel:
@@ -148,19 +125,21 @@ class LlamaModel:
         progress: Callable[[float], None] = lambda _done: None,
     ) -> None:
         config = self.config = checkpoint.config
-        load = Loader(checkpoint, target)
-        cos_sin = cos_sin_table(config.rope, max_position).to(target.device)
+        workspace = Workspace(max_tokens, target)
+        load = Loader(checkpoint, target, workspace)
+        rotary = Rotary(config, max_position, target)
         embedding = load.weight("model.embed_tokens.weight")
         self.embedding = Embedding(embedding, target)
         self.layers: list[LlamaLayer] = []
         for index in range(config.num_layers):
-            self.layers.append(self.layer_class(config, load, index, cos_sin))
+            self.layers.append(self.layer_class(config, load, index, rotary))
             progress((index + 1) / (config.num_layers + 1))
-        self.norm = RMSNorm(load.vector("model.norm"), config.rms_norm_eps)
+        self.norm = load.norm("model.norm")
         tied = config.tie_word_embeddings
         head = embedding if tied else load.weight("lm_head.weight")
         self.lm_head = make_linear([head], [], target)
-        self.workspace = Workspace(config, max_tokens, target)
+        self._hidden = workspace.reserve("hidden", config.hidden_size)
+        self._residual = workspace.reserve("residual", config.hidden_size)
         progress(1.0)
 
     def forward(
@@ -174,48 +153,21 @@ class LlamaModel:
 
         The result lives in the workspace until the next call.
         """
-        b = self.workspace.rows(token_ids.shape[0])
-        self.embedding(b.residual, token_ids)
-        first = self.layers[0].input_norm
-        first(b.hidden, b.residual)
+        count = token_ids.shape[0]
+        hidden, residual = self._hidden.rows(count), self._residual.rows(count)
+        self.embed(residual, token_ids)
+        self.layers[0].input_norm(hidden, residual)
         for layer, cache in zip(self.layers, caches, strict=True):
             if layer is not self.layers[0]:
-                layer.input_norm.add(b.hidden, b.residual)
-            layer(b, positions, cache, step)
-        self.norm.add(b.hidden, b.residual)
-        return b.hidden
+                layer.input_norm.add(hidden, residual)
+            layer(hidden, residual, positions, cache, step)
+        self.norm.add(hidden, residual)
+        return hidden
+
+    def embed(self, out: Tensor, token_ids: Tensor) -> None:
+        """out [T, hidden] = what the first layer is given."""
+        self.embedding(out, token_ids)
 
     def logits(self, out: Tensor, hidden: Tensor) -> None:
         """out f32 [S, vocab] = the head over hidden [S, hidden]."""
         self.lm_head(out, hidden)
-
-
-class Loader:
-    """Checks shapes on the way from checkpoint to layers and picks the layer for a format."""
-
-    def __init__(self, checkpoint: Checkpoint, target: Target) -> None:
-        self._checkpoint, self._target = checkpoint, target
-        self._shapes = tensor_shapes(checkpoint.config)
-
-    def weight(self, name: str) -> Weight:
-        return expect_shape(self._checkpoint.get(name), name, self._shapes[name])
-
-    def vector(self, name: str) -> Tensor:
-        """A norm's weight, f32 on the CPU and the model's dtype elsewhere."""
-        on_cpu = self._target.device.type == "cpu"
-        dtype = torch.float32 if on_cpu else self._target.dtype or torch.float32
-        return self.weight(name + ".weight").to_dense(dtype, self._target.device)
-
-    def linear(self, *names: str) -> Linear:
-        """One layer over the matrices `names` (with their biases where the model has them)."""
-        weights = [self.weight(name + ".weight") for name in names]
-        biased = [name + ".bias" for name in names if self._biased(name + ".bias")]
-        return make_linear(weights, [self.weight(name) for name in biased], self._target)
-
-    def _biased(self, name: str) -> bool:
-        """Whether the configuration calls for this bias; a bias it ignores would be wrong."""
-        if name not in self._shapes and self._checkpoint.has(name):
-            raise ModelLoadError(
-                f"tensor {name!r} is there, but the configuration has no such bias"
-            )
-        return name in self._shapes

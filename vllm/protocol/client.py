@@ -12,6 +12,7 @@ away. Must not know text, HTTP or processes. One client per event loop; none of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -39,6 +40,7 @@ from vllm.protocol.messages import (
     UtilityOutput,
     UtilityRequest,
 )
+from vllm.protocol.silence import Patience, Pulse
 
 logger = init_logger(__name__)
 
@@ -49,6 +51,10 @@ MAX_WAITING_OUTPUTS = 65_536
 DISCONNECT_PROBES_S = (0.1, 0.2, 1.0)
 """Pauses before each look at who is still there after a connection broke; the first one lets the
 engine's last words arrive on the other socket."""
+QUESTION = "is_sleeping"
+"""The call that every engine of this wire answers between two steps and that changes nothing."""
+QUESTION_ID = 0
+"""Its id: nobody waits for the reply, which is a message like any other."""
 
 Address = Listener | str
 
@@ -89,6 +95,8 @@ class _Engine:
     stats: SchedulerStats | None = None
     cache_queries: int = 0
     cache_hits: int = 0
+    pulse: Pulse = field(default_factory=Pulse)
+    silent: bool = False  # the failure is silence, which any message ends
 
     @property
     def identity(self) -> bytes:
@@ -114,6 +122,7 @@ class OutputStream:
         self._arrived = asyncio.Event()
         self._error: Exception | None = None
         self._ended = False
+        self.started = False  # an output came: the prompt is done
 
     def __aiter__(self) -> AsyncIterator[EngineCoreOutput]:
         return self
@@ -151,6 +160,7 @@ class OutputStream:
         self._outputs.clear()
 
     def _put(self, output: EngineCoreOutput) -> None:
+        self.started = True
         self._outputs.append(output)
         if output.finished:
             self._end()
@@ -171,8 +181,9 @@ class OutputStream:
 class AsyncEngineClient:
     """Speaks with one or more engines; make it with ``connect`` or ``connect_owning_handshake``."""
 
-    def __init__(self, client_index: int = 0) -> None:
+    def __init__(self, client_index: int = 0, patience: Patience | None = None) -> None:
         self._client_index = client_index
+        self._patience = patience or Patience()
         self._context = zmq.asyncio.Context()
         self._input = self._socket(zmq.ROUTER)
         self._input.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -199,17 +210,18 @@ class AsyncEngineClient:
         engine_count: int = 1,
         client_index: int = 0,
         ready_timeout: float = READY_TIMEOUT_S,
+        patience: Patience | None = None,
     ) -> AsyncEngineClient:
         """Serve the two addresses and wait until every expected engine has registered.
 
         Addresses are listeners to adopt or ZeroMQ addresses to bind; somebody else leads the
-        handshake.
+        handshake. ``patience``: how long an engine may be silent; any time by default.
 
         Raises:
             HandshakeError: no registration for ``ready_timeout`` seconds, or one that cannot be
                 read or was not expected.
         """
-        client = cls(client_index)
+        client = cls(client_index, patience)
         try:
             indices = set(range(engine_start_index, engine_start_index + engine_count))
             client._bind(input, output, indices)
@@ -228,12 +240,13 @@ class AsyncEngineClient:
         input: Address,
         output: Address,
         ready_timeout: float = READY_TIMEOUT_S,
+        patience: Patience | None = None,
     ) -> AsyncEngineClient:
         """As ``connect``, and lead the handshake on ``handshake`` too.
 
         ``owner`` names the engines and holds the INIT with the addresses of ``input``, ``output``.
         """
-        client = cls()
+        client = cls(patience=patience)
         try:
             indices = set(owner.waiting_for_ready)
             client._bind(input, output, indices)
@@ -358,6 +371,8 @@ class AsyncEngineClient:
         _bind(self._output, output)
         for loop in (self._read_registrations, self._read_outputs, self._watch_connections):
             self._tasks.append(asyncio.create_task(_keep_going(loop)))
+        if self._patience.silence:
+            self._tasks.append(asyncio.create_task(_keep_going(self._watch_silence)))
 
     async def _wait_for_registrations(
         self, indices: set[int], timeout: float, lead: asyncio.Task[None] | None = None
@@ -421,6 +436,10 @@ class AsyncEngineClient:
             self._dispatch(sender, message)
 
     def _dispatch(self, engine: _Engine, message: EngineCoreOutputs) -> None:
+        engine.pulse.beat()
+        if engine.silent:
+            engine.silent, engine.failure = False, None
+            logger.info("engine %d answers again", engine.index)
         if message.scheduler_stats is not None:
             engine.note(message.scheduler_stats)
         for output in message.outputs:
@@ -451,6 +470,31 @@ class AsyncEngineClient:
         except EngineDeadError:
             return False
         return True
+
+    async def _watch_silence(self) -> None:
+        await asyncio.sleep(self._patience.turn)
+        for engine in list(self._engines.values()):
+            # A call may take minutes, as sleep does, and nothing else is answered meanwhile.
+            if engine.failure is None and not engine.calls:
+                self._look(engine)
+
+    def _look(self, engine: _Engine) -> None:
+        """Ask an engine that shows nothing; lose one that does not answer in time."""
+        prompting = any(not stream.started for stream in engine.streams.values())
+        if engine.pulse.look(self._patience, prompting):
+            limit = self._patience.limit(prompting)
+            self._lose_silent(engine, f"engine {engine.index} did not answer within {limit:g} s")
+        elif engine.pulse.is_to_be_asked:
+            question = UtilityRequest(self._client_index, QUESTION_ID, QUESTION, [])
+            self._send_if_there(engine, RequestType.UTILITY, question)
+
+    def _lose_silent(self, engine: _Engine, reason: str) -> None:
+        """It may wake up: its requests are aborted, and its next message brings it back."""
+        logger.error("%s", reason)
+        left = list(engine.streams)
+        engine.silent = True
+        self._lose(engine, reason)
+        self._send_if_there(engine, RequestType.ABORT, left)
 
     def _choose(self, rank: int | None) -> _Engine:
         usable = [engine for engine in self._engines.values() if engine.failure is None]
@@ -498,6 +542,11 @@ class AsyncEngineClient:
         for call in calls.values():
             if not call.done():
                 call.set_exception(EngineDeadError(reason))
+
+    def _send_if_there(self, engine: _Engine, kind: RequestType, message: Any) -> None:
+        """An engine that cannot be reached is noticed by its connection."""
+        with contextlib.suppress(EngineDeadError):
+            self._send(engine, kind, message)
 
     def _send(self, engine: _Engine, kind: RequestType, message: Any) -> None:
         frames = [engine.identity, *self._encoder.encode_request(kind, message)]

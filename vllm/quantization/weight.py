@@ -52,6 +52,11 @@ class Weight:
             )
         return cls(data, QTYPE_OF_DTYPE[data.dtype], tuple(data.shape), name)
 
+    def part(self, index: int, count: int) -> Weight:
+        """Matrix `index` of `count` that lie one after the other, without a copy."""
+        data = self.data.view(count, -1)[index] if self.packed else self.data[index]
+        return Weight(data, self.qtype, self.shape[1:])
+
     def to_dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The values as a dense tensor of `dtype` on `device` (f32 in between for packed ones)."""
         if not self.packed:

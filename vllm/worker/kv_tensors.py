@@ -51,9 +51,9 @@ def plan_cache(
     width = 2 * config.num_layers * config.num_kv_heads * config.head_dim
     token_bytes = width * dtype.itemsize
     longest = max_model_len or config.max_position
-    if longest > config.max_position:
+    if longest > config.longest_position:
         raise EngineStartError(
-            f"max_model_len is {longest}, but the model has {config.max_position} positions; "
+            f"max_model_len is {longest}, but the model has {config.longest_position} positions; "
             "lower --max-model-len"
         )
     budget = memory or min(int(available * MEMORY_SHARE), MEMORY_CAP)

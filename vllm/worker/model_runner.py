@@ -82,7 +82,7 @@ class ModelRunner:
         self, checkpoint: Checkpoint, config: EngineConfig, progress: OnProgress
     ) -> LlamaModel:
         progress("weights", 0.0)
-        return model_class(self.config.architecture)(
+        return model_class(self.config, self.device.type)(
             checkpoint,
             self.target,
             config.max_num_batched_tokens,

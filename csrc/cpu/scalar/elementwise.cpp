@@ -72,6 +72,28 @@ void silu_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner) {
   }
 }
 
+void gelu_tanh_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner) {
+  constexpr double kRoot = 0.79788456080286535588;  // sqrt(2 / pi)
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* gate = x.row(r);
+    const float* up = gate + inner;
+    float* o = out.row(r);
+    for (int64_t i = 0; i < inner; ++i) {
+      const double g = gate[i];
+      const double gelu = 0.5 * g * (1.0 + std::tanh(kRoot * (g + 0.044715 * g * g * g)));
+      o[i] = static_cast<float>(gelu * up[i]);
+    }
+  }
+}
+
+void soft_cap(Rows x, int64_t rows, int64_t width, float cap) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = x.row(r);
+    for (int64_t i = 0; i < width; ++i)
+      row[i] = static_cast<float>(cap * std::tanh(static_cast<double>(row[i]) / cap));
+  }
+}
+
 void store_row(void* dst, DType dtype, const float* src, int64_t n) {
   if (dtype == DType::kF32) {
     memcpy(dst, src, static_cast<size_t>(n) * 4);

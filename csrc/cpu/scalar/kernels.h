@@ -16,6 +16,8 @@ void fused_add_rms_norm(Rows x, Rows residual, const float* weight, int64_t rows
 void rotary(Rows x, int64_t heads, int64_t head_dim, const int64_t* positions, int64_t rows,
             const float* cos_sin, int64_t rot_dim, bool is_neox);
 void silu_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner);
+void gelu_tanh_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner);
+void soft_cap(Rows x, int64_t rows, int64_t width, float cap);
 void store_row(void* dst, DType dtype, const float* src, int64_t n);
 void load_row(float* dst, const void* src, DType dtype, int64_t n);
 void attention(const AttentionArgs& args, const AttentionItem& item, float* scratch);

@@ -13,6 +13,8 @@ const KernelTable& kernel_table() {
       .fused_add_rms_norm = fused_add_rms_norm,
       .rotary = rotary,
       .silu_and_mul = silu_and_mul,
+      .gelu_tanh_and_mul = gelu_tanh_and_mul,
+      .soft_cap = soft_cap,
       .store_row = store_row,
       .load_row = load_row,
       .attention_tokens = 1,

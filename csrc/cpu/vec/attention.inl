@@ -6,7 +6,8 @@
 // The queries that share a KV head (a few tokens x the query heads of its group) are rows. The
 // context is walked in tiles of kLanes keys: keys are transposed to [head_dim][kLanes] and values
 // widened to [kLanes][head_dim] once per tile in f32 (L1), then all rows use them. Tiles begin at
-// position 0, so a row's result does not depend on the other rows.
+// multiples of kLanes and one without a key that a row sees leaves that row alone, so a row's result
+// does not depend on the other rows.
 
 constexpr int64_t kMaxHeadDim = 256;
 constexpr int64_t kMaxRows = 24;
@@ -28,8 +29,13 @@ struct AttentionState {
   alignas(64) float weights[kTiles][kMaxRows][kLanes];          // of these tiles; scores at first
   F total[kMaxRows];                                   // sums of weights, by lane
   float max[kMaxRows];
-  int64_t limit[kMaxRows];  // keys that the row may see
+  int64_t begin[kMaxRows];  // first key that the row may see
+  int64_t limit[kMaxRows];  // behind the last one
   int64_t rows, padded;     // padded: head_dim up to a multiple of kLanes
+  float soft_cap;
+
+  // The tile that holds the first key that any row sees: rows of later tokens begin later.
+  int64_t first_tile() const { return begin[0] / kLanes * kLanes; }
 
   float* q(int64_t row) { return q_rows + row * padded; }
   float* out(int64_t row) { return out_rows + row * padded; }
@@ -141,12 +147,15 @@ void score_rows(AttentionState& s, int64_t row, int64_t head_dim) {
 // Turns scores into weights relative to the row's largest score so far; rescales what was summed
 // under a smaller one.
 inline void weigh_row(AttentionState& s, int64_t tile, int64_t row, F scores, int64_t position) {
-  const int64_t visible = s.limit[row] - position;
-  if (visible <= 0) {
+  const int64_t visible = s.limit[row] - position, hidden = s.begin[row] - position;
+  if (visible <= 0 || hidden >= kLanes) {
     store(s.weights[tile][row], zero());
     return;
   }
-  scores = keep_first(scores, set1(-__builtin_inff()), visible);
+  if (s.soft_cap > 0.0f) scores = capped(scores, s.soft_cap);
+  const F nothing = set1(-__builtin_inff());
+  scores = keep_first(scores, nothing, visible);
+  if (hidden > 0) scores = keep_first(nothing, scores, hidden);
   const float tile_max = largest(scores);
   if (tile_max > s.max[row]) {
     const F factor = exp_of(set1(s.max[row] - tile_max));
@@ -230,6 +239,7 @@ inline void begin_rows(AttentionState& s, const AttentionArgs& a, const Attentio
   const int64_t group = a.q_heads / a.kv_heads;
   const F scale = set1(a.scale);
   s.rows = rows;
+  s.soft_cap = a.soft_cap;
   s.padded = (a.head_dim + kLanes - 1) / kLanes * kLanes;
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t index = first_row + r;
@@ -242,6 +252,7 @@ inline void begin_rows(AttentionState& s, const AttentionArgs& a, const Attentio
     s.total[r] = zero();
     s.max[r] = -__builtin_inff();
     s.limit[r] = item.position + index / group + 1;
+    s.begin[r] = a.first_visible(s.limit[r] - 1);
   }
 }
 
@@ -328,9 +339,10 @@ void attend_few(AttentionState& s, const AttentionArgs& a, const AttentionItem& 
   const auto* keys = static_cast<const uint8_t*>(a.k_cache);
   const auto* values = static_cast<const uint8_t*>(a.v_cache);
   const int64_t context = s.limit[R - 1], row_bytes = a.head_dim * dtype_bytes(D);
+  const int64_t first = s.first_tile();
   int64_t offsets[kLanes] = {}, next[kLanes] = {};
-  find_rows(a, item, 0, context, next);
-  for (int64_t position = 0; position < context; position += kLanes) {
+  find_rows(a, item, first, context, next);
+  for (int64_t position = first; position < context; position += kLanes) {
     __builtin_memcpy(offsets, next, sizeof offsets);
     if (position + kLanes < context) {
       find_rows(a, item, position + kLanes, context, next);
@@ -359,7 +371,7 @@ void attend(AttentionState& s, const AttentionArgs& a, const AttentionItem& item
     default: break;
   }
   const int64_t context = s.limit[s.rows - 1];
-  for (int64_t position = 0; position < context; position += kTiles * kLanes) {
+  for (int64_t position = s.first_tile(); position < context; position += kTiles * kLanes) {
     for (int64_t t = 0; t < kTiles; ++t)
       load_tile<D>(s, t, a, item, position + t * kLanes, context);
     attend_tiles(s, a.head_dim, position);

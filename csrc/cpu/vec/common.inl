@@ -25,6 +25,12 @@ inline F exp_of(F x) {
   return zero_below(scale_by_power(p, n), x, lowest);
 }
 
+// cap * tanh(x / cap), with tanh(y) = 1 - 2 / (e^(2 y) + 1): off by some 2^-23 * cap.
+inline F capped(F x, float cap) {
+  const F e = exp_of(mul(x, set1(2.0f / cap)));
+  return mul(set1(cap), sub(set1(1.0f), div(set1(2.0f), add(e, set1(1.0f)))));
+}
+
 inline F load_some(const float* p, int64_t n) { return n >= kLanes ? load(p) : load_n(p, n); }
 inline void store_some(float* p, F v, int64_t n) { n >= kLanes ? store(p, v) : store_n(p, v, n); }
 

@@ -85,6 +85,32 @@ void silu_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner) {
   }
 }
 
+// gelu(x) = x (1 + tanh(u)) / 2 = x / (1 + e^(-2 u)) with u = sqrt(2 / pi) (x + 0.044715 x^3)
+// (Hendrycks and Gimpel 2016, arXiv 1606.08415).
+inline F gelu_tanh(F x) {
+  const F cubic = fma(mul(mul(x, x), set1(0.044715f)), x, x);
+  return div(x, add(set1(1.0f), exp_of(mul(cubic, set1(-1.5957691216f)))));
+}
+
+void gelu_tanh_and_mul(Rows out, ConstRows x, int64_t rows, int64_t inner) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* gate = x.row(r);
+    for (int64_t i = 0; i < inner; i += kLanes) {
+      const int64_t n = inner - i;
+      const F up = load_some(gate + inner + i, n);
+      store_some(out.row(r) + i, mul(gelu_tanh(load_some(gate + i, n)), up), n);
+    }
+  }
+}
+
+void soft_cap(Rows x, int64_t rows, int64_t width, float cap) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = x.row(r);
+    for (int64_t i = 0; i < width; i += kLanes)
+      store_some(row + i, capped(load_some(row + i, width - i), cap), width - i);
+  }
+}
+
 void store_row(void* dst, DType dtype, const float* src, int64_t n) {
   if (dtype == DType::kF32) {
     memcpy(dst, src, static_cast<size_t>(n) * 4);

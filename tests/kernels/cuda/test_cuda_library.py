@@ -28,7 +28,19 @@ IMPLEMENTED = [
     "token_logprobs_and_ranks",
     "topk_logprobs",
 ]
-REFUSED = ["dequantize", "embedding_dequantize", "linear", "quant_linear", "quant_repack"]
+REFUSED = [
+    "copy_heads",
+    "dequantize",
+    "embedding_dequantize",
+    "fused_experts",
+    "gelu_tanh_and_mul",
+    "linear",
+    "quant_linear",
+    "quant_repack",
+    "route_experts",
+    "scale",
+    "soft_cap",
+]
 
 # The state of the runtime asks for no tensor, so it has no device to be dispatched by.
 WITHOUT_TENSORS = [
@@ -147,6 +159,17 @@ WRONG = [
         "q has dtype float16 and k_cache float32, expected the same dtype",
     ),
     ("paged_attention", attention_arguments(), "q is on the CPU, expected a CUDA device"),
+    (
+        "paged_attention",
+        (*attention_arguments(), 7),
+        "window is 7, the CUDA kernel takes 0 .none. only",
+    ),
+    (
+        "paged_attention",
+        (*attention_arguments(), 0, 30.0),
+        "soft_cap is 30, the CUDA kernel takes 0 .off. only",
+    ),
+    ("soft_cap", (X, 30.0), "soft_cap: not implemented on CUDA; use --device cpu"),
     ("argmax", (torch.zeros(2), LOGITS), "out has dtype float32, expected int64"),
     (
         "topk_logprobs",

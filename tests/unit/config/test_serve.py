@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tests.models import TINY
 from vllm.cli.parser import parse
 from vllm.config.model_source import ModelSource
 from vllm.config.serve import ServeConfig, serve_config
@@ -40,10 +42,17 @@ def test_keys_of_a_file_are_its_lines_without_comments_and_byte_order_mark(tmp_p
 
 
 def test_a_length_beyond_the_models_is_refused_with_both_numbers(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"max_position_embeddings": 100}')
+    own = TINY | {"max_position_embeddings": 100}
+    (tmp_path / "config.json").write_text(json.dumps(own))
     source = ModelSource("m", tmp_path, "directory")
     serve_config(parse(["serve", "--max-model-len", "100"]), source)
     with pytest.raises(ModelError, match=r"--max-model-len is 101, but m was made for 100"):
         serve_config(parse(["serve", "--max-model-len", "101"]), source)
+    stretched = own | {"rope_scaling": {"rope_type": "dynamic", "factor": 1.5}}
+    (tmp_path / "config.json").write_text(json.dumps(stretched))
+    serve_config(parse(["serve", "--max-model-len", "150"]), source)
+    with pytest.raises(ModelError, match=r"--max-model-len is 151, but m was made for 150"):
+        serve_config(parse(["serve", "--max-model-len", "151"]), source)
     (tmp_path / "config.json").write_text("{}")
-    serve_config(parse(["serve", "--max-model-len", "101"]), source)
+    with pytest.raises(ModelError, match=r"config.json: architecture None is not supported"):
+        serve_config(parse(["serve", "--max-model-len", "101"]), source)

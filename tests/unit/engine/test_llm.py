@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.exactness.reference import Reference
@@ -91,3 +93,90 @@ def test_one_refused_prompt_refuses_the_call(llm: LLM) -> None:
     assert not llm.engine.has_work()
     with pytest.raises(ValidationError, match="1 prompts, but 2"):
         llm.generate("a", [GREEDY, GREEDY])
+
+
+def test_prompts_in_every_form_are_the_same_prompt(llm: LLM) -> None:
+    ids = llm.tokenizer.encode("hello")
+    forms = ["hello", ids, {"prompt": "hello"}, {"prompt_token_ids": ids, "prompt": "hello"}]
+    outputs = llm.generate(forms, GREEDY)
+    assert [output.prompt_token_ids for output in outputs] == [ids] * 4
+    assert len({tuple(output.outputs[0].token_ids) for output in outputs}) == 1
+    assert [output.prompt for output in outputs] == ["hello", None, "hello", "hello"]
+    (alone,) = llm.generate(ids, GREEDY)
+    assert alone.prompt_token_ids == ids
+    assert alone.outputs[0].finished()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (["a", {"multi_modal_data": {}}], "prompt 1: multi_modal_data is not supported; known are"),
+        ({"prompt_token_ids": "x"}, "the prompt: prompt_token_ids is 'x', a list of integers"),
+        ({"cache_salt": "x"}, "the prompt has neither prompt nor prompt_token_ids"),
+        ([3.5], "prompt 0 is 3.5; a text, a list of token ids"),
+        (7, "prompts is 7; a prompt or a list of them"),
+    ],
+)
+def test_prompts_that_are_none(llm: LLM, prompts: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        llm.generate(prompts, GREEDY)
+
+
+def test_priorities_order_what_waits(tmp_path: Path) -> None:
+    llm = LLM(str(make_llama(tmp_path)), max_num_seqs=1)
+    started: list[str] = []
+    step = llm.engine.step
+
+    def watched():
+        outputs = step()
+        started.extend(o.request_id for o in outputs if o.request_id not in started)
+        return outputs
+
+    llm.engine.step = watched
+    llm.generate(["a", "b", "c"], GREEDY, priority=[2, 3, 1])
+    assert started == ["2-0", "0-0", "1-0"]
+    with pytest.raises(ValidationError, match="3 prompts, but 1 priorities"):
+        llm.generate(["a", "b", "c"], GREEDY, priority=[1])
+
+
+def test_cached_tokens_and_salts_are_told(tmp_path: Path) -> None:
+    llm = LLM(str(make_llama(tmp_path)))
+    prompt = [BOS, *range(40)]
+
+    def cached(**more: str) -> int | None:
+        return llm.generate([{"prompt_token_ids": prompt, **more}], GREEDY)[0].num_cached_tokens
+
+    assert [cached(), cached(), cached(cache_salt="other")] == [0, 32, 0]
+    llm.reset_prefix_cache()
+    assert cached() == 0
+
+
+def test_progress_is_shown_when_asked_for(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float | str] = []
+
+    class Bar:
+        def __init__(self, label: str) -> None:
+            told.append(label)
+
+        def update(self, fraction: float) -> None:
+            told.append(fraction)
+
+        def close(self) -> None:
+            told.append("closed")
+
+    monkeypatch.setattr("vllm.llm.Progress", Bar)
+    llm.generate(["a", "b"], [SamplingParams(max_tokens=n, temperature=0.0) for n in (1, 3)])
+    assert told[0] == "generating"
+    assert told[-2:] == [1.0, "closed"]
+    assert 0.5 in told
+    told.clear()
+    llm.generate("a", GREEDY, use_tqdm=False)
+    llm.chat([{"role": "user", "content": "hi"}], GREEDY, False)
+    assert told == []
+
+
+def test_arguments_that_are_not_known_are_named(llm: LLM, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"LLM: tensor_parallel_size is not supported; known are"):
+        LLM(str(make_llama(tmp_path)), tensor_parallel_size=2)
+    with pytest.raises(ValidationError, match="this model generates; to embed, an encoder"):
+        llm.embed("x")

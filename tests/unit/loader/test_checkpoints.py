@@ -20,8 +20,9 @@ from vllm.engine.core import EngineCore
 from vllm.errors import EngineStartError, ModelError
 from vllm.layers.rope import inverse_frequencies
 from vllm.loader.checkpoint import open_checkpoint
-from vllm.loader.gguf_checkpoint import gguf_name
-from vllm.models.config import RopeConfig, from_hf
+from vllm.loader.gguf_names import gguf_name
+from vllm.models.config import RopeConfig
+from vllm.models.hf_config import from_hf
 from vllm.models.shapes import tensor_shapes
 
 PROMPT = [BOS, 1, 2, 3]
@@ -83,7 +84,7 @@ def test_one_file_and_shards_are_the_same(tmp_path: Path) -> None:
 def test_half_precision_weights_stay_as_stored(tmp_path: Path, dtype: str) -> None:
     folder = make_llama(tmp_path, torch_dtype=dtype)
     engine = start(folder, kv_cache_dtype="float32")
-    part = engine.runner.model.layers[0].qkv.parts[0]
+    part = engine.runner.model.layers[0].attention.qkv.parts[0]
     assert part.weight.dtype is getattr(torch, dtype)
     expected = Reference.from_directory(folder).greedy(PROMPT, 12)
     assert tokens(folder, kv_cache_dtype="float32") == expected
@@ -101,7 +102,7 @@ def test_gguf_types(tmp_path: Path, kind: str) -> None:
     path = write_gguf(tmp_path / "m.gguf", folder, gguf.GGMLQuantizationType[kind])
     expected = Reference.from_gguf(path).greedy(PROMPT, 12)
     assert tokens(path, dequantize=True) == expected
-    packed = start(path).runner.model.layers[0].qkv
+    packed = start(path).runner.model.layers[0].attention.qkv
     assert hasattr(packed, "packed") == (kind[0] == "Q")
 
 
@@ -160,12 +161,12 @@ def test_a_window_that_is_not_used_is_no_window(tmp_path: Path) -> None:
     off = {"sliding_window": 64, "use_sliding_window": False}
     assert tokens(make_llama(tmp_path, **QWEN[0], **off), dequantize=True)
     config = TINY | QWEN[0] | off
-    for change, words in (
-        ({"use_sliding_window": True}, "sliding_window 64 is not supported"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types .*sliding_att"),
-    ):
-        with pytest.raises(ModelError, match=words):
-            from_hf(config | change, "test")
+    assert from_hf(config, "test").windows == ()
+    kinds = ["full_attention", "sliding_attention"]
+    used = from_hf(config | {"use_sliding_window": True, "layer_types": kinds}, "test")
+    assert used.windows == (0, 64)
+    with pytest.raises(ModelError, match=r"test: layer_types .*sliding_att.* without use_sliding"):
+        from_hf(config | {"layer_types": kinds}, "test")
 
 
 def test_gguf_and_directory_are_the_same_model(tmp_path: Path) -> None:
@@ -232,10 +233,17 @@ def test_cut_gguf_is_one_line(tmp_path: Path) -> None:
         start(path)
 
 
+GEMMA2 = {
+    "architectures": ["Gemma2ForCausalLM"],
+    "hidden_activation": "gelu_pytorch_tanh",
+}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not supported"),
+        ({"architectures": ["BertModel"]}, "BertModel is an encoder, which is not served; LLM.emb"),
         ({"architectures": 1}, "architecture 1 is not supported"),
         ({"rope_theta": "x"}, "rope_theta is 'x'"),
         ({"rope_theta": 0.0}, "rope theta is 0.0"),
@@ -250,10 +258,41 @@ def test_cut_gguf_is_one_line(tmp_path: Path) -> None:
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"quantization_config": {"quant_method": "awq"}}, "quant_method 'awq'"),
         ({"sliding_window": 64}, "sliding_window 64"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "rope type 'yarn'"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling: factor is None"),
+        ({"rope_scaling": {"rope_type": "magic"}}, "rope type 'magic' is not supported; default,"),
+        ({"rope_scaling": {"mrope_section": [1, 2]}}, r"mrope_section \[1, 2\] .* not supported"),
+        ({"rope_scaling": {"type": "su", "short_factor": [1.0]}}, "long_factor is None, a list"),
+        (
+            {"rope_scaling": {"type": "su", "short_factor": [1.0], "long_factor": [1.0]}},
+            "config.json: rope short_factors has 1 numbers, 8 are needed",
+        ),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 0}, "sliding_window is 0, at"),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": "x"}, "sliding_window is 'x'"),
+        (
+            GEMMA2 | {"layer_types": ["chunked_attention"]},
+            "layer_types is .'chunked_attention'., 'full_attention' or 'sliding_attention'",
+        ),
+        (
+            GEMMA2 | {"hidden_activation": "relu"},
+            "hidden_activation 'relu'",
+        ),
+        (
+            GEMMA2 | {"layer_types": ["full_attention"]},
+            "config.json: windows are given for 1 layers, the model has 2",
+        ),
+        (
+            {"architectures": ["MixtralForCausalLM"], "num_experts_per_tok": 9},
+            "config.json: 9 of 8 experts are to be chosen",
+        ),
+        ({"architectures": ["MixtralForCausalLM"], "num_local_experts": 0}, "count is 0, at least"),
+        ({"architectures": ["DeepseekV3ForCausalLM"]}, "moe_intermediate_size is None, a number"),
+        (
+            {"architectures": ["DeepseekV2ForCausalLM"], "topk_method": "noaux_tc"},
+            "topk_method 'noaux_tc' is not supported",
+        ),
         ({"hidden_size": "x"}, "hidden_size is 'x'"),
         ({"hidden_size": None}, "hidden_size is None"),
-        ({"num_hidden_layers": 0}, "num_layers is 0"),
+        ({"num_hidden_layers": 0}, "config.json: num_layers is 0"),
         ({"num_key_value_heads": 3}, "not a multiple of num_kv_heads"),
         ({"intermediate_size": 100}, "has shape .96, 64., the configuration says .100, 64."),
         ({"num_hidden_layers": 3}, "tensor 'model.layers.2.input_layernorm.weight' is missing"),

@@ -22,7 +22,7 @@ from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
 from vllm.kernels import ops
 from vllm.loader.gguf_checkpoint import gguf_name
-from vllm.models.config import from_hf
+from vllm.models.hf_config import from_hf
 from vllm.models.shapes import tensor_shapes
 
 Kind = gguf.GGMLQuantizationType
@@ -105,7 +105,7 @@ def test_packed_weights_stay_within_the_rounding(tmp_path: Path, name: str) -> N
 def test_one_format_is_one_layer_and_mixed_ones_are_split(tmp_path: Path) -> None:
     runner = EngineCore(EngineConfig(str(write(tmp_path / "m.gguf", mixed)))).runner
     layer = runner.model.layers[0]
-    assert [part.qtype for part in layer.qkv.parts] == [ops.GGML_Q4_K, ops.GGML_Q6_K]
-    assert layer.gate_up.coarse_rows == CONFIG["intermediate_size"]
-    assert layer.o.coarse_rows == CONFIG["hidden_size"]
-    assert [part.coarse_rows for part in layer.qkv.parts] == [0, 0]
+    assert [part.qtype for part in layer.attention.qkv.parts] == [ops.GGML_Q4_K, ops.GGML_Q6_K]
+    assert layer.mlp.gate_up.coarse_rows == CONFIG["intermediate_size"]
+    assert layer.attention.o.coarse_rows == CONFIG["hidden_size"]
+    assert [part.coarse_rows for part in layer.attention.qkv.parts] == [0, 0]

@@ -111,7 +111,7 @@ fn messages(args: &BenchArgs, index: usize) -> Value {
     let (conversation, turn) = (index / args.turns, index % args.turns);
     let first = conversation * (2 * args.turns - 1);
     let message = |at: usize| {
-        let role = if at % 2 == 0 { "user" } else { "assistant" };
+        let role = if at.is_multiple_of(2) { "user" } else { "assistant" };
         json!({"role": role, "content": text(args, first + at)})
     };
     (0..=2 * turn).map(message).collect()

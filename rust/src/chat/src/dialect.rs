@@ -25,7 +25,7 @@ pub(crate) fn translate(source: &str) -> String {
 /// What stands in for the tag at the start of `source`, and what follows it. A raw block is passed as a whole.
 fn tag(source: &str) -> (String, &str) {
     let open = ("{%".to_owned(), &source[2..]);
-    let Some(end) = source.find("%}").map(|at| at + 2) else {
+    let Some(end) = source[2..].find("%}").map(|at| at + 4) else {
         return open;
     };
     let inner = &source[2..end - 2];
@@ -87,6 +87,13 @@ mod tests {
         let expected =
             "{% raw +%}\n{% generation %}{%- endraw %}{% if true %}{%- raw -%}\n{% endraw";
         assert_eq!(translate(source), expected);
+    }
+
+    #[test]
+    fn what_is_no_tag_stays() {
+        for source in ["{%", "{%}", "{%}{% raw %}", "{%%}", "{% raw", "{%}%}"] {
+            assert_eq!(translate(source), source.replace("raw %}", "raw +%}"));
+        }
     }
 
     #[test]

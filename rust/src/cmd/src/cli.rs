@@ -49,7 +49,8 @@ static VERSION: LazyLock<String> =
 
 /// Parses the arguments and runs the command. Bad arguments end the process with code 2.
 pub fn run() -> Result<(), Fault> {
-    let matches = Cli::command().version(VERSION.as_str()).get_matches();
+    let matches = Cli::command().version(VERSION.as_str()).try_get_matches();
+    let matches = matches.unwrap_or_else(|error| refuse(&error));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::Frontend(flags) => frontend::run(flags),
@@ -63,6 +64,22 @@ pub fn run() -> Result<(), Fault> {
             vllm_bench::run(args).map_err(|error| Fault::new(Code::Internal, error.to_string()))
         }
     }
+}
+
+/// Prints what is wrong with the arguments, or the help that was asked for, and ends the process.
+fn refuse(error: &clap::Error) -> ! {
+    let unknown = error.kind() == clap::error::ErrorKind::UnknownArgument;
+    let serving = std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "serve");
+    if unknown && serving {
+        let _ = error.print();
+        eprintln!(
+            "flags of model and engine follow `--`: vllm-rs serve MODEL -- --max-model-len 4096"
+        );
+        std::process::exit(i32::from(Code::Usage as u8));
+    }
+    error.exit()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::fault::{Code, Fault};
 use crate::launch::{self, Launch, ModelPlan};
 use crate::logging::{self, LogFormat};
 use crate::process;
+use crate::resolve;
 use crate::settings::{Settings, Shards};
 use crate::signals::Signals;
 use crate::{descriptors, environment};
@@ -98,9 +99,10 @@ fn plan(flags: &FrontendFlags, mut settings: Settings) -> Result<Launch, Fault> 
     let shards = Shards::parse(&flags.shards, flags.engine_count as usize)?;
     let config = settings.server(shards)?;
     let patience = settings.patience()?;
+    let prefix_affinity = settings.prefix_affinity();
     let ready = environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?;
-    let model = model_plan(&mut settings)?;
     let http = process::inherit("--listen-fd", flags.listen_fd)?;
+    let model = model_plan(&mut settings)?;
     let engine = |flag: &str, fd| {
         let listener = EngineListener::from_fd(process::inherit(flag, fd)?);
         listener.map_err(|error| Fault::new(Code::Address, format!("{flag} {fd}: {error}")))
@@ -118,6 +120,7 @@ fn plan(flags: &FrontendFlags, mut settings: Settings) -> Result<Launch, Fault> 
             engine_start_index: flags.engine_start_index,
             engine_count: flags.engine_count,
             patience,
+            prefix_affinity,
             ready_timeout: ready.unwrap_or(Duration::from_secs(600)),
             ..TransportConfig::new(
                 engine("--input-listener-fd", flags.input_listener_fd)?,
@@ -138,7 +141,7 @@ fn model_plan(settings: &mut Settings) -> Result<ModelPlan, Fault> {
         }
     };
     Ok(ModelPlan {
-        path: settings.path(),
+        path: resolve::model(&settings.model)?,
         root: settings
             .model_tag
             .clone()

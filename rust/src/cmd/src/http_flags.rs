@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use crate::environment;
 use crate::settings::Settings;
 
 /// One value that holds a list.
@@ -15,6 +16,12 @@ struct List(Vec<String>);
 fn json_list(text: &str) -> Result<List, String> {
     let list = serde_json::from_str(text).map(List);
     list.map_err(|_| "accepted: a JSON list of texts, as [\"https://example.org\"]".to_owned())
+}
+
+/// Seconds, not negative.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = environment::parse_seconds(text).map(|seconds| seconds.as_secs_f64());
+    seconds.ok_or_else(|| "accepted: seconds, at least 0".to_owned())
 }
 
 /// How HTTP is served.
@@ -53,9 +60,15 @@ pub struct HttpFlags {
     /// Refuse request fields that are not known instead of ignoring them
     #[arg(long)]
     strict_fields: bool,
+    /// Several engines: the shortest queue alone decides, not where a prompt's beginning was computed
+    #[arg(long)]
+    no_prefix_affinity: bool,
     /// Tokens per event of a stream after the first one, unless a request says so; default: 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     stream_interval: Option<u32>,
+    /// Seconds of silence after which a stream sends a comment, for proxies that close idle connections; 0: never
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    sse_keep_alive_interval: Option<f64>,
     /// Serve /inference/v1/generate: token ids in, token ids out
     #[arg(long)]
     enable_scale_out: bool,
@@ -90,7 +103,9 @@ impl HttpFlags {
         settings.ssl_ca_certs = self.ssl_ca_certs.clone();
         settings.ssl_cert_reqs = self.ssl_cert_reqs;
         settings.strict_fields = Some(self.strict_fields);
+        settings.no_prefix_affinity = Some(self.no_prefix_affinity);
         settings.stream_interval = self.stream_interval;
+        settings.sse_keep_alive_interval = self.sse_keep_alive_interval;
         settings.enable_scale_out = Some(self.enable_scale_out);
         settings.trust_request_chat_template = Some(self.trust_request_chat_template);
         settings.enable_prompt_tokens_details = Some(self.enable_prompt_tokens_details);

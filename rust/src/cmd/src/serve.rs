@@ -11,7 +11,7 @@ use vllm_engine_client::{Listener as EngineListener, TransportConfig};
 use vllm_server::Listener;
 
 use crate::fault::{Code, Fault};
-use crate::http_flags::HttpFlags;
+use crate::http_flags::{HttpFlags, seconds};
 use crate::launch::{self, Launch, ModelPlan};
 use crate::logging::{self, LogFormat};
 use crate::process;
@@ -103,11 +103,6 @@ fn count(text: &str) -> Result<u32, String> {
         .map_err(|_| "accepted: a whole number of engines".to_owned())
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = environment::parse_seconds(text).map(|seconds| seconds.as_secs_f64());
-    seconds.ok_or_else(|| "accepted: seconds, at least 0".to_owned())
-}
-
 /// Serves until a signal, or until an engine's process ends.
 pub fn run(flags: ServeFlags) -> Result<(), Fault> {
     logging::setup("frontend", flags.log_format)?;
@@ -125,6 +120,7 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
     let mut settings = settings(&flags)?;
     flags.http.apply(&mut settings);
     let patience = settings.patience()?;
+    let prefix_affinity = settings.prefix_affinity();
     let config = settings.server(Shards::parse(&flags.shards, local as usize)?)?;
     let ready =
         environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?.unwrap_or(Duration::from_secs(600));
@@ -144,6 +140,7 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
         let signals = Signals::install()?;
         let (mut transport, owner) = engine_sockets(&flags, ready).await?;
         transport.patience = patience;
+        transport.prefix_affinity = prefix_affinity;
         let child = if local > 0 {
             Some(launch_engines(&flags, local, owner.address())?)
         } else {

@@ -51,6 +51,8 @@ pub struct Settings {
     pub engine_silence_timeout: Option<f64>,
     /// The same while it may work on a prompt.
     pub engine_prompt_timeout: Option<f64>,
+    /// The shortest queue alone decides which engine gets a request.
+    pub no_prefix_affinity: Option<bool>,
     /// Choices that may wait; -1: no limit.
     pub max_num_queued_reqs: Option<i64>,
     /// Prompt tokens that may wait; -1: no limit.
@@ -83,6 +85,8 @@ pub struct Settings {
     pub strict_fields: Option<bool>,
     /// Tokens per event of a stream.
     pub stream_interval: Option<u32>,
+    /// Seconds of silence after which a stream sends a comment; 0: never.
+    pub sse_keep_alive_interval: Option<f64>,
     /// Token ids in, token ids out.
     pub enable_scale_out: Option<bool>,
     /// Requests may bring chat templates.
@@ -134,23 +138,21 @@ impl Settings {
             }
         };
         // The text may hold keys: an error names the place, never the content.
-        let settings: Self = serde_json::from_str(&text).map_err(|error| {
+        let mut settings: Self = serde_json::from_str(&text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             Fault::usage(format!(
                 "{flag} is not the expected JSON object (line {line}, column {column})"
             ))
         })?;
         if settings.model.is_empty() {
+            settings.model = settings.model_tag.clone().unwrap_or_default();
+        }
+        if settings.model.is_empty() {
             return Err(Fault::usage(format!(
                 "{flag} has no \"model\": the path of a model directory or GGUF file"
             )));
         }
         Ok(settings)
-    }
-
-    /// The model's path.
-    pub fn path(&self) -> PathBuf {
-        PathBuf::from(&self.model)
     }
 
     /// The form of log lines.
@@ -190,6 +192,8 @@ impl Settings {
             request_id_headers: self.enable_request_id_headers.unwrap_or(false),
             strict_fields: self.strict_fields.unwrap_or(false),
             stream_interval: self.stream_interval.unwrap_or(1).max(1),
+            sse_keep_alive: seconds("sse_keep_alive_interval", self.sse_keep_alive_interval)?
+                .filter(|period| !period.is_zero()),
             scale_out: self.enable_scale_out.unwrap_or(false),
             trust_templates: self.trust_request_chat_template.unwrap_or(false),
             prompt_tokens_details: self.enable_prompt_tokens_details.unwrap_or(false),
@@ -220,6 +224,11 @@ impl Settings {
         })
     }
 
+    /// Whether prompts that begin alike go to one engine.
+    pub fn prefix_affinity(&self) -> bool {
+        !self.no_prefix_affinity.unwrap_or(false)
+    }
+
     fn cors(&self, defaults: Cors) -> Cors {
         let list = |given: &Option<Vec<String>>, default| given.clone().unwrap_or(default);
         Cors {
@@ -242,7 +251,10 @@ impl Settings {
             }
         };
         let (certificate, key) = match (&self.ssl_certfile, &self.ssl_keyfile) {
-            (None, None) if self.ssl_ca_certs.is_none() && self.ssl_cert_reqs.is_none() => {
+            // Other launchers spell every default out: 0 asks for nothing.
+            (None, None)
+                if self.ssl_ca_certs.is_none() && matches!(self.ssl_cert_reqs, None | Some(0)) =>
+            {
                 return Ok(None);
             }
             (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
@@ -373,6 +385,20 @@ mod tests {
             .server(Shards { least: 1, most: 1 })
             .expect("valid");
         assert_eq!(config.api_keys.len(), 2);
+    }
+
+    #[test]
+    fn a_launcher_that_spells_defaults_out_asks_for_nothing() {
+        let mut settings = read(
+            r#"{"model_tag": "/m", "served_model_name": null, "api_key": null, "ssl_keyfile": null,
+                "ssl_certfile": null, "ssl_ca_certs": null, "ssl_cert_reqs": 0}"#,
+        )
+        .expect("valid");
+        assert_eq!(settings.model, "/m");
+        let config = settings
+            .server(Shards { least: 1, most: 1 })
+            .expect("no TLS was asked for");
+        assert!(config.tls.is_none());
     }
 
     #[test]

@@ -711,3 +711,52 @@ fn a_grace_is_told_and_ends() {
     running.after("new ones are taken for 0.1 s");
     assert_eq!(running.code(), Some(0));
 }
+
+#[test]
+fn a_flag_of_the_engine_in_front_is_told_where_it_goes() {
+    let done = command()
+        .args(["serve", "m", "--max-model-len", "5"])
+        .output();
+    let done = done.expect("it runs");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("--max-model-len") && said.contains("follow `--`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised() {
+    let folder = model_folder();
+    let mut command = command();
+    command.arg("serve").arg(folder.path());
+    command.args(["--port", "0", "--data-parallel-size-local", "0"]);
+    let few = || {
+        let limit = libc::rlimit {
+            rlim_cur: 32,
+            rlim_max: 512,
+        };
+        // SAFETY: setrlimit is async-signal-safe.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+        Ok(())
+    };
+    // SAFETY: the closure calls an async-signal-safe function only.
+    unsafe { command.pre_exec(few) };
+    let running = Running::start(command);
+    let _engine = engine(MockOptions::handshake(running.after("engines connect to ")));
+    let address = running.after(" on http://");
+    let address = address
+        .split(": ready")
+        .next()
+        .expect("an address")
+        .to_owned();
+    let crowd: Vec<_> = (0..200)
+        .map(|_| TcpStream::connect(&address).expect("the kernel accepts"))
+        .collect();
+    assert!(
+        complete(&address).contains("\"text\":\"okay\""),
+        "all of them fit"
+    );
+    drop(crowd);
+}

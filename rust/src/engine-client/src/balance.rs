@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which engine gets the next request: the one with the shortest queue.
+//! Which engine gets the next request: the one with the shortest queue, unless its prompt has a home.
 
 /// How much an engine has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Load {
 }
 
 impl Load {
-    fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         // Statistics may hold any number.
         self.own
             .saturating_add(self.others)

@@ -18,7 +18,7 @@ use crate::registration::Registration;
 use crate::shard::ShardClient;
 use crate::state::{Health, Shared};
 use crate::transport;
-use crate::utility::PendingCall;
+use crate::utility::{PendingCall, name_in};
 
 /// What a connection to engines needs to know.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct TransportConfig {
     pub limits: Limits,
     /// How long an engine may be silent.
     pub patience: Patience,
+    /// Prompts that begin alike go to one engine, as long as it isn't overloaded.
+    pub prefix_affinity: bool,
 }
 
 impl TransportConfig {
@@ -56,6 +58,7 @@ impl TransportConfig {
             stream_limit: 8 << 20,
             limits: Limits::default(),
             patience: Patience::default(),
+            prefix_affinity: true,
         }
     }
 }
@@ -133,12 +136,8 @@ impl EngineClient {
         let alive = (0..shared.engines.len()).filter(|at| shared.engines[*at].is_alive());
         let calls: Vec<_> = alive
             .map(|at| {
-                wait(
-                    shared,
-                    start_call(shared, at, method, &args),
-                    method,
-                    timeout,
-                )
+                let name = name_in(shared.engines[at].wire(), method);
+                wait(shared, start_call(shared, at, name, &args), method, timeout)
             })
             .collect();
         if calls.is_empty() {

@@ -66,6 +66,8 @@ pub(crate) struct Engine {
     queued: AtomicBool,
     /// Messages received, of whatever kind.
     messages: AtomicU64,
+    /// Minor number of the release whose wire it speaks.
+    wire: AtomicU32,
     failure: Mutex<Option<EngineFailure>>,
     stats: Mutex<EngineStats>,
 }
@@ -85,6 +87,7 @@ impl Engine {
             abandoned: AtomicU32::new(0),
             queued: AtomicBool::new(false),
             messages: AtomicU64::new(0),
+            wire: AtomicU32::new(crate::WIRE_VERSION),
             failure: Mutex::new(None),
             stats: Mutex::new(EngineStats {
                 index,
@@ -185,6 +188,14 @@ impl Engine {
             || self.queued.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn wire(&self) -> u32 {
+        self.wire.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_wire(&self, minor: u32) {
+        self.wire.store(minor, Ordering::Relaxed);
+    }
+
     pub(crate) fn failure(&self) -> Option<EngineFailure> {
         self.reason().clone()
     }
@@ -240,8 +251,15 @@ impl Engine {
             .stats
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let in_flight = self.in_flight.load(Ordering::Relaxed) as u64;
+        let others = self.others.load(Ordering::Relaxed) as u64;
+        // An engine whose last request was stopped may send no statistics that say so.
+        let most = in_flight.saturating_add(others);
+        let running = own.running.min(most);
         EngineStats {
-            in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
+            in_flight,
+            running,
+            waiting: own.waiting.min(most - running),
             ..own.clone()
         }
     }
@@ -249,5 +267,32 @@ impl Engine {
     pub(crate) fn state(&self) -> EngineState {
         self.failure()
             .map_or(EngineState::Ready, EngineState::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gauges(engine: &Engine) -> (u64, u64) {
+        let stats = engine.stats();
+        (stats.running, stats.waiting)
+    }
+
+    #[test]
+    fn gauges_never_show_requests_that_are_known_to_be_over() {
+        let engine = Engine::new(0);
+        (0..3).for_each(|_| engine.admit());
+        let stats = SchedulerStats {
+            num_running_reqs: 4,
+            num_waiting_reqs: 1,
+            ..SchedulerStats::default()
+        };
+        engine.record(Some(&stats), None);
+        assert_eq!(gauges(&engine), (4, 1), "two are another frontend's");
+        (0..3).for_each(|_| engine.release(true));
+        assert_eq!(gauges(&engine), (2, 0));
+        engine.forget_others();
+        assert_eq!(gauges(&engine), (0, 0));
     }
 }

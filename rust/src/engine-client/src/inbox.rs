@@ -13,6 +13,17 @@ use crate::protocol::EngineOutput;
 /// Outputs that may wait for a shard that doesn't run; beyond this its streams are failed.
 const INBOX_LIMIT: usize = 1 << 20;
 
+/// Outputs that an empty batch keeps room for. What a backlog needed beyond that is given back: a
+/// shard that was behind once would hold hundreds of megabytes for ever.
+const KEPT: usize = 4096;
+
+/// Gives back what an empty batch holds beyond the usual.
+pub(crate) fn trim(batch: &mut Vec<Routed>) {
+    if batch.capacity() > KEPT {
+        *batch = Vec::new();
+    }
+}
+
 /// An output or a failure on its way to a stream.
 #[derive(Debug)]
 pub(crate) struct Routed {
@@ -67,9 +78,10 @@ impl Inbox {
                 std::mem::swap(&mut state.outputs, batch);
             } else {
                 state.outputs.append(batch);
+                trim(batch);
             }
             if state.outputs.len() > INBOX_LIMIT {
-                state.outputs.clear();
+                state.outputs = Vec::new();
                 let error = StreamError::SlowReader { limit: INBOX_LIMIT };
                 state.events.push(ShardEvent::FailAll(error));
             }
@@ -106,5 +118,55 @@ impl Inbox {
             none => *none = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(count: u32) -> Vec<Routed> {
+        let output = |slot| Routed {
+            slot,
+            generation: 0,
+            item: Ok(EngineOutput::default()),
+        };
+        (0..count).map(output).collect()
+    }
+
+    fn take(inbox: &Inbox) -> Vec<Routed> {
+        let mut outputs = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let taken = inbox.poll_take(&mut cx, &mut outputs, &mut Vec::new());
+        assert!(taken.is_ready());
+        outputs
+    }
+
+    #[test]
+    fn batches_arrive_in_order_and_what_a_backlog_needed_is_given_back() {
+        let inbox = Inbox::default();
+        let (mut first, mut second) = (batch(3), batch(100_000));
+        inbox.push(&mut first);
+        inbox.push(&mut second);
+        assert!(first.is_empty() && second.is_empty());
+        assert!(second.capacity() <= KEPT, "{}", second.capacity());
+        let mut taken = take(&inbox);
+        let slots = taken.drain(..).map(|routed| routed.slot);
+        assert!(slots.eq((0..3).chain(0..100_000)));
+        trim(&mut taken);
+        assert!(taken.capacity() <= KEPT, "{}", taken.capacity());
+    }
+
+    #[test]
+    fn a_shard_that_does_not_run_loses_its_streams_and_holds_nothing() {
+        let inbox = Inbox::default();
+        inbox.push(&mut batch(1));
+        inbox.push(&mut batch(INBOX_LIMIT as u32));
+        let (mut outputs, mut events) = (Vec::new(), Vec::new());
+        let mut cx = Context::from_waker(Waker::noop());
+        let taken = inbox.poll_take(&mut cx, &mut outputs, &mut events);
+        assert!(taken.is_ready() && outputs.capacity() == 0);
+        let error = StreamError::SlowReader { limit: INBOX_LIMIT };
+        assert!(matches!(&events[..], [ShardEvent::FailAll(found)] if *found == error));
     }
 }

@@ -8,6 +8,7 @@
 //! [`ShardClient`] from it, submits requests and polls [`OutputStream`]s. An engine step is decoded
 //! once and reaches a shard as one batch with one wake-up.
 
+mod affinity;
 pub mod balance;
 mod client;
 mod engine;

@@ -13,7 +13,7 @@ use slab::Slab;
 
 use crate::client::EngineClient;
 use crate::error::{StreamError, SubmitError};
-use crate::inbox::{Inbox, Routed, ShardEvent};
+use crate::inbox::{Inbox, Routed, ShardEvent, trim};
 use crate::protocol::{EngineCoreRequest, EngineOutput, RequestType};
 use crate::request_id::{MAX_SLOTS, RequestKey};
 use crate::state::Shared;
@@ -54,9 +54,19 @@ struct Entry {
     /// The engine has ended it: nothing to abort.
     finished: bool,
     waker: Option<Waker>,
+    /// Outputs that must wait before the reader is woken, after the first and before the last.
+    patience: usize,
 }
 
 impl Entry {
+    /// Wakes the reader, unless it wants more at once and nothing ended.
+    fn wake_when_due(&mut self, first: bool) {
+        let many = self.pending.len() >= self.patience || self.waiting > self.limit / 2;
+        if first || many || self.finished || self.error.is_some() {
+            self.wake();
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -85,7 +95,8 @@ impl ShardClient {
         &self.0.client
     }
 
-    /// Sends a request to the least loaded engine (or the one it names) and returns its stream.
+    /// Sends a request to the engine it names, else to the one that has likely computed its
+    /// beginning, else to the least loaded one, and returns its stream.
     ///
     /// Fills `request_id` and `client_index`. Parameters that an engine would refuse are refused
     /// here, because some engines don't survive them.
@@ -103,7 +114,7 @@ impl ShardClient {
             params.validate()?;
         }
         let shared = self.0.client.shared();
-        let engine = shared.admit(request.data_parallel_rank)?;
+        let engine = shared.admit(&request)?;
         let limit = share(shared.stream_limit, streams);
         let stream = self.0.open(engine, limit).inspect_err(|_| {
             shared.engines[engine].release(false);
@@ -149,6 +160,7 @@ impl Shard {
             started: false,
             finished: false,
             waker: None,
+            patience: 1,
         });
         Ok(OutputStream {
             shard: self.clone(),
@@ -181,6 +193,7 @@ impl Shard {
     }
 
     fn deliver_one(&self, entry: &mut Entry, routed: Routed) {
+        let first = !entry.started;
         match routed.item {
             // One output may be larger than the limit: it counts once others come after it.
             Ok(_) if entry.waiting > entry.limit => {
@@ -199,7 +212,7 @@ impl Shard {
             }
             Err(error) => self.fail(entry, routed.slot, error),
         }
-        entry.wake();
+        entry.wake_when_due(first);
     }
 
     fn finish(&self, entry: &mut Entry) {
@@ -291,6 +304,7 @@ async fn pump(shard: Weak<Shard>, inbox: Arc<Inbox>) {
         poll_fn(|cx| inbox.poll_take(cx, &mut outputs, &mut events)).await;
         let Some(shard) = shard.upgrade() else { return };
         shard.deliver(&mut outputs);
+        trim(&mut outputs);
         events.drain(..).for_each(|event| shard.apply(event));
         shard.flush_aborts();
     }
@@ -314,6 +328,12 @@ impl OutputStream {
     pub fn engine_index(&self) -> u32 {
         let engine = self.shard.table.borrow().entries[self.slot].engine;
         self.shard.shared().engines[engine].index
+    }
+
+    /// Wakes the reader once so many outputs wait, instead of at each: for one that shows nothing before the end. The
+    /// first output, the last and an error wake it at once.
+    pub fn gather(&self, outputs: usize) {
+        self.shard.table.borrow_mut().entries[self.slot].patience = outputs;
     }
 
     /// Appends all outputs that have arrived to `out`.

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use vllm_zmtp::RouterSender;
 
-use crate::balance::least_loaded;
+use crate::affinity::{beginning, home, is_overloaded};
+use crate::balance::{Load, least_loaded};
 use crate::engine::{Engine, EngineState, EngineStats};
 use crate::error::{EngineFailure, StreamError, SubmitError};
 use crate::inbox::{Inbox, ShardEvent};
+use crate::protocol::EngineCoreRequest;
 use crate::request_id::Nonce;
 use crate::utility::UtilityCalls;
 
@@ -56,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) nonce: Nonce,
     pub(crate) calls: UtilityCalls,
     pub(crate) stream_limit: usize,
+    prefix_affinity: bool,
     shards: Mutex<Vec<Arc<Inbox>>>,
     rotation: AtomicUsize,
     closed: AtomicBool,
@@ -67,6 +70,7 @@ impl Shared {
         count: u32,
         client_index: u32,
         stream_limit: usize,
+        prefix_affinity: bool,
         router: RouterSender,
     ) -> Self {
         Self {
@@ -79,6 +83,8 @@ impl Shared {
             nonce: Nonce::random(),
             calls: UtilityCalls::default(),
             stream_limit,
+            // One engine is everybody's home: nothing to compute.
+            prefix_affinity: prefix_affinity && count > 1,
             shards: Mutex::new(Vec::new()),
             rotation: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -114,15 +120,20 @@ impl Shared {
     }
 
     /// Admits a request; position of its engine. Release it when the request has ended.
-    pub(crate) fn admit(&self, rank: Option<u32>) -> Result<usize, SubmitError> {
+    pub(crate) fn admit(&self, request: &EngineCoreRequest) -> Result<usize, SubmitError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(SubmitError::Shutdown);
         }
-        if let Some(rank) = rank {
+        if let Some(rank) = request.data_parallel_rank {
             let at = self.explicit(rank)?;
             self.engines[at].admit();
             return Ok(at);
         }
+        let beginning = self.prefix_affinity.then(|| beginning(request)).flatten();
+        self.admit_anywhere(beginning)
+    }
+
+    fn admit_anywhere(&self, beginning: Option<u64>) -> Result<usize, SubmitError> {
         let count = self.engines.len();
         // One engine needs no turn, and shards then share no counter.
         let start = if count > 1 {
@@ -132,11 +143,22 @@ impl Shared {
         };
         loop {
             let least = least_loaded(|at| self.engines[at].load(), count, start);
-            let (at, load) = least.ok_or_else(|| self.no_engine(0))?;
+            let least = least.ok_or_else(|| self.no_engine(0))?;
+            let home = beginning.and_then(|beginning| self.home(beginning, least.1));
+            let (at, load) = home.unwrap_or(least);
             if self.engines[at].admit_if(load.own) {
                 return Ok(at);
             }
         }
+    }
+
+    /// The engine that a beginning is at home in, unless it has too much to do.
+    fn home(&self, beginning: u64, least: Load) -> Option<(usize, Load)> {
+        let all = self.engines.iter().enumerate();
+        let alive = all.filter(|(_, engine)| engine.is_alive());
+        let at = home(beginning, alive.map(|(at, engine)| (at, engine.index)))?;
+        let load = self.engines[at].load()?;
+        (!is_overloaded(load, least)).then_some((at, load))
     }
 
     fn explicit(&self, rank: u32) -> Result<usize, SubmitError> {

@@ -53,6 +53,7 @@ pub(crate) async fn open(config: TransportConfig) -> Result<Connection, ConnectE
         count,
         config.client_index,
         config.stream_limit,
+        config.prefix_affinity,
         router.sender(),
     );
     let mut connection = Connection {
@@ -133,9 +134,15 @@ impl Connection {
         };
         let frame = ReadyResponse::decode(payload)
             .map_err(|source| ConnectError::Registration { index, source })?;
-        warn_version(index, &frame);
+        self.note_wire(index, &frame);
         self.registered.insert(index, frame);
         Ok(true)
+    }
+
+    fn note_wire(&self, index: u32, frame: &ReadyResponse) {
+        if let Some(at) = self.shared.position(index) {
+            self.shared.engines[at].set_wire(wire_of(index, frame));
+        }
     }
 
     /// Engine index and payload of a frame on the input plane, when it is from one of ours.
@@ -232,7 +239,7 @@ impl Connection {
             self.shared.fail_engine(at, failure);
             return;
         }
-        warn_version(index, &frame);
+        self.note_wire(index, &frame);
         self.registered.insert(index, frame);
         if !self.shared.engines[at].is_alive() {
             self.shared.revive_engine(at);
@@ -281,14 +288,14 @@ impl Connection {
     }
 }
 
-fn warn_version(index: u32, frame: &ReadyResponse) {
-    let minor = frame
-        .vllm_version
-        .split('.')
-        .nth(1)
-        .and_then(|minor| minor.parse().ok());
-    let ours = frame.vllm_version.starts_with(env!("CARGO_PKG_VERSION"));
-    if !ours && minor != Some(crate::WIRE_VERSION) {
+/// Minor number of the release whose wire an engine speaks: our own engines' is ours.
+fn wire_of(index: u32, frame: &ReadyResponse) -> u32 {
+    if frame.vllm_version.starts_with(env!("CARGO_PKG_VERSION")) {
+        return crate::WIRE_VERSION;
+    }
+    let minor = frame.vllm_version.split('.').nth(1);
+    let minor = minor.and_then(|minor| minor.parse().ok());
+    if minor != Some(crate::WIRE_VERSION) {
         tracing::warn!(
             index,
             version = frame.vllm_version,
@@ -296,4 +303,5 @@ fn warn_version(index: u32, frame: &ReadyResponse) {
             crate::WIRE_VERSION
         );
     }
+    minor.unwrap_or(crate::WIRE_VERSION)
 }

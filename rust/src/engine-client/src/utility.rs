@@ -27,6 +27,14 @@ pub(crate) fn beat_of(call_id: i128) -> Option<usize> {
     usize::try_from(rest).ok()
 }
 
+/// What an engine of the wire 0.`minor` calls a method.
+pub(crate) fn name_in(minor: u32, method: &str) -> &str {
+    match method {
+        "pause_generation" if minor <= 32 => "pause_scheduler",
+        same => same,
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct UtilityCalls {
     next: AtomicU64,
@@ -100,5 +108,17 @@ impl UtilityCalls {
     /// Ends all calls to an engine that is gone.
     pub(crate) fn drop_engine(&self, engine: usize) {
         self.with(|waiting| waiting.retain(|_, (at, _)| *at != engine));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_in;
+
+    #[test]
+    fn an_older_engine_is_asked_by_the_names_it_knows() {
+        assert_eq!(name_in(32, "pause_generation"), "pause_scheduler");
+        assert_eq!(name_in(33, "pause_generation"), "pause_generation");
+        assert_eq!(name_in(32, "is_sleeping"), "is_sleeping");
     }
 }

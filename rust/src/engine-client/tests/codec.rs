@@ -451,6 +451,32 @@ fn pickles_are_refused_by_name() {
     );
 }
 
+/// Slots 3 to 18 in their usual form are taken as one: any other form means the same, or is looked at.
+#[test]
+fn an_output_of_tokens_alone_reads_the_same_in_every_form() {
+    let output = |length: usize, nans: Value| {
+        let mut output = vec![Value::Nil; length];
+        output[0] = "a".into();
+        output[1] = array(vec![5.into()]);
+        output[13] = nans;
+        let message = array(vec![0.into(), array(vec![array(output)])]);
+        let message = EngineCoreOutputs::decode(&pack(&message)).expect("sound");
+        message.outputs[0].output.clone()
+    };
+    let usual = output(19, 0.into());
+    assert_eq!(usual.new_token_ids[..], [5]);
+    assert_eq!(usual.rare, None);
+    for other in [
+        output(19, Value::Nil),
+        output(20, 0.into()),
+        output(14, 0.into()),
+    ] {
+        assert_eq!(other, usual);
+    }
+    let nans = output(19, 2.into()).rare.expect("rare");
+    assert_eq!(nans.num_nans_in_logits, 2);
+}
+
 #[test]
 fn longer_messages_and_missing_keys_are_accepted() {
     let stats = Value::Map(vec![

@@ -290,22 +290,33 @@ impl Metrics {
     }
 }
 
+type StepRow = (&'static str, &'static str, fn(&ShardMetrics) -> &Histogram);
+
+const STEPS: &[StepRow] = &[
+    (
+        "vllm:frontend_render_seconds",
+        "Time to render a chat template.",
+        |s| &s.render,
+    ),
+    (
+        "vllm:frontend_tokenize_seconds",
+        "Time to encode a prompt.",
+        |s| &s.tokenize,
+    ),
+    (
+        "vllm:frontend_write_seconds",
+        "Time to make text of tokens and write it: a whole answer, or all events of a stream.",
+        |s| &s.write,
+    ),
+];
+
 /// The frontend's own steps and shards.
 fn steps(page: &mut Page, shards: &[Arc<ShardMetrics>]) {
-    let render: Vec<_> = shards.iter().map(|s| &s.render).collect();
-    page.family(
-        "vllm:frontend_render_seconds",
-        "histogram",
-        "Time to render a chat template.",
-    );
-    page.histogram("vllm:frontend_render_seconds", &[], &render);
-    let tokenize: Vec<_> = shards.iter().map(|s| &s.tokenize).collect();
-    page.family(
-        "vllm:frontend_tokenize_seconds",
-        "histogram",
-        "Time to encode a prompt.",
-    );
-    page.histogram("vllm:frontend_tokenize_seconds", &[], &tokenize);
+    for (name, help, get) in STEPS {
+        let parts: Vec<_> = shards.iter().map(|shard| get(shard)).collect();
+        page.family(name, "histogram", help);
+        page.histogram(name, &[], &parts);
+    }
     page.family(
         "vllm:frontend_shards",
         "gauge",

@@ -165,6 +165,8 @@ pub struct ShardMetrics {
     pub render: Histogram,
     /// Encoding a prompt, seconds.
     pub tokenize: Histogram,
+    /// Writing a whole answer, or all events of a stream, seconds.
+    pub write: Histogram,
 }
 
 impl ShardMetrics {
@@ -176,6 +178,7 @@ impl ShardMetrics {
             rejected_tokens: Counter::default(),
             render: Histogram::new(buckets::STEP),
             tokenize: Histogram::new(buckets::STEP),
+            write: Histogram::new(buckets::STEP),
         }
     }
 

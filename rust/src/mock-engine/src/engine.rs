@@ -17,6 +17,7 @@ use vllm_zmtp::Message;
 use crate::Counters;
 use crate::fault::FaultKind;
 use crate::options::MockOptions;
+use crate::orders::Order;
 use crate::requests::{Request, Requests};
 use crate::session::Connection;
 use crate::step::StepWriter;
@@ -43,6 +44,8 @@ pub(crate) struct Engine {
     writer: StepWriter,
     index: u32,
     steps: u64,
+    /// Requests as counted last.
+    open: u64,
     started: Instant,
 }
 
@@ -62,6 +65,7 @@ impl Engine {
             writer,
             index,
             steps: 0,
+            open: 0,
             started: Instant::now(),
         }
     }
@@ -82,11 +86,12 @@ impl Engine {
         }
     }
 
-    fn count_open(&self) {
+    /// The engines of a process share the counter.
+    fn count_open(&mut self) {
         let open = self.requests.len() as u64;
-        self.counters
-            .open
-            .store(open, std::sync::atomic::Ordering::Relaxed);
+        // Wraps around where it shrinks.
+        Counters::add(&self.counters.open, open.wrapping_sub(self.open));
+        self.open = open;
     }
 
     /// Handles messages until a step is due and there is something to do.
@@ -121,11 +126,17 @@ impl Engine {
             return None;
         }
         self.steps += 1;
-        let faults = self.options.fault.iter();
-        let fault = faults
-            .filter(|fault| fault.step == self.steps)
-            .map(|fault| fault.kind)
-            .next();
+        let mut planned = self.options.fault.iter();
+        let planned = planned.find(|fault| fault.step == self.steps);
+        let order = planned.map(|fault| Order::Fault(fault.kind));
+        let fault = match order.or_else(|| self.options.orders.take(self.index)) {
+            Some(Order::Fault(kind)) => Some(kind),
+            Some(Order::Finish) => {
+                self.requests.finish();
+                None
+            }
+            None => None,
+        };
         if let Some(ended) = self.end_by(fault).await {
             return Some(ended);
         }
@@ -243,7 +254,11 @@ impl Engine {
             return self.refuse(request.request_id, error.to_string()).await;
         }
         Counters::add(&self.counters.added, 1);
-        self.requests.add(Request::new(request, &self.options));
+        let found = self.options.prefix_cache;
+        let found = found.then(|| self.requests.prefixes.look_up(&request));
+        let mut request = Request::new(request, &self.options);
+        request.cached_tokens = found.unwrap_or(request.cached_tokens);
+        self.requests.add(request);
     }
 
     fn abort(&mut self, ids: &[String]) {
@@ -288,6 +303,12 @@ impl Engine {
             outputs: vec![],
         };
         self.send(message.encode()).await;
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        Counters::add(&self.counters.open, self.open.wrapping_neg());
     }
 }
 

@@ -57,18 +57,25 @@ pub struct Fault {
     pub step: u64,
 }
 
+impl FromStr for FaultKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = KINDS
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, kind)| *kind);
+        let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+        known.ok_or_else(|| format!("unknown fault {text:?}; known: {}", names.join(", ")))
+    }
+}
+
 impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, step) = text.split_once('@').unwrap_or((text, "1"));
-        let known = KINDS
-            .iter()
-            .find(|(name, _)| *name == kind)
-            .map(|(_, kind)| *kind);
-        let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
-        let kind =
-            known.ok_or_else(|| format!("unknown fault {kind:?}; known: {}", names.join(", ")))?;
+        let kind = kind.parse()?;
         let step = step
             .parse()
             .map_err(|_| format!("step {step:?} is no number"))?;

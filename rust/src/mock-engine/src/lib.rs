@@ -9,6 +9,8 @@
 mod engine;
 mod fault;
 mod options;
+mod orders;
+mod prefix;
 mod requests;
 mod session;
 mod step;
@@ -21,6 +23,7 @@ use tokio::sync::Notify;
 
 pub use fault::{Fault, FaultKind};
 pub use options::MockOptions;
+pub use orders::{Order, Orders};
 pub use session::MockError;
 
 /// What the engines of a process have seen, for tests to wait on.
@@ -48,6 +51,22 @@ impl Counters {
     /// Reads a counter.
     pub fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
+    }
+
+    /// All of them as one JSON object.
+    pub fn to_json(&self) -> String {
+        let all = [
+            ("added", &self.added),
+            ("aborted", &self.aborted),
+            ("refused", &self.refused),
+            ("finished", &self.finished),
+            ("open", &self.open),
+            ("steps", &self.steps),
+            ("tokens", &self.tokens),
+            ("calls", &self.calls),
+        ];
+        let fields = all.map(|(name, counter)| format!("\"{name}\":{}", Self::get(counter)));
+        format!("{{{}}}", fields.join(","))
     }
 
     fn add(counter: &AtomicU64, count: u64) {

@@ -14,18 +14,26 @@ use vllm_mock_engine::{Counters, MockOptions};
 struct Cli {
     #[command(flatten)]
     options: MockOptions,
+    /// Take orders on stdin, one a line: `fault KIND ENGINE` or `finish ENGINE` for the
+    /// engine's next step, `counters`.
+    #[arg(long)]
+    control: bool,
 }
 
 fn main() -> ExitCode {
-    let options = Cli::parse().options;
+    let Cli { options, control } = Cli::parse();
+    let counters = Arc::new(Counters::default());
+    if control {
+        let (orders, counters) = (options.orders.clone(), counters.clone());
+        std::thread::spawn(move || {
+            orders.serve(&counters, std::io::stdin().lock(), std::io::stdout())
+        });
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime needs only an epoll descriptor");
-    match runtime.block_on(vllm_mock_engine::run(
-        options,
-        Arc::new(Counters::default()),
-    )) {
+    match runtime.block_on(vllm_mock_engine::run(options, counters)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vllm-mock-engine: {error}");

@@ -2,12 +2,15 @@
 
 //! What the double pretends to be.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use vllm_engine_client::protocol::ReadyResponse;
 
 use crate::fault::Fault;
+use crate::orders::Orders;
+use crate::prefix::BLOCK;
 
 /// Options of the mock engine.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +48,9 @@ pub struct MockOptions {
     /// Token ids of every answer, repeated as often as needed.
     #[arg(long, value_delimiter = ',', default_values_t = 1000..1064u32)]
     pub tokens: Vec<u32>,
+    /// Begin each answer where its prompt's last id points to, so that answers tell whose they are.
+    #[arg(long)]
+    pub from_prompt: bool,
     /// Log probabilities per token at most, whatever a request asks for.
     #[arg(long, default_value_t = 20)]
     pub max_logprobs: usize,
@@ -57,12 +63,18 @@ pub struct MockOptions {
     /// Release that the engine reports.
     #[arg(long, default_value = concat!("0.33.0+mock.", env!("CARGO_PKG_VERSION")))]
     pub engine_version: String,
+    /// Count what a prefix cache would have found.
+    #[arg(long)]
+    pub prefix_cache: bool,
     /// Leave the scheduler's statistics out.
     #[arg(long)]
     pub no_stats: bool,
     /// Something to go wrong, as KIND@STEP; may be repeated.
     #[arg(long)]
     pub fault: Vec<Fault>,
+    /// What engines that run are told to do next.
+    #[arg(skip)]
+    pub orders: Arc<Orders>,
 }
 
 impl Default for MockOptions {
@@ -79,12 +91,15 @@ impl Default for MockOptions {
             max_batch: 256,
             output_len: None,
             tokens: (1000..1064).collect(),
+            from_prompt: false,
             max_logprobs: 20,
             cached_tokens: 0,
             max_model_len: 131_072,
             engine_version: "0.33.0+mock".to_owned(),
+            prefix_cache: false,
             no_stats: false,
             fault: Vec::new(),
+            orders: Arc::default(),
         }
     }
 }
@@ -126,7 +141,7 @@ impl MockOptions {
         ReadyResponse {
             max_model_len: self.max_model_len,
             num_gpu_blocks: 65_536,
-            block_size: 16,
+            block_size: BLOCK as u64,
             dtype: "bfloat16".to_owned(),
             vllm_version: self.engine_version.clone(),
             world_size: 1,

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use vllm_engine_client::protocol::EngineCoreRequest;
 
 use crate::options::MockOptions;
+use crate::prefix::PrefixCache;
 
 /// Beyond this a row's arrays would need frames of their own, which the hand-written step lacks.
 const INLINE_LOGPROBS: usize = 60;
@@ -19,6 +20,8 @@ pub(crate) struct Request {
     pub(crate) id: String,
     pub(crate) prompt_tokens: u64,
     pub(crate) produced: u64,
+    /// Where in the engine's tokens the answer begins.
+    pub(crate) first: u64,
     pub(crate) limit: u64,
     /// The limit is the double's own, not the request's: it ends with "stop".
     pub(crate) stops: bool,
@@ -26,7 +29,7 @@ pub(crate) struct Request {
     pub(crate) logprobs: Option<usize>,
     /// Tokens whose log probabilities are asked for instead of the likeliest.
     pub(crate) logprob_ids: Vec<u32>,
-    /// Prompt tokens that are said to be cached.
+    /// Prompt tokens that are said, or were found, to be cached.
     pub(crate) cached_tokens: u64,
     /// Candidates per prompt token beside the actual one, until they are sent.
     pub(crate) prompt_logprobs: Option<usize>,
@@ -39,6 +42,10 @@ impl Request {
             .prompt_token_ids
             .as_ref()
             .map_or(0, |ids| ids.len() as u64);
+        let last = request.prompt_token_ids.as_ref().and_then(|ids| ids.last());
+        let first = last
+            .filter(|_| options.from_prompt)
+            .map_or(0, |id| u64::from(*id));
         let params = request.sampling_params.unwrap_or_default();
         let context = options.max_model_len.saturating_sub(prompt_tokens).max(1);
         let asked = params.max_tokens.unwrap_or(context);
@@ -52,6 +59,7 @@ impl Request {
             id: request.request_id,
             prompt_tokens,
             produced: 0,
+            first,
             limit: asked.min(own).max(1),
             stops: own < asked,
             logprobs: params.logprobs.map(count),
@@ -72,6 +80,7 @@ impl Request {
 pub(crate) struct Requests {
     pub(crate) waiting: VecDeque<Request>,
     pub(crate) running: Vec<Request>,
+    pub(crate) prefixes: PrefixCache,
 }
 
 impl Requests {
@@ -85,6 +94,13 @@ impl Requests {
         self.waiting.retain(|request| request.id != id);
         self.running.retain(|request| request.id != id);
         self.len() < before
+    }
+
+    /// Lets every request that runs reach its limit with its next token.
+    pub(crate) fn finish(&mut self) {
+        for request in &mut self.running {
+            request.limit = request.produced + 1;
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

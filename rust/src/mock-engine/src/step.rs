@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use rmp::encode;
 use vllm_engine_client::protocol::{
-    EngineCoreOutput, EngineCoreOutputs, EngineOutput, Logprobs, OutputsHeader, PrefillStats,
-    SchedulerStats, TokenLogprob,
+    CacheStats, EngineCoreOutput, EngineCoreOutputs, EngineOutput, Logprobs, OutputsHeader,
+    PrefillStats, SchedulerStats, TokenLogprob,
 };
 
 use crate::fault::FaultKind;
@@ -73,7 +73,8 @@ impl StepWriter {
     }
 
     fn output(&mut self, out: &mut Vec<u8>, request: &Request, fault: Option<FaultKind>) {
-        let token = self.tokens[(request.produced % self.tokens.len() as u64) as usize];
+        let at = (request.first + request.produced) % self.tokens.len() as u64;
+        let token = self.tokens[at as usize];
         array(out, 19);
         text(out, &request.id);
         match fault {
@@ -114,7 +115,7 @@ impl StepWriter {
     fn end(
         &self,
         out: &mut Vec<u8>,
-        requests: &Requests,
+        requests: &mut Requests,
         timestamp: f64,
         fault: Option<FaultKind>,
     ) {
@@ -200,8 +201,15 @@ fn one_row(token: u32, others: impl Iterator<Item = TokenLogprob>) -> Vec<u8> {
     .to_wire()
 }
 
-fn stats(requests: &Requests) -> Vec<u8> {
+/// Look-ups are told once.
+fn stats(requests: &mut Requests) -> Vec<u8> {
+    let look_ups = CacheStats {
+        queries: std::mem::take(&mut requests.prefixes.queries),
+        hits: std::mem::take(&mut requests.prefixes.hits),
+        ..CacheStats::default()
+    };
     SchedulerStats {
+        prefix_cache_stats: look_ups,
         num_running_reqs: requests.running.len() as u64,
         num_waiting_reqs: requests.waiting.len() as u64,
         kv_cache_usage: 0.25,
@@ -211,12 +219,13 @@ fn stats(requests: &Requests) -> Vec<u8> {
 }
 
 fn prefill_stats(out: &mut Vec<u8>, request: &Request) {
-    let (prompt, cached) = (request.prompt_tokens, request.cached_tokens);
+    let (all, cached) = (request.prompt_tokens, request.cached_tokens);
     let stats = PrefillStats {
-        num_prompt_tokens: prompt,
-        num_computed_tokens: prompt - cached,
+        num_prompt_tokens: all,
+        num_computed_tokens: all - cached,
         num_cached_tokens: cached,
-        num_cache_creation_tokens: prompt - cached,
+        num_local_cached_tokens: cached,
+        num_cache_creation_tokens: all - cached,
         ..PrefillStats::default()
     };
     out.extend(stats.to_wire());

@@ -45,6 +45,32 @@ fn a_stream_brings_every_token_in_order_and_then_ends() {
     });
 }
 
+/// A reader that shows nothing before the end is woken seldom, and misses nothing.
+#[test]
+fn a_reader_that_gathers_is_woken_for_the_first_the_last_and_many() {
+    run(async {
+        let (_client, shard, _engine) = session(|options| options.step_ms = 1.0).await;
+        let mut stream = shard.submit(request(23)).expect("an engine is there");
+        stream.gather(5);
+        // A task of its own: nothing else polls it.
+        let reading = tokio::task::spawn_local(async move {
+            let mut batches = Vec::new();
+            loop {
+                let batch = stream.next_batch().await.expect("the engine is well");
+                batches.push(batch.len());
+                let last = batch.last().expect("not woken for nothing");
+                if last.finish.is_some() {
+                    return batches;
+                }
+            }
+        });
+        let batches = reading.await.expect("no panic");
+        assert_eq!(batches.iter().sum::<usize>(), 23);
+        let middle = &batches[1..batches.len() - 1];
+        assert!(middle.iter().all(|length| *length >= 5), "{batches:?}");
+    });
+}
+
 #[test]
 fn a_thousand_streams_at_once_get_their_own_tokens() {
     run(async {

@@ -40,6 +40,9 @@ pub const MAX_ID_BYTES: usize = 512;
 pub const MAX_MESSAGES: usize = 16_384;
 /// Most documents of a chat request.
 pub const MAX_DOCUMENTS: usize = 1024;
+/// Most log probabilities of prompts in one answer, over all choices: two for each token of 131,072. Writing one takes
+/// about half a microsecond, so all of them stay below 200 ms; and a choice's share of them fits what may wait for it.
+pub const MAX_PROMPT_LOGPROBS: usize = 1 << 18;
 /// Most tokens per event of a stream.
 pub const MAX_STREAM_INTERVAL: i64 = 1024;
 /// Most prompts of a completions request.

@@ -15,6 +15,9 @@ use vllm_openai::ApiError;
 use crate::emit::pooled::Chunk;
 use crate::emit::sse::SseBody;
 
+/// Parts of a whole answer: the connection copies them one by one, and its buffer stays small.
+const PART: usize = 16 << 10;
+
 /// The body of an answer.
 pub enum Body {
     /// All of it; `None` once it was handed out.
@@ -40,11 +43,9 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, Infallible>>> {
         match self.get_mut() {
-            Self::Whole(bytes) => Poll::Ready(
-                bytes
-                    .take()
-                    .map(|bytes| Ok(Frame::data(Chunk::Whole(bytes)))),
-            ),
+            Self::Whole(bytes) => {
+                Poll::Ready(part(bytes).map(|part| Ok(Frame::data(Chunk::Whole(part)))))
+            }
             Self::Stream(body) => body
                 .poll_chunk(cx)
                 .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
@@ -66,6 +67,15 @@ impl HttpBody for Body {
             Self::Stream(_) => SizeHint::default(),
         }
     }
+}
+
+/// The next part of an answer, none behind the last.
+fn part(rest: &mut Option<Bytes>) -> Option<Bytes> {
+    let bytes = rest.as_mut()?;
+    if bytes.len() > PART {
+        return Some(bytes.split_to(PART));
+    }
+    rest.take()
 }
 
 /// Reads a request's body, at most `limit` bytes; each part must come within `patience`.
@@ -122,4 +132,20 @@ fn too_large(limit: usize) -> ApiError {
         ),
     )
     .with_code("body_too_large")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_goes_out_in_parts() {
+        for (length, parts) in [(1, 1), (PART, 1), (PART + 1, 2), (3 * PART, 3)] {
+            let whole = Bytes::from((0..length).map(|at| at as u8).collect::<Vec<u8>>());
+            let mut rest = Some(whole.clone());
+            let taken: Vec<Bytes> = std::iter::from_fn(|| part(&mut rest)).collect();
+            assert_eq!((taken.len(), taken.concat()), (parts, whole.to_vec()));
+        }
+        assert!(part(&mut None).is_none());
+    }
 }

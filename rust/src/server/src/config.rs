@@ -50,6 +50,8 @@ pub struct ServerConfig {
     pub strict_fields: bool,
     /// Tokens per event of a stream after the first one, unless a request says so.
     pub stream_interval: u32,
+    /// Silence of a stream after which it sends a comment; none: never.
+    pub sse_keep_alive: Option<Duration>,
     /// Routes for operators during development.
     pub dev_mode: bool,
     /// Requests may bring chat templates of their own: fuel bounds most of their work, not all.
@@ -90,6 +92,7 @@ impl Default for ServerConfig {
             scale_out: false,
             strict_fields: false,
             stream_interval: 1,
+            sse_keep_alive: None,
             dev_mode: false,
             trust_templates: false,
             prompt_tokens_details: false,

@@ -248,6 +248,8 @@ fn builder(patience: Duration) -> auto::Builder<OnShard> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        // One buffer and a plain send: a chunk of a stream is shorter than what three vectors cost.
+        .writev(false)
         .header_read_timeout(patience)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES);

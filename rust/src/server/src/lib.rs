@@ -38,6 +38,7 @@ mod server;
 mod submit;
 mod table;
 mod tls;
+mod web;
 
 pub use admission::QueueLimits;
 pub use auth::ApiKeys;

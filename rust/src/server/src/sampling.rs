@@ -5,9 +5,11 @@
 use std::collections::HashSet;
 
 use vllm_engine_client::SamplingParams;
+use vllm_openai::limits::MAX_PROMPT_LOGPROBS;
 use vllm_openai::{ApiError, Options, Sampling};
 
 use crate::model::Model;
+use crate::prompt::Ids;
 
 /// What a request left out and nobody else says.
 const DEFAULT_TEMPERATURE: f64 = 1.0;
@@ -82,6 +84,27 @@ fn prompt_logprobs(options: &Options) -> Option<u32> {
     options
         .prompt_logprobs
         .max(options.logprobs.filter(|_| options.echo))
+}
+
+/// Refuses more log probabilities of prompts than one answer may have: a short body can ask for millions.
+pub fn check_prompt_logprobs(options: &Options, prompts: &[Ids]) -> Result<(), ApiError> {
+    let Some(candidates) = prompt_logprobs(options) else {
+        return Ok(());
+    };
+    let tokens: usize = prompts.iter().map(|prompt| prompt.len()).sum();
+    let (choices, rows) = (options.candidates(), candidates as usize + 1);
+    let asked = tokens * choices as usize * rows;
+    if asked <= MAX_PROMPT_LOGPROBS {
+        return Ok(());
+    }
+    let field = options
+        .prompt_logprobs
+        .map_or("logprobs", |_| "prompt_logprobs");
+    let message = format!(
+        "`{field}` asks for {asked} log probabilities of the prompt ({tokens} tokens, {choices} choices of each, \
+         {rows} candidates per token); an answer has at most {MAX_PROMPT_LOGPROBS}. Ask for fewer candidates or choices."
+    );
+    Err(ApiError::field(field, message))
 }
 
 /// Stop ids: the request's, and unless they are to be ignored, every end of sequence that the model knows.

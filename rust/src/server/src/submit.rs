@@ -21,6 +21,9 @@ use crate::prompt::Ids;
 use crate::routes::Head;
 use crate::sampling;
 
+/// Outputs that wait for the reader of a whole answer before it is woken: what it does with each is small.
+const GATHERED: usize = 32;
+
 /// Header that names the engine for a request.
 const RANK: &str = "x-data-parallel-rank";
 
@@ -103,6 +106,7 @@ pub fn submit(
     let options = order.options;
     let per_prompt = options.candidates() as usize;
     let width = prompts.len() * per_prompt;
+    sampling::check_prompt_logprobs(options, &prompts)?;
     let mut seats = permit
         .seats(|choice| prompts[choice / per_prompt].len())
         .map_err(|full| errors::busy(app, full))?;
@@ -199,6 +203,10 @@ fn choice(
         .engine
         .submit_one_of(plan.choices, request)
         .map_err(|error| errors::submit_error(error, &order.id))?;
+    // Where a stop string may end the text, every token is looked at as it comes.
+    if !options.stream && plan.matcher.is_empty() {
+        stream.gather(GATHERED);
+    }
     let skip_special = options.sampling.skip_special_tokens.unwrap_or(true);
     let detokenizer = app.model.tokenizer.detokenizer(ids, skip_special);
     let first = app.shared.first_engine;

@@ -7,7 +7,7 @@
 use std::pin::Pin;
 
 use crate::handlers::{
-    chat, completions, dev, generate, health, info, reference, render, tokenize,
+    chat, completions, dev, generate, health, info, reference, render, tokenize, web,
 };
 use crate::routes::{Answer, Call};
 
@@ -267,6 +267,13 @@ pub static ROUTES: &[Route] = &[
         to!(reference::page),
     ),
     served(
+        ("GET", "/", Open),
+        NONE,
+        Text("text/html"),
+        "A page to chat and to watch the server; off with --disable-web-ui.",
+        to!(web::page),
+    ),
+    served(
         ("POST", "/reset_prefix_cache", Dev),
         Query(&["reset_running_requests", "reset_external"]),
         Json,
@@ -343,7 +350,6 @@ pub static ROUTES: &[Route] = &[
         "Settings of server and engines, without keys.",
         to!(dev::server_info),
     ),
-    unserved("GET", "/", "there is no web page yet"),
     unserved("POST", "/v1/responses", LATER),
     unserved("GET", "/v1/responses/{id}", LATER),
     unserved("DELETE", "/v1/responses/{id}", LATER),

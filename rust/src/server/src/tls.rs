@@ -81,7 +81,7 @@ impl std::fmt::Debug for Tls {
 impl Tls {
     /// Reads the files.
     pub fn load(settings: TlsSettings) -> Result<Arc<Self>, ConfigError> {
-        let current = RwLock::new(Arc::new(read(&settings)?));
+        let current = RwLock::new(Arc::new(read(&settings)?.told()));
         Ok(Arc::new(Self { settings, current }))
     }
 
@@ -104,7 +104,7 @@ impl Tls {
             match read(&self.settings) {
                 Ok(config) => {
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) =
-                        Arc::new(config);
+                        Arc::new(config.told());
                     tracing::info!("certificates were read again");
                     seen = stamp;
                 }
@@ -123,12 +123,26 @@ fn fail(path: &Path, error: &dyn std::fmt::Display) -> ConfigError {
     ConfigError(format!("{}: {error}", path.display()))
 }
 
-fn read(settings: &TlsSettings) -> Result<ServerConfig, ConfigError> {
+/// Files that fit together, and what an operator should know about them.
+struct Read {
+    config: ServerConfig,
+    warning: Option<String>,
+}
+
+impl Read {
+    /// Taken into use: the warning is told.
+    fn told(self) -> ServerConfig {
+        if let Some(warning) = self.warning {
+            tracing::warn!("{warning}");
+        }
+        self.config
+    }
+}
+
+fn read(settings: &TlsSettings) -> Result<Read, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = certificates(&settings.certificate)?;
-    if let Some(warning) = certificate::check(&settings.certificate, &chain[0])? {
-        tracing::warn!("{warning}");
-    }
+    let warning = certificate::check(&settings.certificate, &chain[0])?;
     let key = private_key(&settings.key)?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -141,7 +155,7 @@ fn read(settings: &TlsSettings) -> Result<ServerConfig, ConfigError> {
         .with_single_cert(chain, key)
         .map_err(|error| unfit(settings, &error))?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    Ok(config)
+    Ok(Read { config, warning })
 }
 
 /// Why a certificate and a key that could be read cannot be used together.

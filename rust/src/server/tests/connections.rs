@@ -108,3 +108,34 @@ fn within_the_grace_requests_are_served_and_the_server_is_not_ready() {
     assert_eq!(server.join(), vllm_server::Stopped::Drained);
     assert!(TcpStream::connect(address).is_err(), "the door is closed");
 }
+
+#[test]
+fn a_silent_stream_sends_comments_where_it_is_told_to() {
+    let body = json!({"prompt": "a", "max_tokens": 2, "stream": true}).to_string();
+    let answer = |period: Option<Duration>| {
+        // The engine falls silent for far longer than the period.
+        let mut setup = Setup::saying("ab").step_ms(500.0);
+        setup.config.sse_keep_alive = period;
+        let server = setup.start();
+        let reply = request(
+            server.address,
+            "POST",
+            "/v1/completions",
+            "",
+            body.as_bytes(),
+        );
+        assert_eq!(reply.status, 200);
+        reply.text()
+    };
+    let kept = answer(Some(Duration::from_millis(20)));
+    let comments = kept.matches(": keep-alive\n\n").count();
+    assert!(comments > 0, "{kept}");
+    let events = |text: &str| {
+        text.replace(": keep-alive\n\n", "")
+            .matches("data: ")
+            .count()
+    };
+    let silent = answer(None);
+    assert!(!silent.contains("keep-alive"), "{silent}");
+    assert_eq!(events(&kept), events(&silent));
+}

@@ -316,6 +316,43 @@ fn a_template_that_is_led_astray_runs_out_of_fuel() {
 }
 
 #[test]
+fn log_probabilities_of_prompts_are_bounded_over_all_choices() {
+    let server = common::Setup::saying("x").start();
+    // 128 choices of one token with the actual one and 15 candidates each: 2,048 per token of the prompt.
+    let body = |tokens: usize, more: &str| {
+        let mut body = json!({"prompt": "a".repeat(tokens), "n": 128, "max_tokens": 1});
+        body.as_object_mut()
+            .expect("an object")
+            .extend(serde_json::from_str::<serde_json::Map<_, _>>(more).expect("JSON"));
+        body
+    };
+    for (field, more) in [
+        ("prompt_logprobs", r#"{"prompt_logprobs": 15}"#),
+        ("logprobs", r#"{"echo": true, "logprobs": 15}"#),
+    ] {
+        for stream in [false, true] {
+            let send = |tokens| {
+                let mut body = body(tokens, more);
+                body["stream"] = stream.into();
+                common::client::post(server.address, "/v1/completions", &body)
+            };
+            let most = send(128);
+            assert_eq!(most.status, 200, "{}", most.text());
+            assert!(!most.text().contains("\"error\""), "{field}");
+            let more = send(129);
+            assert_eq!(more.status, 400, "{}", more.text());
+            let error = &more.json()["error"];
+            assert_eq!(error["param"], field);
+            let message = error["message"].as_str().expect("a message");
+            assert!(
+                message.contains("264192") && message.contains("262144"),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_sound_body_is_served_by_all_of_this() {
     let body: Value = json!({"prompt": "ab", "max_tokens": 1});
     let rendered = render::body(&model(), body.to_string().as_bytes()).expect("sound");

@@ -137,6 +137,8 @@ fn a_dead_engine_fails_its_requests_and_the_health_check() {
         );
         let error = stream.events().pop().expect("an event")["error"].clone();
         assert_eq!(error["code"], "engine_unavailable", "{fault}: {error}");
+        let told = error["message"].as_str().unwrap_or_default();
+        assert!(told.contains("worked on this request was lost"), "{told}");
         let health = get(server.address, "/health");
         assert_eq!(
             (health.status, get(server.address, "/live").status),

@@ -266,6 +266,19 @@ fn keys_and_certificates_of_another_form_are_told_apart() {
 }
 
 #[test]
+fn an_expired_certificate_is_served_with_a_warning() {
+    let authority = authority();
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let certificate = params.signed_by(&key, &authority).expect("a certificate");
+    write(folder.path(), (certificate.pem(), key.serialize_pem()));
+    Tls::load(settings(folder.path())).expect("clients decide");
+}
+
+#[test]
 fn a_handshake_has_little_time() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), issue(&authority()));

@@ -291,6 +291,8 @@ fn models_version_load_and_metrics() {
     let page = get(server.address, "/metrics").text();
     for line in [
         "vllm:prompt_tokens_total{engine=\"0\",model_name=\"tiny\"} 3.0",
+        "vllm:frontend_write_seconds_count 1.0",
+        "vllm:frontend_render_seconds_count 0.0",
         "vllm:generation_tokens_total{engine=\"0\",model_name=\"tiny\"} 4.0",
         "vllm:request_success_total{engine=\"0\",finished_reason=\"length\",model_name=\"tiny\"} 1.0",
         "http_requests_total{handler=\"/v1/completions\",method=\"POST\",status=\"2xx\"} 1.0",
@@ -431,4 +433,23 @@ fn an_idle_server_stops_at_once() {
     assert_eq!(server.join(), Stopped::Drained);
     assert!(began.elapsed() < Duration::from_secs(5));
     assert!(idle.is_closed());
+}
+
+#[test]
+fn a_page_to_chat_and_watch_is_served_to_everybody_unless_it_is_off() {
+    let mut setup = Setup::saying("x");
+    setup.config.api_keys = common::keys(&["secret"]);
+    let page = get(setup.start().address, "/");
+    assert_eq!(
+        (page.status, page.headers["content-type"].as_str()),
+        (200, "text/html; charset=utf-8")
+    );
+    let policy = &page.headers["content-security-policy"];
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"));
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let mut setup = Setup::saying("x");
+    setup.config.disable_web_ui = true;
+    let off = get(setup.start().address, "/");
+    assert_eq!(off.status, 501);
+    assert!(off.text().contains("--disable-web-ui"), "{}", off.text());
 }

@@ -54,7 +54,7 @@ impl Pair {
             let files = ModelFiles::open(path).expect("opens");
             check(&Self::load(
                 "the default model",
-                files.tokenizer_json.clone().into(),
+                files.tokenizer_json.clone(),
             ));
         }
     }
@@ -134,91 +134,109 @@ fn text_bytes() -> usize {
 
 #[test]
 #[ignore = "run by tests/parity/test_tokenizers.py, which fetches the files"]
-fn ids_equal_the_oracles() {
+fn published_tokenizers() {
     let size = text_bytes();
+    let cases = (size / 2_000).clamp(50, 2_000);
     Pair::each(|pair| {
-        let mut random = fastrand::Rng::with_seed(1);
-        let mut done = 0;
-        while done < size {
-            // Pieces of a prompt's size, so that a difference is shown with the text around it.
-            let longest = match pair.ours.encoder() {
-                "tokenizers" => 8_000,
-                _ => 32_000,
-            };
-            let text =
-                common::corpus::text(random.u64(..), random.usize(1..longest), &pair.special);
-            pair.assert_same_ids(&text);
-            done += text.len();
-        }
-        eprintln!(
-            "{}: by {}, {done} bytes have the same ids",
-            pair.name,
-            pair.ours.encoder()
-        );
+        check_vocabulary(pair);
+        check_ids(pair, size);
+        check_text(pair, cases);
+        check_stop_strings(pair, cases);
     });
 }
 
-#[test]
-#[ignore = "run by tests/parity/test_tokenizers.py, which fetches the files"]
-fn deltas_make_the_text_of_all_ids() {
-    let cases = (text_bytes() / 2_000).clamp(50, 2_000);
-    Pair::each(|pair| {
-        let mut random = fastrand::Rng::with_seed(2);
-        for case in 0..cases {
-            let ids: Vec<u32> = if case % 2 == 0 {
-                let text =
-                    common::corpus::text(random.u64(..), random.usize(1..600), &pair.special);
-                pair.encode(&text, true).0
-            } else {
-                let size = pair.ours.vocab_size() as u32;
-                (0..random.usize(0..200))
-                    .map(|_| random.u32(0..size))
-                    .collect()
-            };
-            for skip in [false, true] {
-                let expected = pair.oracle.decode(&ids, skip).expect("decodes");
-                assert_eq!(
-                    pair.ours.decode(&ids, skip),
-                    expected,
-                    "{}: {ids:?}",
-                    pair.name
-                );
-                let streamed = pair.streamed(&ids, &mut random, skip);
-                assert_eq!(streamed, expected, "{}: {ids:?}", pair.name);
-            }
-        }
-    });
+/// Ids equal the oracle's.
+fn check_ids(pair: &Pair, size: usize) {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut done = 0;
+    while done < size {
+        // Pieces of a prompt's size, so that a difference is shown with the text around it.
+        let longest = if pair.ours.encoder() == "tokenizers" {
+            8_000
+        } else {
+            32_000
+        };
+        let text = common::corpus::text(random.u64(..), random.usize(1..longest), &pair.special);
+        pair.assert_same_ids(&text);
+        done += text.len();
+    }
+    eprintln!(
+        "{}: {}, {done} bytes have the same ids",
+        pair.name,
+        pair.ours.encoder()
+    );
 }
 
-#[test]
-#[ignore = "run by tests/parity/test_tokenizers.py, which fetches the files"]
-fn a_stop_string_ends_at_its_first_place_whatever_the_pieces() {
-    let cases = (text_bytes() / 2_000).clamp(50, 2_000);
-    Pair::each(|pair| {
-        let mut random = fastrand::Rng::with_seed(3);
-        for _ in 0..cases {
+/// Every token is known by its id and by its text.
+fn check_vocabulary(pair: &Pair) {
+    for id in 0..pair.ours.vocab_size() as u32 {
+        let token = pair.oracle.id_to_token(id);
+        let known = pair.ours.token_bytes(id).is_some();
+        assert_eq!(known, token.is_some(), "{}: token {id}", pair.name);
+        if let Some(token) = token {
+            let expected = pair.oracle.token_to_id(&token);
+            assert_eq!(
+                pair.ours.token_to_id(&token),
+                expected,
+                "{}: {token:?}",
+                pair.name
+            );
+        }
+    }
+}
+
+/// Deltas make the text of all ids, whatever the pieces.
+fn check_text(pair: &Pair, cases: usize) {
+    let mut random = fastrand::Rng::with_seed(2);
+    for case in 0..cases {
+        let ids: Vec<u32> = if case % 2 == 0 {
             let text = common::corpus::text(random.u64(..), random.usize(1..600), &pair.special);
-            let ids = pair.encode(&text, false).0;
-            let whole = pair.oracle.decode(&ids, true).expect("decodes");
-            let chars: Vec<char> = whole.chars().collect();
-            let words: Vec<String> = (0..random.usize(1..4))
-                .map(|_| {
-                    let at = random.usize(0..chars.len() + 1);
-                    let end = (at + random.usize(1..8)).min(chars.len());
-                    chars[at.min(end)..end].iter().collect()
-                })
-                .filter(|word: &String| !word.is_empty())
-                .collect();
-            // The first to be complete wins; of those that end together, the one listed first.
-            let end = |word: &String| whole.find(&word[..]).map(|at| (at + word.len(), at));
-            let cut = words
-                .iter()
-                .filter_map(end)
-                .min_by_key(|(end, _)| *end)
-                .map_or(whole.len(), |(_, at)| at);
-            let stop = StopStrings::new(words.clone());
-            let got = pair.stopped(&ids, &stop, &mut random);
-            assert_eq!(got, whole[..cut], "{}: {words:?} in {whole:?}", pair.name);
+            pair.encode(&text, true).0
+        } else {
+            let size = pair.ours.vocab_size() as u32;
+            (0..random.usize(0..200))
+                .map(|_| random.u32(0..size))
+                .collect()
+        };
+        for skip in [false, true] {
+            let expected = pair.oracle.decode(&ids, skip).expect("decodes");
+            assert_eq!(
+                pair.ours.decode(&ids, skip),
+                expected,
+                "{}: {ids:?}",
+                pair.name
+            );
+            let streamed = pair.streamed(&ids, &mut random, skip);
+            assert_eq!(streamed, expected, "{}: {ids:?}", pair.name);
         }
-    });
+    }
+}
+
+/// A stop string ends the text at its first place, whatever the pieces.
+fn check_stop_strings(pair: &Pair, cases: usize) {
+    let mut random = fastrand::Rng::with_seed(3);
+    for _ in 0..cases {
+        let text = common::corpus::text(random.u64(..), random.usize(1..600), &pair.special);
+        let ids = pair.encode(&text, false).0;
+        let whole = pair.oracle.decode(&ids, true).expect("decodes");
+        let chars: Vec<char> = whole.chars().collect();
+        let words: Vec<String> = (0..random.usize(1..4))
+            .map(|_| {
+                let at = random.usize(0..chars.len() + 1);
+                let end = (at + random.usize(1..8)).min(chars.len());
+                chars[at.min(end)..end].iter().collect()
+            })
+            .filter(|word: &String| !word.is_empty())
+            .collect();
+        // The first to be complete wins; of those that end together, the one listed first.
+        let end = |word: &String| whole.find(&word[..]).map(|at| (at + word.len(), at));
+        let cut = words
+            .iter()
+            .filter_map(end)
+            .min_by_key(|(end, _)| *end)
+            .map_or(whole.len(), |(_, at)| at);
+        let stop = StopStrings::new(words.clone());
+        let got = pair.stopped(&ids, &stop, &mut random);
+        assert_eq!(got, whole[..cut], "{}: {words:?} in {whole:?}", pair.name);
+    }
 }

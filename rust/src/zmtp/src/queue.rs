@@ -10,6 +10,9 @@ use tokio::sync::Notify;
 use crate::error::SendError;
 use crate::limits::Limits;
 
+/// Items that an empty queue keeps room for.
+const KEPT: usize = 4096;
+
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<(usize, T)>,
@@ -104,6 +107,9 @@ impl<T> Queue<T> {
             item
         }));
         state.bytes -= bytes;
+        if state.items.is_empty() && state.items.capacity() > KEPT {
+            state.items.shrink_to(KEPT);
+        }
         drop(state);
         self.emptied.notify_waiters();
         true
@@ -133,4 +139,23 @@ impl<T> Queue<T> {
 /// Bytes of a message, for a queue's account; an empty frame is not free.
 pub(crate) fn weight(message: &[bytes::Bytes]) -> usize {
     message.iter().map(|frame| frame.len() + 32).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_backlog_needed_is_given_back() {
+        let queue = Queue::new(&Limits::default());
+        for item in 0..20_000 {
+            queue.try_push(item, 1).expect("below the limit");
+        }
+        let mut taken = Vec::new();
+        assert!(queue.try_take(&mut taken, 19_999));
+        assert!(queue.state().items.capacity() > KEPT);
+        assert!(queue.try_take(&mut taken, 19_999));
+        assert!(taken.into_iter().eq(0..20_000));
+        assert!(queue.state().items.capacity() <= 2 * KEPT);
+    }
 }

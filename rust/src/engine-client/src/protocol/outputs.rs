@@ -296,21 +296,31 @@ fn decode_output<'a>(
     for _ in 0..count {
         out.new_token_ids.push(r.uint32("new_token_ids")?);
     }
+    if slots.take() {
+        out.logprobs = r.nullable(|r| Logprobs::decode(r, frames, "new_logprobs", 1))?;
+    }
+    if slots.left() == PLAIN.len() && r.take_exactly(&PLAIN) {
+        return Ok(out);
+    }
     decode_common(r, frames, &mut slots, &mut out)?;
     decode_tail(r, frames, slots, &mut out)?;
     Ok(out)
 }
 
-/// Slots 2 to 6.
+/// Slots 3 to 18 of an output that brings tokens and nothing else: no NaNs (slot 13), else nil. Most outputs are so.
+const PLAIN: [u8; 16] = {
+    let mut plain = [0xc0; 16];
+    plain[13 - 3] = 0;
+    plain
+};
+
+/// Slots 3 to 6.
 fn decode_common<'a>(
     r: &mut Reader<'a>,
     frames: &'a Frames,
     slots: &mut Slots,
     out: &mut EngineOutput,
 ) -> Result<()> {
-    if slots.take() {
-        out.logprobs = r.nullable(|r| Logprobs::decode(r, frames, "new_logprobs", 1))?;
-    }
     if slots.take() {
         const FIELD: &str = "new_prompt_logprobs_tensors";
         out.prompt_logprobs = r.nullable(|r| Logprobs::decode(r, frames, FIELD, 2))?;

@@ -24,6 +24,11 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
+    /// Elements that were not asked for yet.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
     /// True when another element is there to be read; a missing one takes its default.
     pub(crate) fn take(&mut self) -> bool {
         let present = self.left > 0;
@@ -67,6 +72,7 @@ impl<'a> Reader<'a> {
         self.buf.len() - self.pos
     }
 
+    #[inline]
     fn bytes(&mut self, count: usize, field: &'static str) -> Result<&'a [u8]> {
         let left = self.remaining();
         if count > left {
@@ -112,6 +118,13 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Consumes `bytes` when they are next.
+    pub(crate) fn take_exactly(&mut self, bytes: &[u8]) -> bool {
+        let found = self.buf[self.pos..].starts_with(bytes);
+        self.pos += if found { bytes.len() } else { 0 };
+        found
+    }
+
     /// Consumes a nil when one is next.
     pub fn nil(&mut self) -> bool {
         let is_nil = self.buf.get(self.pos) == Some(&Marker::Null.to_u8());
@@ -142,7 +155,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Element count of an array.
+    #[inline]
     pub fn array_len(&mut self, field: &'static str) -> Result<usize> {
+        // The short form, before the general way.
+        if let Some(marker @ 0x90..=0x9f) = self.buf.get(self.pos) {
+            self.pos += 1;
+            return self.counted(usize::from(marker & 0x0f), field);
+        }
+        self.long_array_len(field)
+    }
+
+    fn long_array_len(&mut self, field: &'static str) -> Result<usize> {
         let count = match self.marker(field)? {
             Marker::FixArray(count) => usize::from(count),
             Marker::Array16 => self.u16(field)?,
@@ -282,7 +305,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a string, not checked for UTF-8: request ids are compared as bytes.
+    #[inline]
     pub fn str_bytes(&mut self, field: &'static str) -> Result<&'a [u8]> {
+        // The short form, before the general way.
+        if let Some(marker @ 0xa0..=0xbf) = self.buf.get(self.pos) {
+            self.pos += 1;
+            return self.bytes(usize::from(marker & 0x1f), field);
+        }
+        self.long_str_bytes(field)
+    }
+
+    fn long_str_bytes(&mut self, field: &'static str) -> Result<&'a [u8]> {
         let marker = self.marker(field)?;
         match self.str_len(marker, field)? {
             Some(count) => self.bytes(count, field),

@@ -3,6 +3,7 @@
 //! A whole answer: the same deltas as a stream's, folded.
 
 use std::task::Poll;
+use std::time::Instant;
 
 use vllm_engine_client::Logprobs;
 use vllm_openai::response::{
@@ -48,18 +49,21 @@ impl Sink for Fold {
 
 /// Runs a request to its end and writes the route's answer.
 pub async fn answer(generation: Generation, route: Route) -> Result<Vec<u8>, ApiError> {
-    let (generation, folded) = run(generation).await?;
+    let (mut generation, folded) = run(generation).await?;
+    let began = Instant::now();
     let facts = &generation.facts;
     let writer = Writer {
         facts,
         namer: Namer::new(&facts.app.model.tokenizer, &facts.plan),
         usage: generation.usage(),
     };
-    Ok(match route {
+    let body = match route {
         Route::Chat => writer.chat(folded),
         Route::Completions => writer.completion(folded),
         Route::Generate => writer.generate(folded),
-    })
+    };
+    generation.wrote(began.elapsed());
+    Ok(body)
 }
 
 async fn run(mut generation: Generation) -> Result<(Generation, Vec<Folded>), ApiError> {

@@ -6,6 +6,7 @@ pub mod envelope;
 pub mod fold;
 pub mod interval;
 pub mod json;
+pub mod keep_alive;
 pub mod logprobs;
 pub mod pooled;
 pub mod sse;

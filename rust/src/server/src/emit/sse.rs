@@ -6,9 +6,11 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use vllm_openai::ApiError;
 
 use super::envelope::ChunkWriter;
+use super::keep_alive::{self, KeepAlive};
 use super::pooled::{self, Chunk};
 use crate::generation::Generation;
 
@@ -18,6 +20,7 @@ pub struct SseBody {
     generation: Option<Generation>,
     writer: ChunkWriter,
     include_usage: bool,
+    keep_alive: Option<KeepAlive>,
 }
 
 impl SseBody {
@@ -27,7 +30,9 @@ impl SseBody {
         writer: ChunkWriter,
         include_usage: bool,
     ) -> Result<Self, ApiError> {
+        let period = generation.facts.app.shared.config.sse_keep_alive;
         let mut body = Self {
+            keep_alive: period.map(KeepAlive::every),
             generation: Some(generation),
             writer,
             include_usage,
@@ -59,13 +64,19 @@ impl SseBody {
         }
         let buffer = std::mem::take(&mut self.writer.buffer);
         if !buffer.is_empty() {
+            if let Some(keep_alive) = &mut self.keep_alive {
+                keep_alive.spoke();
+            }
             return Poll::Ready(Some(Ok(Chunk::Pooled(buffer, 0))));
         }
         pooled::give(buffer);
         if self.is_over() {
-            Poll::Ready(None)
-        } else {
-            Poll::Pending
+            return Poll::Ready(None);
+        }
+        let comment = || Some(Ok(Chunk::Whole(Bytes::from_static(keep_alive::COMMENT))));
+        match &mut self.keep_alive {
+            Some(keep_alive) => keep_alive.poll(cx).map(|()| comment()),
+            None => Poll::Pending,
         }
     }
 

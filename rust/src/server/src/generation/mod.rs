@@ -7,6 +7,7 @@ pub mod timing;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use vllm_openai::response::PromptTokensDetails;
 use vllm_openai::{ApiError, Usage};
@@ -43,6 +44,8 @@ pub struct Generation {
     pub facts: Facts,
     choices: Vec<Choice>,
     completion_tokens: u64,
+    /// Time spent on text and its writing.
+    writing: Duration,
 }
 
 impl Generation {
@@ -53,6 +56,7 @@ impl Generation {
             facts,
             choices,
             completion_tokens: 0,
+            writing: Duration::ZERO,
         }
     }
 
@@ -63,6 +67,22 @@ impl Generation {
 
     /// Hands everything that is ready to the sink. Ready when every choice is over, or one failed.
     pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Poll<Result<(), ApiError>> {
+        let began = Instant::now();
+        let polled = self.advance(cx, sink);
+        self.wrote(began.elapsed());
+        polled
+    }
+
+    /// Adds to the time that the answer's writing took.
+    pub fn wrote(&mut self, time: Duration) {
+        self.writing += time;
+    }
+
+    fn advance(
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut impl Sink,
@@ -115,6 +135,8 @@ impl Drop for Generation {
         for choice in &mut self.choices {
             choice.abandon(&self.facts.app.cells);
         }
+        let seconds = self.writing.as_secs_f64();
+        self.facts.app.cells.write.observe(seconds);
         self.facts.app.shared.requests.leave();
     }
 }

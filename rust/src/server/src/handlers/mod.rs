@@ -11,6 +11,7 @@ pub mod info;
 pub mod reference;
 pub mod render;
 pub mod tokenize;
+pub mod web;
 mod wire;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};

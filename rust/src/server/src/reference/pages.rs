@@ -32,7 +32,49 @@ fn tables() -> Vec<Table> {
         fields("Fields of /inference/v1/generate", Routes::GENERATE),
         fields("Fields of its sampling_params", Routes::SAMPLING),
         limits_table(),
+        connections(),
     ]
+}
+
+/// What holds for a connection and a head, whatever the route.
+fn connections() -> Table {
+    let rows = [
+        (
+            "Content-Type",
+            "of a body: application/json or application/*+json, or none at all; 415 otherwise",
+        ),
+        (
+            "Content-Encoding",
+            "of a body: none, or identity; 415 otherwise",
+        ),
+        ("Host", "once, and at least once in HTTP/1.1; 400 otherwise"),
+        (
+            "Origin, Sec-Fetch-Site",
+            "where no key is set, what changes something is refused (403) to pages of other origins than the server's own and \
+             those of --allowed-origins",
+        ),
+        (
+            "X-Request-Id",
+            "1 to 512 visible characters become the request's id, anything else is replaced by a random one; logs and \
+             answers carry it",
+        ),
+        (
+            "heads that are no HTTP",
+            "400, 414 or 431 without a body, and the connection ends: they fail before there is a request to answer",
+        ),
+        (
+            "half-closed connections",
+            "count as closed: who ends its sending half before the answer is there gets none, and its request is \
+             aborted. The two cannot be told apart, and a client that left must cost nothing",
+        ),
+    ];
+    Table {
+        title: "Heads and connections",
+        head: &["what", "rule"],
+        rows: rows
+            .map(|(what, rule)| vec![what.to_owned(), rule.to_owned()])
+            .to_vec(),
+    }
 }
 
 fn routes(title: &'static str, pick: impl Fn(&Route) -> bool) -> Table {

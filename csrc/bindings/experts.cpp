@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// CPU bindings of the mixture of experts.
+
+#include <optional>
+
+#include "bindings/cpu_args.h"
+
+namespace vllm_kernels {
+namespace {
+
+void check_groups(const Check& check, int64_t experts, int64_t top, int64_t groups,
+                  int64_t top_groups, int64_t group_best) {
+  check.in_range(groups, "groups", 1, experts);
+  check.require(experts % groups == 0, "groups is ", groups, ", which does not divide ", experts,
+                " experts");
+  check.in_range(top_groups, "top_groups", 1, groups);
+  check.in_range(group_best, "group_best", 1, experts / groups);
+  check.require(top >= 1 && top <= top_groups * (experts / groups), "ids has ", top,
+                " columns, expected 1 to ", top_groups * (experts / groups),
+                " (experts that a token may go to)");
+}
+
+void route_experts(const Tensor& ids, const Tensor& weights, const Tensor& logits,
+                   const std::optional<Tensor>& bias, bool sigmoid, int64_t groups,
+                   int64_t top_groups, int64_t group_best, bool renormalize, double factor) {
+  const Check check("route_experts");
+  check_f32_rows(check, logits, "logits");
+  const int64_t rows = logits.size(0), experts = logits.size(1);
+  check_plain(check, ids, "ids", ScalarType::Int, {rows, -1});
+  const int64_t top = ids.size(1);
+  check_plain(check, weights, "weights", ScalarType::Float, {rows, top});
+  if (bias) check_plain(check, *bias, "bias", ScalarType::Float, {experts});
+  check_groups(check, experts, top, groups, top_groups, group_best);
+  const ops::Routing args{bias ? data_of<float>(*bias) : nullptr, sigmoid, experts, top, groups,
+                          top_groups, group_best, renormalize, static_cast<float>(factor)};
+  perform([args, rows, i = static_cast<int32_t*>(ids.mutable_data_ptr()),
+           w = static_cast<float*>(weights.mutable_data_ptr()), l = const_rows_of(logits)] {
+    ops::route_experts(i, w, args, l, rows);
+  });
+}
+
+ops::ExpertMatrices dense_matrices(const Check& check, const Tensor& t, const char* name,
+                                   int64_t experts, int64_t n, int64_t k) {
+  check.cpu(t, name);
+  check.dtype(t, name, {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
+  check.shape(t, name, {experts, n, k});
+  check.contiguous(t, name);
+  const DType dtype = dense_type(t);
+  return {data_of<uint8_t>(t), n * k * dtype_bytes(dtype), false, dtype, 0, n, k};
+}
+
+ops::ExpertMatrices packed_matrices(const Check& check, const Tensor& t, const char* name,
+                                    int64_t qtype, int64_t experts, int64_t n, int64_t k) {
+  check.require(is_quantized(qtype), name, " has type ", qtype, ", which is not a packed one");
+  const int64_t columns = block_format(qtype).columns;
+  check.require(k % columns == 0, name, " has rows of ", k, ", expected a multiple of ", columns);
+  check_plain(check, t, name, ScalarType::Byte, {experts, ops::packed_bytes(qtype, n, k)});
+  return {data_of<uint8_t>(t), t.size(1), true, DType::kF32, qtype, n, k};
+}
+
+ops::ExpertMatrices matrices(const Check& check, const Tensor& t, const char* name, int64_t qtype,
+                             int64_t experts, int64_t n, int64_t k) {
+  return t.scalar_type() == ScalarType::Byte
+             ? packed_matrices(check, t, name, qtype, experts, n, k)
+             : dense_matrices(check, t, name, experts, n, k);
+}
+
+void check_expert_ids(const Check& check, const int32_t* ids, int64_t rows, int64_t top,
+                      int64_t experts) {
+  for (int64_t i = 0; i < rows * top; ++i)
+    check.require(ids[i] >= 0 && ids[i] < experts, "ids[", i / top, ", ", i % top, "] is ", ids[i],
+                  ", expected 0 to ", experts - 1);
+}
+
+void fused_experts(const Tensor& out, const Tensor& x, const Tensor& ids, const Tensor& weights,
+                   const Tensor& gate_up, int64_t gate_up_type, const Tensor& down,
+                   int64_t down_type, int64_t inner, const std::optional<Tensor>& addend) {
+  const Check check("fused_experts");
+  check_f32_rows(check, x, "x");
+  const int64_t rows = x.size(0), hidden = x.size(1);
+  check_f32_rows(check, out, "out");
+  check.shape(out, "out", {rows, hidden});
+  check_plain(check, ids, "ids", ScalarType::Int, {rows, -1});
+  const int64_t top = ids.size(1);
+  check_plain(check, weights, "weights", ScalarType::Float, {rows, top});
+  check.in_range(inner, "inner", 1, int64_t{1} << 31);
+  check.require(gate_up.dim() >= 2 && gate_up.size(0) >= 1, "gate_up has shape ",
+                Check::sizes_text(gate_up), ", expected one matrix for each expert");
+  const int64_t experts = gate_up.size(0);
+  if (addend) {
+    check_f32_rows(check, *addend, "addend");
+    check.shape(*addend, "addend", {rows, hidden});
+  }
+  const ops::Experts args{
+      rows_of(out), const_rows_of(x), addend ? data_of<float>(*addend) : nullptr,
+      addend ? addend->stride(0) : 0, data_of<int32_t>(ids), data_of<float>(weights), rows, top,
+      experts, matrices(check, gate_up, "gate_up", gate_up_type, experts, 2 * inner, hidden),
+      matrices(check, down, "down", down_type, experts, hidden, inner)};
+  perform([=] {
+    check_expert_ids(check, args.ids, rows, top, experts);
+    ops::fused_experts(args);
+  });
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {
+  m.impl("route_experts", TORCH_BOX(&route_experts));
+  m.impl("fused_experts", TORCH_BOX(&fused_experts));
+}
+
+}  // namespace
+}  // namespace vllm_kernels

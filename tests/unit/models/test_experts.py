@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two implementations of a mixture agree, and weights come from either layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.models import BOS, make_llama
+from tests.unit.engine.drive import finish, request
+from vllm.config.engine import EngineConfig
+from vllm.engine.core import EngineCore
+from vllm.layers.experts import Experts, ExpertWeights, Routing, TorchExperts
+from vllm.layers.linear import DenseLinear, Target
+from vllm.layers.mlp import GatedMLP
+from vllm.layers.workspace import Workspace
+
+HIDDEN, INNER, COUNT, TOKENS = 32, 24, 8, 20
+ROUTINGS = {
+    "softmax": Routing(2),
+    "raw": Routing(3, renormalize=False),
+    "grouped": Routing(3, groups=4, top_groups=2, factor=2.0, renormalize=False),
+    "sigmoid": Routing(3, True, groups=2, top_groups=1, group_best=2, factor=2.5),
+}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("name", ROUTINGS)
+def test_torch_and_the_ops_agree(name: str, shared: bool) -> None:
+    torch.manual_seed(3)
+    workspace = Workspace(TOKENS, Target(torch.device("cpu")))
+    mlp = GatedMLP(
+        DenseLinear(torch.randn(2 * INNER, HIDDEN) / 6, None),
+        DenseLinear(torch.randn(HIDDEN, INNER) / 5, None),
+        workspace,
+    )
+    arguments = (
+        DenseLinear(torch.randn(COUNT, HIDDEN) / 6, None),
+        torch.rand(COUNT) * 0.3 if name == "sigmoid" else None,
+        ROUTINGS[name],
+        ExpertWeights(torch.randn(COUNT, 2 * INNER, HIDDEN) / 6, 0),
+        ExpertWeights(torch.randn(COUNT, HIDDEN, INNER) / 5, 0),
+        INNER,
+        HIDDEN,
+        mlp if shared else None,
+        workspace,
+    )
+    x = torch.randn(TOKENS, HIDDEN)
+    found, expected = torch.empty_like(x), torch.empty_like(x)
+    Experts(*arguments)(found, x)
+    TorchExperts(*arguments)(expected, x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_routings_of_the_test_differ() -> None:
+    assert len({replace(routing) for routing in ROUTINGS.values()}) == len(ROUTINGS)
+
+
+QWEN3_MOE = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 48,
+}
+
+
+def tokens(folder: Path) -> list[int]:
+    engine = EngineCore(EngineConfig(str(folder)))
+    return finish(engine, [request("r", [BOS, 1, 2, 3], max_tokens=12)])["r"].tokens
+
+
+def test_stacked_and_separate_experts_are_the_same_model(tmp_path: Path) -> None:
+    """One tensor for all experts of a layer, as transformers keeps them, or one for each."""
+    folder = make_llama(tmp_path, **QWEN3_MOE)
+    expected = tokens(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for layer in range(2):
+        prefix = f"model.layers.{layer}.mlp.experts."
+        each = [
+            {p: tensors.pop(f"{prefix}{e}.{p}_proj.weight") for p in ("gate", "up", "down")}
+            for e in range(6)
+        ]
+        gate_up = [torch.cat([own["gate"], own["up"]]) for own in each]
+        tensors[prefix + "gate_up_proj"] = torch.stack(gate_up)
+        tensors[prefix + "down_proj"] = torch.stack([own["down"] for own in each])
+    save_file(tensors, folder / "model.safetensors")
+    assert tokens(folder) == expected
+
+
+def test_one_request_alone_and_among_others(tmp_path: Path) -> None:
+    """Decode steps are recorded; each replay routes its own tokens."""
+    folder = make_llama(tmp_path, **QWEN3_MOE)
+    prompts = {f"r{i}": [BOS, *range(i, i + 5 + i)] for i in range(5)}
+    engine = EngineCore(EngineConfig(str(folder)))
+    alone = {
+        name: finish(engine, [request(name, prompt, max_tokens=20)])[name].tokens
+        for name, prompt in prompts.items()
+    }
+    every = [request(name, prompt, max_tokens=20) for name, prompt in prompts.items()]
+    together = finish(EngineCore(EngineConfig(str(folder))), every)
+    assert {name: answer.tokens for name, answer in together.items()} == alone

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every architecture that a reader takes has a class, and tensors under the names of its family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.exactness.test_families import CASES
+from tests.models import TINY
+from vllm.loader.gguf_config import FAMILIES as GGUF_FAMILIES
+from vllm.models.config import ModelConfigError
+from vllm.models.hf_config import FAMILIES, from_hf
+from vllm.models.registry import _CLASSES, model_class
+from vllm.models.shapes import tensor_shapes
+
+
+def test_readers_and_classes_know_the_same_architectures() -> None:
+    assert {*FAMILIES, *GGUF_FAMILIES} == set(_CLASSES)
+
+
+def test_every_architecture_is_compared_with_a_reference() -> None:
+    """Llama, Qwen2 and Qwen3 without more are so in tests/unit/loader."""
+    compared = {config["architectures"][0] for config in CASES.values()}
+    assert compared | {"Qwen3ForCausalLM"} == set(FAMILIES)
+
+
+def config(name: str, **changes: Any) -> Any:
+    return from_hf(TINY | CASES[name] | changes, "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("mistral-window", "MistralForCausalLM needs sliding windows, which device 'cuda' has no"),
+        ("gemma2", "sliding windows, soft caps, the activation gelu_tanh"),
+        ("deepseek-v3", "latent attention"),
+    ],
+)
+def test_what_only_the_cpu_computes_is_refused_elsewhere(name: str, missing: str) -> None:
+    assert model_class(config(name), "cpu")
+    with pytest.raises(ModelConfigError, match=missing):
+        model_class(config(name), "cuda")
+
+
+def test_a_mixture_is_computed_everywhere() -> None:
+    assert model_class(config("mixtral"), "cuda") is model_class(config("mixtral"), "cpu")
+
+
+# As the authors' checkpoints on Hugging Face have them; the model's layer 1.
+LAYER: dict[str, dict[str, tuple[int, ...]]] = {
+    "mixtral": {
+        "block_sparse_moe.gate.weight": (6, 64),
+        "block_sparse_moe.experts.5.w1.weight": (96, 64),
+        "block_sparse_moe.experts.5.w2.weight": (64, 96),
+        "block_sparse_moe.experts.5.w3.weight": (96, 64),
+    },
+    "qwen3-moe": {
+        "mlp.gate.weight": (8, 64),
+        "mlp.experts.7.gate_proj.weight": (48, 64),
+        "mlp.experts.7.down_proj.weight": (64, 48),
+        "self_attn.q_norm.weight": (32,),
+        "self_attn.o_proj.weight": (64, 128),
+    },
+    "gemma2": {
+        "pre_feedforward_layernorm.weight": (64,),
+        "post_feedforward_layernorm.weight": (64,),
+    },
+    "gemma3": {"self_attn.k_norm.weight": (32,), "post_feedforward_layernorm.weight": (64,)},
+    "phi3": {
+        "self_attn.qkv_proj.weight": (128, 64),
+        "mlp.gate_up_proj.weight": (192, 64),
+        "mlp.down_proj.weight": (64, 96),
+    },
+    "deepseek-v2-lite": {"self_attn.q_proj.weight": (96, 64)},
+    "deepseek-v3": {
+        "self_attn.q_a_proj.weight": (24, 64),
+        "self_attn.q_a_layernorm.weight": (24,),
+        "self_attn.q_b_proj.weight": (96, 24),
+        "self_attn.kv_a_proj_with_mqa.weight": (40, 64),
+        "self_attn.kv_a_layernorm.weight": (32,),
+        "self_attn.kv_b_proj.weight": (112, 32),
+        "self_attn.o_proj.weight": (64, 48),
+        "mlp.gate.weight": (8, 64),
+        "mlp.gate.e_score_correction_bias": (8,),
+        "mlp.experts.7.up_proj.weight": (48, 64),
+        "mlp.shared_experts.gate_proj.weight": (96, 64),
+        "mlp.shared_experts.down_proj.weight": (64, 96),
+    },
+}
+
+
+@pytest.mark.parametrize("name", LAYER)
+def test_tensors_have_the_names_of_published_checkpoints(name: str) -> None:
+    shapes = tensor_shapes(config(name))
+    for tensor, shape in LAYER[name].items():
+        assert shapes[f"model.layers.1.{tensor}"] == shape, tensor
+
+
+def test_the_first_layers_of_deepseek_are_dense() -> None:
+    shapes = tensor_shapes(config("deepseek-v3"))
+    assert "model.layers.0.mlp.gate_proj.weight" in shapes
+    assert "model.layers.0.mlp.gate.weight" not in shapes

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mixture of experts: a router and feed-forward layers of which each token takes a few.
+
+Owns the experts' weights and the choice of implementation. Must not know models. On the CPU both
+steps are ops that group tokens by expert, so that a recorded step routes anew each time; elsewhere
+torch's own operations do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vllm.kernels import ops
+from vllm.layers.linear import Linear, Target
+from vllm.layers.mlp import FeedForward
+from vllm.layers.workspace import Workspace
+from vllm.quantization.weight import Weight
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How a token's experts follow from its logits; see `ops.route_experts`."""
+
+    top: int
+    sigmoid: bool = False
+    groups: int = 1
+    top_groups: int = 1
+    group_best: int = 1
+    renormalize: bool = True
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class ExpertWeights:
+    """Matrices of E experts: dense [E, out, in], or packed, uint8 [E, bytes], in format `qtype`."""
+
+    data: Tensor
+    qtype: int
+
+
+def stack_experts(experts: Sequence[Sequence[Weight]], target: Target) -> ExpertWeights:
+    """`experts[e]` are the matrices of expert e that share an input; each becomes one."""
+    kinds = {weight.qtype for own in experts for weight in own}
+    packed = next(iter(kinds)) if len(kinds) == 1 and experts[0][0].packed else None
+    if packed is not None and not target.dequantize and target.device.type == "cpu":
+        return ExpertWeights(torch.stack([_repacked(own) for own in experts]), packed)
+    dtype = torch.float32 if target.dequantize else target.dtype or _dense_dtype(experts)
+    first = experts[0]
+    rows, columns = sum(weight.shape[0] for weight in first), first[0].shape[1]
+    data = torch.empty((len(experts), rows, columns), dtype=dtype, device=target.device)
+    for matrix, own in zip(data, experts, strict=True):
+        parts = matrix.split([weight.shape[0] for weight in own])
+        for part, weight in zip(parts, own, strict=True):
+            part.copy_(weight.to_dense(dtype, target.device))
+    return ExpertWeights(data, ops.GGML_F32)
+
+
+def _repacked(own: Sequence[Weight]) -> Tensor:
+    raw = own[0].data if len(own) == 1 else torch.cat([weight.data for weight in own])
+    rows = sum(weight.shape[0] for weight in own)
+    return ops.quant_repack(raw, own[0].qtype, rows, own[0].shape[1])
+
+
+def _dense_dtype(experts: Sequence[Sequence[Weight]]) -> torch.dtype:
+    """As stored; matrices in different formats meet in float32."""
+    dtypes = {torch.float32 if w.packed else w.data.dtype for own in experts for w in own}
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+
+class Experts:
+    """`layer(out, x)` on the CPU. `shared` is what every token goes through besides."""
+
+    def __init__(
+        self,
+        router: Linear,
+        bias: Tensor | None,
+        routing: Routing,
+        gate_up: ExpertWeights,
+        down: ExpertWeights,
+        inner: int,
+        hidden: int,
+        shared: FeedForward | None,
+        workspace: Workspace,
+    ) -> None:
+        self.router, self.bias, self.routing = router, bias, routing
+        self.gate_up, self.down, self.inner = gate_up, down, inner
+        self.shared = shared
+        self._logits = workspace.reserve("router logits", router.out_features)
+        self._ids = workspace.reserve("expert ids", routing.top, torch.int32)
+        self._weights = workspace.reserve("expert weights", routing.top, torch.float32)
+        self._shared = None if shared is None else workspace.reserve("shared experts", hidden)
+
+    def __call__(self, out: Tensor, x: Tensor) -> None:
+        count = x.shape[0]
+        addend = None
+        if self.shared is not None and self._shared is not None:
+            addend = self._shared.rows(count)
+            self.shared(addend, x)
+        logits, ids = self._logits.rows(count), self._ids.rows(count)
+        weights = self._weights.rows(count)
+        self.router(logits, x)
+        self.route(ids, weights, logits)
+        self.compute(out, x, ids, weights, addend)
+
+    def route(self, ids: Tensor, weights: Tensor, logits: Tensor) -> None:
+        r = self.routing
+        ops.route_experts(
+            ids,
+            weights,
+            logits,
+            self.bias,
+            r.sigmoid,
+            r.groups,
+            r.top_groups,
+            r.group_best,
+            r.renormalize,
+            r.factor,
+        )
+
+    def compute(
+        self, out: Tensor, x: Tensor, ids: Tensor, weights: Tensor, addend: Tensor | None
+    ) -> None:
+        gate_up, down = self.gate_up, self.down
+        ops.fused_experts(
+            out,
+            x,
+            ids,
+            weights,
+            gate_up.data,
+            gate_up.qtype,
+            down.data,
+            down.qtype,
+            self.inner,
+            addend,
+        )
+
+
+class TorchExperts(Experts):
+    """The same in torch's operations, for devices that the ops do not serve. It waits for the
+    device once per step, to learn which experts are wanted.
+    """
+
+    def route(self, ids: Tensor, weights: Tensor, logits: Tensor) -> None:
+        r = self.routing
+        scores = logits.float()
+        scores = scores.sigmoid() if r.sigmoid else scores.softmax(-1)
+        choice = scores if self.bias is None else scores + self.bias
+        if r.groups > 1:
+            choice = _without_lesser_groups(choice, r)
+        best = choice.topk(r.top, dim=-1).indices
+        picked = scores.gather(1, best)
+        if r.renormalize:
+            picked = picked / (picked.sum(-1, keepdim=True) + 1e-20)
+        ids.copy_(best)
+        weights.copy_(picked * r.factor)
+
+    def compute(
+        self, out: Tensor, x: Tensor, ids: Tensor, weights: Tensor, addend: Tensor | None
+    ) -> None:
+        total = torch.zeros_like(x, dtype=torch.float32)
+        for expert in ids.unique().tolist():
+            tokens, place = (ids == expert).nonzero(as_tuple=True)
+            gate, up = (x[tokens] @ self.gate_up.data[expert].t()).chunk(2, dim=-1)
+            y = (torch.nn.functional.silu(gate) * up) @ self.down.data[expert].t()
+            total.index_add_(0, tokens, y.float() * weights[tokens, place, None])
+        out.copy_(total if addend is None else total + addend)
+
+
+def _without_lesser_groups(choice: Tensor, r: Routing) -> Tensor:
+    members = choice.view(len(choice), r.groups, -1)
+    ranks = members.topk(r.group_best, dim=-1).values.sum(-1)
+    kept = torch.zeros_like(ranks, dtype=torch.bool)
+    kept.scatter_(1, ranks.topk(r.top_groups, dim=-1).indices, True)
+    return members.masked_fill(~kept[:, :, None], -torch.inf).flatten(1)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the tensors of a checkpoint to layers: shapes checked, the layer for a format picked.
+
+Owns the way there. Must not know in what order a model calls its layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vllm.layers.experts import Experts, Routing, TorchExperts, stack_experts
+from vllm.layers.linear import Linear, Target, make_linear
+from vllm.layers.mlp import FeedForward, GatedMLP
+from vllm.layers.norm import RMSNorm
+from vllm.layers.workspace import Workspace
+from vllm.loader.checkpoint import Checkpoint, ModelLoadError, expect_shape
+from vllm.models.config import ExpertsConfig, ModelConfig
+from vllm.models.shapes import stacked_experts, tensor_shapes
+from vllm.quantization.weight import Weight
+
+
+class Loader:
+    """Makes layers out of named tensors, for one device and one workspace."""
+
+    def __init__(self, checkpoint: Checkpoint, target: Target, workspace: Workspace) -> None:
+        self.config: ModelConfig = checkpoint.config
+        self.target, self.workspace = target, workspace
+        self._checkpoint = checkpoint
+        self._shapes = tensor_shapes(checkpoint.config)
+
+    def weight(self, name: str) -> Weight:
+        return expect_shape(self._checkpoint.get(name), name, self._shapes[name])
+
+    def vector(self, name: str) -> Tensor:
+        """f32 on the CPU and the model's dtype elsewhere."""
+        on_cpu = self.target.device.type == "cpu"
+        dtype = torch.float32 if on_cpu else self.target.dtype or torch.float32
+        return self.weight(name).to_dense(dtype, self.target.device)
+
+    def norm(self, name: str) -> RMSNorm:
+        """The norm with the weight `name`.weight."""
+        weight = self.vector(name + ".weight")
+        if self.config.norm_offset:
+            weight = weight + self.config.norm_offset
+        return RMSNorm(weight, self.config.rms_norm_eps)
+
+    def linear(self, *names: str) -> Linear:
+        """One layer over the matrices `names` (with their biases where the model has them)."""
+        weights = [self.weight(name + ".weight") for name in names]
+        biased = [name + ".bias" for name in names if self._biased(name + ".bias")]
+        return make_linear(weights, [self.weight(name) for name in biased], self.target)
+
+    def _biased(self, name: str) -> bool:
+        """Whether the configuration calls for this bias; a bias it ignores would be wrong."""
+        if name not in self._shapes and self._checkpoint.has(name):
+            raise ModelLoadError(
+                f"tensor {name!r} is there, but the configuration has no such bias"
+            )
+        return name in self._shapes
+
+    def feed_forward(self, index: int) -> FeedForward:
+        """The layer's MLP or mixture of experts."""
+        prefix = f"model.layers.{index}."
+        experts = self.config.experts
+        if experts is not None and experts.layers[index]:
+            return self._experts(experts, prefix + experts.names.block + ".")
+        return self._mlp(prefix + "mlp.")
+
+    def _mlp(self, prefix: str) -> GatedMLP:
+        fused = self.config.fused_projections
+        names = ["gate_up_proj"] if fused else ["gate_proj", "up_proj"]
+        gate_up = self.linear(*(prefix + name for name in names))
+        down = self.linear(prefix + "down_proj")
+        return GatedMLP(gate_up, down, self.workspace, self.config.activation)
+
+    def _experts(self, config: ExpertsConfig, prefix: str) -> Experts:
+        on_cpu = self.target.device.type == "cpu"
+        bias = config.correction_bias
+        return (Experts if on_cpu else TorchExperts)(
+            self.linear(prefix + "gate"),
+            self.vector(prefix + "gate.e_score_correction_bias").float() if bias else None,
+            Routing(
+                config.top,
+                config.sigmoid,
+                config.groups,
+                config.top_groups,
+                config.group_best,
+                config.renormalize,
+                config.factor,
+            ),
+            stack_experts(self._each_expert(prefix, "gate", "up"), self.target),
+            stack_experts(self._each_expert(prefix, "down"), self.target),
+            config.inner,
+            self.config.hidden_size,
+            self._mlp(prefix + "shared_experts.") if config.shared else None,
+            self.workspace,
+        )
+
+    def _each_expert(self, prefix: str, *parts: str) -> list[list[Weight]]:
+        """For every expert its matrices `parts`, wherever the checkpoint has them: each expert's
+        in tensors of their own, or one tensor with those of all experts.
+        """
+        config = self.config.experts
+        assert config is not None
+        stacked = stacked_experts(config, self.config.hidden_size, prefix)
+        kinds = [(name, shape) for name, shape, has in stacked if set(has) & set(parts)]
+        present = [(name, shape) for name, shape in kinds if self._checkpoint.has(name)]
+        if present:
+            whole = [expect_shape(self._checkpoint.get(n), n, shape) for n, shape in present]
+            return [[weight.part(e, config.count) for weight in whole] for e in range(config.count)]
+        names = [getattr(config.names, part) for part in parts]
+        return [
+            [self.weight(f"{prefix}experts.{expert}.{name}.weight") for name in names]
+            for expert in range(config.count)
+        ]
+
+
+def permuted_rows(weight: Weight, order: Sequence[int]) -> Weight:
+    """The matrix with its rows in another order, packed or not."""
+    rows = weight.data.view(weight.shape[0], -1)[torch.tensor(order)]
+    data = rows.reshape(-1) if weight.packed else rows
+    return Weight(data.contiguous(), weight.qtype, weight.shape, weight.name)
