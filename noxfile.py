@@ -210,7 +210,7 @@ def test_clients(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """24 simulated hours without tensors, 20 real minutes of the default model; ARGS as --help."""
+    """A simulated day without tensors, 20 real minutes with the default model; ARGS as --help."""
     prepare(session)
     compile_in_place(session)
     run_python(session, "-m", "tests.soak", *session.posargs)

@@ -10,40 +10,24 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shlex
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.requests import make_requests
+from benchmarks.step_path import step_overhead
 from benchmarks.table import Row, Samples
 from vllm.config.engine import EngineConfig
 from vllm.config.model_source import resolve
 from vllm.engine.core import EngineCore
-from vllm.protocol.messages import EngineCoreRequest
-from vllm.sampling.params import SamplingParams
 
 BATCHES = (1, 8, 32)
 PROMPT, OUTPUT, PREFILL = 64, 64, 512
-
-
-def make_requests(batch: int, prompt: int, output: int) -> Iterator[EngineCoreRequest]:
-    """`batch` greedy requests of random tokens that never stop early."""
-    numbers = random.Random(7)
-    params = SamplingParams(temperature=0.0, max_tokens=output, ignore_eos=True)
-    for index in range(batch):
-        yield EngineCoreRequest(
-            request_id=f"bench-{index}",
-            prompt_token_ids=[numbers.randrange(100, 40_000) for _ in range(prompt)],
-            mm_features=None,
-            sampling_params=params,
-            pooling_params=None,
-            arrival_time=time.time(),
-            lora_request=None,
-            cache_salt=None,
-            data_parallel_rank=None,
-        )
 
 
 def decode_rate(core: EngineCore, batch: int) -> float:
@@ -90,20 +74,83 @@ def peer() -> Callable[[Path], dict[str, float]] | None:
     return measure
 
 
-def run(model: str, repeats: int) -> list[Row]:
-    """All rows, in tokens per second."""
-    path = resolve(model).path
+def packed_weights(core: EngineCore) -> list[np.ndarray]:
+    """What one token streams: the packed matrices of all layers and of the head."""
+    model = core.runner.model
+    blocks = [block for layer in model.layers for block in (layer.attention, layer.mlp)]
+    parts = [part for block in blocks for part in vars(block).values()]
+    found = [part.packed for part in [*parts, model.lm_head] if hasattr(part, "packed")]
+    return [tensor.numpy().view(np.uint64) for tensor in found]
+
+
+def plain_read_rate(weights: list[np.ndarray]) -> float:
+    """Tokens per second if reading the weights were all: numpy reductions, a thread a CPU."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only this needs it
+
+    cpus = len(os.sched_getaffinity(0))
+    pieces = [piece for weight in weights for piece in np.array_split(weight, cpus)]
+    with ThreadPoolExecutor(cpus) as pool:
+        list(pool.map(np.bitwise_or.reduce, pieces))
+        start = time.perf_counter()
+        list(pool.map(lambda mine: [np.bitwise_or.reduce(p) for p in mine], _share(pieces, cpus)))
+        return 1 / (time.perf_counter() - start)
+
+
+def _share(pieces: list[np.ndarray], count: int) -> list[list[np.ndarray]]:
+    return [pieces[first::count] for first in range(count)]
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def torch_import() -> tuple[float, float]:
+    """Seconds and resident MiB of a process that imports torch and nothing of ours."""
+    program = (
+        "import time; start = time.perf_counter(); import torch;"
+        "print(time.perf_counter() - start);"
+        "print(int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    seconds, mb = done.stdout.split()
+    return float(seconds), float(mb)
+
+
+def load(path: Path) -> tuple[EngineCore, list[Row]]:
+    """A core, and what it took to have it."""
+    seconds, mb = torch_import()
     started = time.perf_counter()
     core = EngineCore(EngineConfig(model=str(path), enable_prefix_caching=False))
     loaded = time.perf_counter() - started
-    measure_peer = peer()
-    ours, theirs = Samples(), Samples()
     decode_rate(core, 8)  # touch the mapped weights and the KV cache once
+    layout = core.runner.layout
+    weights = sum(weight.nbytes for weight in packed_weights(core)) / 2**20
+    cache = min(layout.num_tokens, 8 * (PROMPT + OUTPUT)) * layout.token_bytes / 2**20
+    rows = [
+        Row("load, torch import included", "s", [loaded], None, "lower"),
+        Row("torch import alone", "s", [seconds], None, "lower"),
+        Row("resident beyond torch's own", "MiB", [resident_mb() - mb], None, "lower"),
+        Row("of that weights and used KV cache", "MiB", [weights + cache], None, "lower"),
+    ]
+    return core, rows
+
+
+def run(model: str, repeats: int) -> list[Row]:
+    """All rows."""
+    path = resolve(model).path
+    core, loading = load(path)
+    weights = packed_weights(core)
+    measure_peer = peer()
+    ours, theirs, steps, reads = Samples(), Samples(), Samples(), Samples()
     for _ in range(repeats):
         for batch in BATCHES:
             ours.add(f"decode B={batch}", decode_rate(core, batch))
+            steps.add(f"a step but for its kernels, B={batch}", step_overhead(core, batch))
+        reads.add("read of one token's weights", plain_read_rate(weights))
         ours.add(f"prefill {PREFILL}", prefill_rate(core))
         if measure_peer:
             theirs.add_all(measure_peer(path))
     rows = [Row(name, "token/s", ours[name], theirs.get(name), "higher") for name in ours]
-    return [*rows, Row("load, torch import included", "s", [loaded], None, "lower")]
+    rows += [Row(name, "1/s", reads[name], None, "higher") for name in reads]
+    rows += [Row(name, "us of CPU", steps[name], None, "lower") for name in steps]
+    return [*rows, *loading]

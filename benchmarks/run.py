@@ -20,6 +20,7 @@ from benchmarks import (
     prefix,
     scale,
     scheduler,
+    server,
 )
 from benchmarks.table import Row, markdown
 from vllm.config.embedded import DEFAULT_MODEL
@@ -38,6 +39,7 @@ PARTS = {
     # Counted, not timed: the second run would count the same.
     "instructions": Part("upstream", lambda o, logs: instructions.run(1, logs, o.only)),
     "engine": Part("llama.cpp", lambda o, _: engine.run(o.model, o.repeats)),
+    "server": Part("llama-server", lambda o, logs: server.run(o.model, o.repeats, logs)),
     "prefix": Part("the first", lambda o, _: prefix.run(o.model, o.repeats)),
     "scheduler": Part("peer", lambda o, _: scheduler.run(o.repeats)),
     "scale": Part("64 streams", lambda o, _: scale.run(o.repeats)),

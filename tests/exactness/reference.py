@@ -21,7 +21,7 @@ Rounding = Callable[[Tensor, str], Tensor]
 """What becomes of a value that goes to the place of this name."""
 
 # Layers whose inputs the fast kernels of packed weights round to one digit, the others to two.
-ONE_DIGIT = ("q_proj", "k_proj", "o_proj", "gate_proj")
+ONE_DIGIT = ("o_proj", "gate_proj")
 
 
 def exact(x: Tensor, name: str) -> Tensor:

@@ -31,8 +31,9 @@ def main() -> None:
     )
     outcome = Soak(resolve(options.model).path, 512, options.seed).run(options.minutes * 60)
     print(
-        f"{options.minutes:g} real minutes: {outcome.finished} done, {outcome.aborted} aborted, "
-        f"{outcome.tokens} tokens equal to running alone, {outcome.steps} steps, "
+        f"{options.minutes:g} real minutes: {outcome.finished} finished, "
+        f"{outcome.aborted} aborted, {outcome.tokens} tokens equal to running alone, "
+        f"{outcome.steps} steps, "
         f"{outcome.preemptions} preemptions, {outcome.growth / 2**20:+.1f} MiB resident"
     )
 

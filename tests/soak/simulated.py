@@ -2,10 +2,10 @@
 """Hours of traffic through scheduler and KV cache without tensors, on a clock of its own.
 
 Owns the traffic and the promises: every request ends once, with what it asked for; blocks are
-conserved; what is idle holds nothing; no request outlives its answer. A step takes as long as the
-model `seconds_of` says; between steps requests arrive, of several priorities, salts and system
-prompts, and some are aborted. The rate of arrivals follows the hour of the day, with rushes in
-which the cache is too small and requests are preempted.
+conserved; what is idle holds nothing; no request outlives its answer. A step takes as long as
+`seconds_of` says; between steps requests arrive, of several priorities, salts and system prompts,
+and some are aborted. The rate of arrivals follows the hour of the day, with rushes in which the
+cache is too small and requests are preempted.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_packed_weights_stay_within_the_rounding(tmp_path: Path, name: str) -> N
 def test_one_format_is_one_layer_and_mixed_ones_are_split(tmp_path: Path) -> None:
     runner = EngineCore(EngineConfig(str(write(tmp_path / "m.gguf", mixed)))).runner
     layer = runner.model.layers[0]
-    queries_and_keys, values = layer.attention.qkv.parts
-    assert (queries_and_keys.qtype, values.qtype) == (ops.GGML_Q4_K, ops.GGML_Q6_K)
+    assert [part.qtype for part in layer.attention.qkv.parts] == [ops.GGML_Q4_K, ops.GGML_Q6_K]
     assert layer.mlp.gate_up.coarse_rows == CONFIG["intermediate_size"]
-    assert (queries_and_keys.coarse_rows, values.coarse_rows) == (384, 0)
+    assert layer.attention.o.coarse_rows == CONFIG["hidden_size"]
+    assert [part.coarse_rows for part in layer.attention.qkv.parts] == [0, 0]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No CPU meets an instruction it lacks: the kernels alone, under emulated CPUs.
+
+`any_cpu.cpp` runs every kernel of the table the library chooses. qemu's user mode (the Debian
+package qemu-user) raises SIGILL for what the CPU it plays lacks; it plays none with AVX-512.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CSRC = Path(__file__).resolve().parents[2] / "csrc"
+SIGILL = -4
+CPUS = {"Haswell": "avx2", "Nehalem": "scalar", "qemu64": "scalar"}
+
+
+@pytest.fixture(scope="module")
+def qemu() -> str:
+    found = shutil.which("qemu-x86_64")
+    if found is None:
+        pytest.skip("no qemu-x86_64 on PATH (Debian: apt-get install qemu-user)")
+    return found
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    tool = shutil.which("cmake", path=os.pathsep.join(folders))
+    if tool is None:
+        pytest.skip("no cmake on PATH")
+    build = tmp_path_factory.mktemp("any_cpu")
+    options = ["-DVLLM_CUDA=OFF", f"-DPython3_EXECUTABLE={sys.executable}"]
+    for command in (
+        [tool, "-S", str(CSRC), "-B", str(build), *options],
+        [tool, "--build", str(build), "--target", "any_cpu", "--parallel", "2"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return build / "any_cpu"
+
+
+def check(command: list[str], kernels: str | None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != SIGILL, f"illegal instruction after:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert kernels is None or done.stdout.startswith(f"kernels: {kernels}\n")
+    assert done.stdout.endswith("0 failed\n")
+
+
+def test_on_this_cpu(program: Path) -> None:
+    check([str(program)], None)
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_on_an_emulated_cpu(program: Path, qemu: str, cpu: str) -> None:
+    check([qemu, "-cpu", cpu, str(program)], CPUS[cpu])
+
+
+def test_the_emulation_does_refuse_what_a_cpu_lacks(program: Path, qemu: str) -> None:
+    command = [str(program), "any argument"]
+    done = subprocess.run([qemu, "-cpu", "Haswell", *command], capture_output=True, check=False)
+    assert done.returncode == 0
+    done = subprocess.run([qemu, "-cpu", "Nehalem", *command], capture_output=True, check=False)
+    assert done.returncode == SIGILL
