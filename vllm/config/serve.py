@@ -8,6 +8,7 @@ more than one flag. Must not know processes or sockets.
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from vllm.config.model_source import ModelSource
 from vllm.errors import UsageError
 
 DEFAULT_RPC_PORT = 29550
+MAX_ENGINES = 65_536  # an engine's id has two bytes on the wire
+MIN_LOCAL_ENGINES = 8  # may share fewer CPUs: small models, tests
 _ENGINE_FLAGS = {
     "dtype": "dtype",
     "kv_cache_dtype": "kv_cache_dtype",
@@ -262,6 +265,18 @@ def _template(given: str | None) -> str | None:
         raise UsageError(f"--chat-template {given}: {getattr(error, 'strerror', error)}") from None
 
 
+def _check_engine_counts(size: int, local: int) -> None:
+    """A number with a digit too many must not fill the machine with processes."""
+    if size > MAX_ENGINES:
+        raise UsageError(f"--data-parallel-size is {size}, at most {MAX_ENGINES} engines have ids")
+    cpus = len(os.sched_getaffinity(0))
+    if local > (most := max(MIN_LOCAL_ENGINES, cpus)):
+        raise UsageError(
+            f"{local} engines on this host, which has {cpus} CPUs: at most {most} can start here; "
+            "lower --data-parallel-size, or --data-parallel-size-local with engines on other hosts"
+        )
+
+
 def parallel_config(arguments: argparse.Namespace) -> ParallelConfig:
     """How many engines, where. Raises UsageError for counts that do not fit together."""
     size, start = arguments.data_parallel_size, arguments.data_parallel_start_rank
@@ -278,6 +293,7 @@ def parallel_config(arguments: argparse.Namespace) -> ParallelConfig:
         raise UsageError(
             "--data-parallel-start-rank needs --headless: rank 0 is the frontend's host"
         )
+    _check_engine_counts(size, local)
     port = arguments.data_parallel_rpc_port
     return ParallelConfig(
         size=size,

@@ -34,6 +34,16 @@ def test_scheduling_policy_reaches_the_engine() -> None:
         config("--scheduling-policy", "lifo")
 
 
+def test_more_engines_than_a_host_can_hold_are_refused() -> None:
+    assert config("--data-parallel-size", "2").parallel.size_local == 2
+    with pytest.raises(UsageError, match=r"5000 engines on this host, which has \d+ CPUs: at most"):
+        config("--data-parallel-size", "5000")
+    with pytest.raises(UsageError, match="65537, at most 65536"):
+        config("--data-parallel-size", "65537", "--data-parallel-size-local", "0")
+    remote = config("--data-parallel-size", "5000", "--data-parallel-size-local", "1")
+    assert remote.parallel.size == 5000
+
+
 def test_keys_of_a_file_are_its_lines_without_comments_and_byte_order_mark(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_bytes(b"\xef\xbb\xbffirst\r\n\n  second \n# third\n  # fourth\n")
