@@ -230,7 +230,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
                 .map(str::to_owned),
         );
     }
-    keys.extend(environment::text("VLLM_API_KEY")?);
+    keys.extend(environment::key("VLLM_API_KEY")?);
     let template = flags
         .chat_template
         .as_deref()
