@@ -86,7 +86,7 @@ def test_a_key_that_was_not_filled_in_does_not_open_the_server(
 ) -> None:
     for nothing in ("", " ", "\n"):
         monkeypatch.setenv("VLLM_API_KEY", nothing)
-        with pytest.raises(UsageError, match="VLLM_API_KEY is .*; accepted: a key"):
+        with pytest.raises(UsageError, match=r"VLLM_API_KEY is .*; accepted: a key"):
             _ = envs.VLLM_API_KEY
     monkeypatch.setenv("VLLM_API_KEY", "secret\n")
     assert envs.VLLM_API_KEY == "secret"
