@@ -17,7 +17,7 @@ use crate::{prompt, sampling};
 pub async fn tokenize(call: Call) -> Answer {
     let (head, body) = call.read_body().await?;
     let app = &head.app;
-    let request = TokenizeRequest::from_json(&body)?;
+    let request = prompt::read(&head, body, TokenizeRequest::from_json).await?;
     check_model(app, request.model.as_deref())?;
     let tokens = match request.input {
         TokenizeInput::Chat(chat) => prompt::chat_unlimited(&head, *chat).await?,
@@ -47,7 +47,7 @@ pub async fn tokenize(call: Call) -> Answer {
 pub async fn detokenize(call: Call) -> Answer {
     let (head, body) = call.read_body().await?;
     let app = &head.app;
-    let request = DetokenizeRequest::from_json(&body)?;
+    let request = prompt::read(&head, body, DetokenizeRequest::from_json).await?;
     check_model(app, request.model.as_deref())?;
     sampling::check(&app.model, "tokens", request.tokens.iter().copied())?;
     let prompt = app.model.tokenizer.decode(&request.tokens, false);
