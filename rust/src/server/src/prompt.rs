@@ -44,7 +44,8 @@ pub async fn read<T: Send + 'static>(
 /// Renders and encodes a conversation; gives back the request's options.
 pub async fn chat(head: &Head, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
     check_template(head, &request)?;
-    let (options, job) = ChatJob::split(request);
+    let (options, mut job) = ChatJob::split(request);
+    job.encoding.must_fit = must_fit(&options);
     let ids = chat_ids(head, job).await?;
     let ids = fit(&head.app.model, &options, ids, "messages")?;
     Ok((options, ids))
@@ -52,7 +53,8 @@ pub async fn chat(head: &Head, request: ChatRequest) -> Result<(Options, Ids), A
 
 /// As [`chat`], on this thread and without a server.
 pub fn chat_here(model: &Model, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
-    let (options, job) = ChatJob::split(request);
+    let (options, mut job) = ChatJob::split(request);
+    job.encoding.must_fit = must_fit(&options);
     let ids = fit(model, &options, job.run(model)?.ids, "messages")?;
     Ok((options, ids))
 }
@@ -65,9 +67,7 @@ pub fn completion_here(
 ) -> Result<Vec<Ids>, ApiError> {
     let lists = match prompt {
         Prompt::Ids(lists) => lists,
-        Prompt::Texts(texts) => {
-            encode_all(model, &texts, options.add_special_tokens.unwrap_or(true))?
-        }
+        Prompt::Texts(texts) => encode_all(model, &texts, Encoding::of_completion(options))?,
     };
     fit_all(model, options, lists)
 }
@@ -123,9 +123,7 @@ pub async fn completion(
 ) -> Result<Vec<Ids>, ApiError> {
     let lists = match prompt {
         Prompt::Ids(lists) => lists,
-        Prompt::Texts(texts) => {
-            encode(head, texts, options.add_special_tokens.unwrap_or(true)).await?
-        }
+        Prompt::Texts(texts) => encode(head, texts, Encoding::of_completion(options)).await?,
     };
     fit_all(&head.app.model, options, lists)
 }
@@ -137,17 +135,40 @@ fn fit_all(model: &Model, options: &Options, lists: Vec<Vec<u32>>) -> Result<Vec
         .collect()
 }
 
+/// How a text is encoded.
+#[derive(Clone, Copy)]
+pub struct Encoding {
+    /// Within the tokenizer's own frame.
+    pub add_special_tokens: bool,
+    /// A text that cannot fit the model's context is refused before any work is done for it.
+    pub must_fit: bool,
+}
+
+impl Encoding {
+    fn of_completion(options: &Options) -> Self {
+        Self {
+            add_special_tokens: options.add_special_tokens.unwrap_or(true),
+            must_fit: must_fit(options),
+        }
+    }
+}
+
+/// A prompt that will be cut may have any length.
+fn must_fit(options: &Options) -> bool {
+    options.truncate_prompt_tokens.is_none()
+}
+
 /// Encodes texts, long ones on the worker threads.
 pub async fn encode(
     head: &Head,
     texts: Vec<String>,
-    add_special: bool,
+    how: Encoding,
 ) -> Result<Vec<Vec<u32>>, ApiError> {
     let app = &head.app;
     let started = Instant::now();
     let model = app.model.clone();
     let bytes: usize = texts.iter().map(String::len).sum();
-    let run = move || encode_all(&model, &texts, add_special);
+    let run = move || encode_all(&model, &texts, how);
     let ids = if bytes <= INLINE_BYTES {
         run()
     } else {
@@ -157,22 +178,18 @@ pub async fn encode(
     ids
 }
 
-fn encode_all(
-    model: &Model,
-    texts: &[String],
-    add_special: bool,
-) -> Result<Vec<Vec<u32>>, ApiError> {
-    let encode = |text: &String| encode_one(model, text, add_special, "prompt");
+fn encode_all(model: &Model, texts: &[String], how: Encoding) -> Result<Vec<Vec<u32>>, ApiError> {
+    let encode = |text: &String| encode_one(model, text, how, "prompt");
     texts.iter().map(encode).collect()
 }
 
-fn encode_one(
-    model: &Model,
-    text: &str,
-    add_special: bool,
-    field: &str,
-) -> Result<Vec<u32>, ApiError> {
-    let ids = model.tokenizer.encode(text, add_special);
+fn encode_one(model: &Model, text: &str, how: Encoding, field: &str) -> Result<Vec<u32>, ApiError> {
+    let context = model.context as usize;
+    if how.must_fit && model.tokenizer.least_tokens(text) >= context {
+        let longest = model.tokenizer.longest_token().unwrap_or(0);
+        return Err(ApiError::context_bytes(field, text.len(), longest, context));
+    }
+    let ids = model.tokenizer.encode(text, how.add_special_tokens);
     ids.map_err(|error| ApiError::field(field, format!("`{field}`: {error}.")))
 }
 
@@ -196,13 +213,13 @@ struct ChatJob {
     kwargs: serde_json::Map<String, Value>,
     add_generation_prompt: bool,
     continue_final_message: bool,
-    add_special_tokens: bool,
+    encoding: Encoding,
 }
 
 /// The text of a conversation, and the seconds that it took.
 struct Rendered {
     text: String,
-    add_special_tokens: bool,
+    encoding: Encoding,
     rendering: f64,
 }
 
@@ -210,7 +227,7 @@ impl Rendered {
     fn encode(&self, model: &Model) -> Result<Encoded, ApiError> {
         let started = Instant::now();
         Ok(Encoded {
-            ids: encode_one(model, &self.text, self.add_special_tokens, "messages")?,
+            ids: encode_one(model, &self.text, self.encoding, "messages")?,
             rendering: self.rendering,
             encoding: started.elapsed().as_secs_f64(),
         })
@@ -234,7 +251,10 @@ impl ChatJob {
             add_generation_prompt: request.add_generation_prompt,
             continue_final_message: request.continue_final_message,
             // The template writes special tokens itself.
-            add_special_tokens: request.options.add_special_tokens.unwrap_or(false),
+            encoding: Encoding {
+                add_special_tokens: request.options.add_special_tokens.unwrap_or(false),
+                must_fit: false,
+            },
         };
         (request.options, job)
     }
@@ -260,7 +280,7 @@ impl ChatJob {
         let started = Instant::now();
         Ok(Rendered {
             text: self.text(model)?,
-            add_special_tokens: self.add_special_tokens,
+            encoding: self.encoding,
             rendering: started.elapsed().as_secs_f64(),
         })
     }

@@ -22,8 +22,11 @@ pub async fn tokenize(call: Call) -> Answer {
     let tokens = match request.input {
         TokenizeInput::Chat(chat) => prompt::chat_unlimited(&head, *chat).await?,
         TokenizeInput::Text(text) => {
-            let add_special = request.add_special_tokens.unwrap_or(true);
-            prompt::encode(&head, vec![text], add_special)
+            let how = prompt::Encoding {
+                add_special_tokens: request.add_special_tokens.unwrap_or(true),
+                must_fit: false,
+            };
+            prompt::encode(&head, vec![text], how)
                 .await?
                 .pop()
                 .unwrap_or_default()
