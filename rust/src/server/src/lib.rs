@@ -26,6 +26,7 @@ mod generation;
 mod handlers;
 mod head;
 mod identity;
+mod injection;
 mod listener;
 mod load;
 mod model;

@@ -18,7 +18,7 @@ use crate::admission;
 use crate::app::App;
 use crate::body::{self, Body};
 use crate::table::{Access, Action, ROUTES, Route, Takes};
-use crate::{head, identity};
+use crate::{head, identity, injection};
 
 /// One request on its way to a handler.
 pub struct Call {
@@ -212,6 +212,10 @@ fn permit(route: &Route, head: &Head) -> Result<(), ApiError> {
 
 /// A panic fails this request and nothing else.
 async fn guard(request: &str, path: &str, answer: Pin<Box<dyn Future<Output = Answer>>>) -> Answer {
+    let answer = async {
+        injection::in_handler(request);
+        answer.await
+    };
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(answer) => answer,
         Err(_) => {
