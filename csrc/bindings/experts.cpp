@@ -3,6 +3,7 @@
 // CPU bindings of the mixture of experts.
 
 #include <optional>
+#include <vector>
 
 #include "bindings/cpu_args.h"
 
@@ -66,11 +67,18 @@ ops::ExpertMatrices matrices(const Check& check, const Tensor& t, const char* na
              : dense_matrices(check, t, name, experts, n, k);
 }
 
+// In range, and distinct within a row: a row goes through an expert once.
 void check_expert_ids(const Check& check, const int32_t* ids, int64_t rows, int64_t top,
                       int64_t experts) {
-  for (int64_t i = 0; i < rows * top; ++i)
-    check.require(ids[i] >= 0 && ids[i] < experts, "ids[", i / top, ", ", i % top, "] is ", ids[i],
+  std::vector<int64_t> last(static_cast<size_t>(experts), -1);  // the row that names it last
+  for (int64_t i = 0; i < rows * top; ++i) {
+    const int64_t row = i / top;
+    check.require(ids[i] >= 0 && ids[i] < experts, "ids[", row, ", ", i % top, "] is ", ids[i],
                   ", expected 0 to ", experts - 1);
+    check.require(last[ids[i]] != row, "ids[", row, ", ", i % top, "] is ", ids[i],
+                  " again, expected distinct experts in a row");
+    last[ids[i]] = row;
+  }
 }
 
 void fused_experts(const Tensor& out, const Tensor& x, const Tensor& ids, const Tensor& weights,
@@ -84,6 +92,7 @@ void fused_experts(const Tensor& out, const Tensor& x, const Tensor& ids, const 
   check_plain(check, ids, "ids", ScalarType::Int, {rows, -1});
   const int64_t top = ids.size(1);
   check_plain(check, weights, "weights", ScalarType::Float, {rows, top});
+  check.in_range(hidden, "hidden", 1, int64_t{1} << 31);
   check.in_range(inner, "inner", 1, int64_t{1} << 31);
   check.require(gate_up.dim() >= 2 && gate_up.size(0) >= 1, "gate_up has shape ",
                 Check::sizes_text(gate_up), ", expected one matrix for each expert");

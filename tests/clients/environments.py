@@ -19,7 +19,7 @@ from vllm.config.embedded import cache_root
 
 
 def python(*packages: str) -> Path:
-    """The interpreter of an environment with exactly these packages, made on first use."""
+    """The interpreter of an environment with these packages and what they need; made once."""
     folder = _made("python", packages, _make_python)
     return folder / "bin" / "python"
 

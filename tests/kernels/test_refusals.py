@@ -43,13 +43,15 @@ def route(top=2, groups=1, top_groups=1):
     ops.route_experts(ids, weights, zeros(2, 8), None, False, groups, top_groups, 1, True, 1.0)
 
 
-def run_experts(ids=((0, 1),), down=None):
+def run_experts(ids=((0, 1),), down=None, hidden=8):
     ids = torch.tensor(ids, dtype=I32)
-    down = zeros(2, 8, 4) if down is None else down
-    ops.fused_experts(F(1, 8), F(1, 8), ids, zeros(1, 2), zeros(2, 8, 8), 0, down, 0, 4)
+    down = zeros(2, hidden, 4) if down is None else down
+    x, weights = F(len(ids), hidden), zeros(*ids.shape)
+    ops.fused_experts(torch.empty_like(x), x, ids, weights, zeros(2, 8, hidden), 0, down, 0, 4)
 
 
 W8 = torch.ones(8)
+WIDE = zeros(2, 3, 6)
 PACKED = ops.quant_repack(reference.random_blocks(3, 16, 32), 3, 16, 32)
 COS = reference.cos_sin_cache(10, 8)
 CASES = {
@@ -79,6 +81,12 @@ CASES = {
         lambda: ops.copy_heads(F(2, 3, 4), F(2, 3, 5)),
     "copy_heads: the heads of out overlap":
         lambda: ops.copy_heads(F(2, 1, 4).expand(2, 3, 4), F(2, 3, 4)),
+    "copy_heads: the heads of out overlap: it has shape [2, 3, 4] and strides [4, 4, 1]":
+        lambda: ops.copy_heads(F(16).as_strided((2, 3, 4), (4, 4, 1)), F(2, 3, 4)),
+    "copy_heads: the heads of out overlap: it has shape [2, 3, 4] and strides [11, 4, 1]":
+        lambda: ops.copy_heads(F(23).as_strided((2, 3, 4), (11, 4, 1)), F(2, 3, 4)),
+    "copy_heads: out and x must not lie in the same memory":
+        lambda: ops.copy_heads(WIDE[:, :, 2:6], WIDE[:, :, :4]),
     "paged_attention: window is -1, expected 0 (none) or more":
         lambda: ops.paged_attention(
             F(1, 32), F(1, 32), *CACHE, TABLE, torch.tensor([5], dtype=I32),
@@ -90,6 +98,10 @@ CASES = {
         lambda: route(top=5, groups=2, top_groups=1),
     "fused_experts: ids[0, 1] is 2, expected 0 to 1":
         lambda: run_experts(ids=[[0, 2]]),
+    "fused_experts: ids[1, 1] is 0 again, expected distinct experts in a row":
+        lambda: run_experts(ids=[[0, 1], [0, 0]]),
+    "fused_experts: hidden is 0, expected 1 to":
+        lambda: run_experts(hidden=0),
     "fused_experts: down has shape [2, 8, 5], expected [2, 8, 4]":
         lambda: run_experts(down=zeros(2, 8, 5)),
     "rotary_embedding: positions[1] is 10, expected 0 to 9":

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from vllm.config import config_file
-from vllm.config.config_file import ConfigFile
+from vllm.config.config_file import ConfigFile, Shapes
 from vllm.config.embedded import DEFAULT_MODEL, EMBEDDED
 from vllm.config.flags import REFUSED, SERVED, Flag, Refused
 from vllm.errors import ExitCode, UsageError
@@ -124,8 +125,26 @@ def _config_file(arguments: Sequence[str]) -> ConfigFile | None:
     path = finder.parse_known_args(arguments)[0].config
     if path is None:
         return None
-    lists = frozenset(flag.name for flag in SERVED if flag.many)
-    return config_file.read(path, lists)
+    file = config_file.read(path, _shapes())
+    return replace(file, words=tuple(word for word in file.words if not _opposed(word, arguments)))
+
+
+def _shapes() -> Shapes:
+    def names(kept: Callable[[Flag], bool]) -> frozenset[str]:
+        return frozenset(flag.name for flag in SERVED if kept(flag))
+
+    return Shapes(
+        switches=names(lambda flag: flag.kind is None),
+        single=names(lambda flag: flag.kind is not None and not flag.many),
+        several=names(lambda flag: flag.many == "+"),
+        repeated=names(lambda flag: flag.many == "append"),
+    )
+
+
+def _opposed(word: str, arguments: Sequence[str]) -> bool:
+    """Whether the command line has the opposite of a file's switch, which then wins."""
+    opposite = "--" + word[5:] if word.startswith("--no-") else "--no-" + word[2:]
+    return opposite in arguments
 
 
 def _normalized(argument: str) -> str:

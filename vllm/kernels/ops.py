@@ -108,8 +108,9 @@ def scale(x: Tensor, factor: float) -> None:
 def copy_heads(out: Tensor, x: Tensor) -> None:
     """out = x, head by head; out written. out, x: [T, heads, width], float32.
 
-    Rows and heads may lie at any distance, the elements of a head are adjacent; heads of x may be
-    one expanded. What an `out.copy_(x)` does, as part of a recording. CPU only.
+    Rows and heads may lie at any distance, the elements of a head are adjacent; heads of out lie
+    apart, those of x may be one expanded, and the memory of both is distinct. What an
+    `out.copy_(x)` does, as part of a recording. CPU only.
     """
     _ops.copy_heads(out, x)
 

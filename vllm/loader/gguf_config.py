@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm.loader.gguf_file import GGUFFile
-from vllm.models.config import ExpertsConfig, ModelConfig, ModelConfigError, RopeConfig
+from vllm.models.config import MOST_LAYERS, ExpertsConfig, ModelConfig, ModelConfigError, RopeConfig
 
 Values = dict[str, Any]  # keyword arguments of ModelConfig
 _GEMMA2_27B_LAYERS, _GEMMA3_27B_LAYERS = 46, 62
@@ -32,6 +32,15 @@ class Metadata:
 
     def get(self, key: str, kind: type, default: Any) -> Any:
         return self.file.get(f"{self.architecture}.{key}", kind, default)
+
+    def size(self, key: str, default: int | None = None, most: int = 1 << 53) -> int:
+        """An integer of 1 to `most`."""
+        value = self.require(key, int) if default is None else self.get(key, int, default)
+        if not 1 <= value <= most:
+            raise ModelConfigError(
+                f"{self.file.path}: {self.architecture}.{key} is {value}, 1 to {most} is needed"
+            )
+        return int(value)
 
     def factors(self, name: str) -> tuple[float, ...]:
         """A small tensor of f32, empty where it is absent."""
@@ -59,6 +68,10 @@ def read_config(file: GGUFFile) -> ModelConfig:
         if str(file.path) in str(error):
             raise
         raise ModelConfigError(f"{file.path}: {error}") from None
+    except (ArithmeticError, TypeError) as error:  # a value that no check above knows of
+        raise ModelConfigError(
+            f"{file.path}: the model cannot be computed with these values: {error.args[-1]}"
+        ) from None
 
 
 def _llama(metadata: Metadata) -> Values:
@@ -122,11 +135,9 @@ FAMILIES: dict[str, Callable[[Metadata], Values]] = {
 def _decoder(metadata: Metadata, *, inner: int | None = None, interleaved: bool = False) -> Values:
     """The keys that all families have. `inner`: the MLP's size where the file may not say it."""
     file = metadata.file
-    hidden = metadata.require("embedding_length", int)
-    heads = metadata.require("attention.head_count", int)
-    if heads < 1:
-        raise ModelConfigError(f"{file.path}: head_count is {heads}, at least 1 is needed")
-    head_dim = metadata.get("attention.key_length", int, hidden // heads)
+    hidden = metadata.size("embedding_length")
+    heads = metadata.size("attention.head_count")
+    head_dim = metadata.size("attention.key_length", hidden // heads)
     embedding = file.info("token_embd.weight")
     if len(embedding.shape) != 2:
         raise ModelConfigError(
@@ -137,7 +148,7 @@ def _decoder(metadata: Metadata, *, inner: int | None = None, interleaved: bool 
     return {
         "hidden_size": hidden,
         "intermediate_size": metadata.get("feed_forward_length", int, usual) or usual,
-        "num_layers": metadata.require("block_count", int),
+        "num_layers": metadata.size("block_count", most=MOST_LAYERS),
         "num_heads": heads,
         "num_kv_heads": metadata.get("attention.head_count_kv", int, heads),
         "head_dim": head_dim,
@@ -162,7 +173,7 @@ def _experts(metadata: Metadata, inner: int | None) -> Values:
             f"{metadata.file.path}: {count} experts (a mixture) are not supported for "
             f"{metadata.architecture!r}"
         )
-    layers = metadata.require("block_count", int)
+    layers = metadata.size("block_count", most=MOST_LAYERS)
     top = metadata.require("expert_used_count", int)
     return {"experts": ExpertsConfig(count, top, inner, (True,) * layers)}
 

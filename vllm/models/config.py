@@ -13,7 +13,9 @@ from typing import Any
 
 from vllm.errors import ModelError
 
+MOST_LAYERS = 1 << 14
 ROPE_SCALINGS = ("linear", "dynamic", "yarn", "llama3", "longrope")
+_LEAST_FACTOR, _MOST_FACTOR = 1e-9, 1e9  # of rotary embedding: beyond, positions overflow
 
 
 class ModelConfigError(ModelError):
@@ -57,7 +59,14 @@ class RopeConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ModelConfigError(f"rope {name} is {value}, a number above 0 is needed")
+        for name in ("factor", "beta_fast", "beta_slow"):
+            if not _LEAST_FACTOR <= getattr(self, name) <= _MOST_FACTOR:
+                raise ModelConfigError(
+                    f"rope {name} is {getattr(self, name)}, {_LEAST_FACTOR} to {_MOST_FACTOR} is "
+                    "needed"
+                )
         at_least(self, 1, "original_max_position")
+        self._check_scaling()
         if not 0 < self.low_freq_factor < self.high_freq_factor:
             raise ModelConfigError(
                 f"rope low_freq_factor is {self.low_freq_factor} and high_freq_factor "
@@ -66,6 +75,15 @@ class RopeConfig:
         if self.scaling == "longrope" or self.short_factors or self.long_factors:
             self._check_factors("short_factors")
             self._check_factors("long_factors")
+
+    def _check_scaling(self) -> None:
+        """Both formulas divide by what is 0 here."""
+        if self.scaling == "dynamic" and self.dim <= 2:
+            raise ModelConfigError(
+                f"the rotary dimension is {self.dim}; dynamic scaling needs at least 4"
+            )
+        if self.scaling == "yarn" and self.theta <= 1:
+            raise ModelConfigError(f"rope theta is {self.theta}, yarn needs a number above 1")
 
     def _check_factors(self, name: str) -> None:
         factors = getattr(self, name)
@@ -202,6 +220,10 @@ class ModelConfig:
                     f"size {self.head_dim}"
                 )
         self._check_layers()
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ModelConfigError(
+                f"attention_scale is {self.scale}, a finite number above 0 is needed"
+            )
         for name in ("attention_soft_cap", "logit_soft_cap"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):

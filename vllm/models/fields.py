@@ -6,10 +6,14 @@ Must not know what a key means.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from vllm.models.config import ModelConfigError
+
+_LARGEST = 1 << 53  # up to here all integers are floats
+_SHOWN = 80  # characters of a value in an error
 
 
 class Fields:
@@ -19,9 +23,8 @@ class Fields:
         self.values, self.source = values, source
 
     def wrong(self, key: str, expected: str) -> ModelConfigError:
-        return ModelConfigError(
-            f"{self.source}: {key} is {self.values.get(key)!r}, {expected} is expected"
-        )
+        shown = _shortened(self.values.get(key))
+        return ModelConfigError(f"{self.source}: {key} is {shown}, {expected} is expected")
 
     def has(self, key: str) -> bool:
         return self.values.get(key) is not None
@@ -31,12 +34,20 @@ class Fields:
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, "a number")
+        if not _fits(value):
+            raise self.wrong(key, "a finite number")
         return float(value)
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        value = self.number(key, default)
+        if value <= 0:
+            raise self.wrong(key, "a number above 0")
+        return value
 
     def integer(self, key: str, default: int | None = None) -> int:
         value = self.number(key, default)
-        if not value.is_integer():
-            raise self.wrong(key, "an integer")
+        if not value.is_integer() or abs(value) > _LARGEST:
+            raise self.wrong(key, f"an integer of at most {_LARGEST}")
         return int(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -56,9 +67,10 @@ class Fields:
     def numbers(self, key: str) -> tuple[float, ...]:
         value = self.values.get(key)
         if not isinstance(value, list) or any(
-            isinstance(one, bool) or not isinstance(one, int | float) for one in value
+            isinstance(one, bool) or not isinstance(one, int | float) or not _fits(one)
+            for one in value
         ):
-            raise self.wrong(key, "a list of numbers")
+            raise self.wrong(key, "a list of finite numbers")
         return tuple(float(one) for one in value)
 
     def object(self, key: str) -> Fields:
@@ -77,3 +89,15 @@ class Fields:
             raise ModelConfigError(
                 f"{self.source}: {key} {value!r} is not supported, only {accepted!r}"
             )
+
+
+def _fits(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from vllm.models.config import (
+    MOST_LAYERS,
     ExpertNames,
     ExpertsConfig,
     LatentConfig,
@@ -50,6 +51,10 @@ def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
         if source in str(error):
             raise
         raise ModelConfigError(f"{source}: {error}") from None
+    except (ArithmeticError, TypeError) as error:  # a value that no check above knows of
+        raise ModelConfigError(
+            f"{source}: the model cannot be computed with these values: {error.args[-1]}"
+        ) from None
 
 
 def _architecture(names: Any) -> Any:
@@ -91,7 +96,7 @@ def _mixtral(fields: Fields) -> Values:
         count=fields.integer("num_local_experts", 8),
         top=fields.integer("num_experts_per_tok", 2),
         inner=fields.integer("intermediate_size"),
-        layers=(True,) * fields.integer("num_hidden_layers"),
+        layers=(True,) * _layer_count(fields),
         names=ExpertNames("block_sparse_moe", "w1", "w3", "w2"),
     )
     return _mistral(fields) | {"experts": experts}
@@ -122,7 +127,7 @@ def _qwen3_moe(fields: Fields) -> Values:
         inner=fields.integer("moe_intermediate_size", 768),
         layers=tuple(
             layer not in dense and (layer + 1) % max(1, step) == 0
-            for layer in range(fields.integer("num_hidden_layers"))
+            for layer in range(_layer_count(fields))
         ),
         renormalize=fields.flag("norm_topk_prob", False),
     )
@@ -150,7 +155,7 @@ def _gemma(fields: Fields) -> Values:
 def _gemma2(fields: Fields) -> Values:
     return _gemma(fields) | {
         "output_norms": True,
-        "attention_scale": fields.number("query_pre_attn_scalar", 256) ** -0.5,
+        "attention_scale": fields.positive("query_pre_attn_scalar", 256) ** -0.5,
         "attention_soft_cap": _soft_cap(fields, "attn_logit_softcapping", 50.0),
         "logit_soft_cap": _soft_cap(fields, "final_logit_softcapping", 30.0),
         "windows": _windows(fields, lambda layer: layer % 2 == 0, 4096),
@@ -238,8 +243,7 @@ def _deepseek_experts(fields: Fields, *, grouped: bool, renormalize: bool) -> Ex
         top=fields.integer("num_experts_per_tok"),
         inner=inner,
         layers=tuple(
-            layer >= first and layer % max(1, step) == 0
-            for layer in range(fields.integer("num_hidden_layers"))
+            layer >= first and layer % max(1, step) == 0 for layer in range(_layer_count(fields))
         ),
         groups=fields.integer("n_group", 1) if grouped else 1,
         top_groups=fields.integer("topk_group", 1) if grouped else 1,
@@ -290,7 +294,7 @@ def _decoder(
     return {
         "hidden_size": hidden,
         "intermediate_size": fields.integer("intermediate_size"),
-        "num_layers": fields.integer("num_hidden_layers"),
+        "num_layers": _layer_count(fields),
         "num_heads": heads,
         "num_kv_heads": fields.integer("num_key_value_heads", heads),
         "head_dim": head_dim,
@@ -304,11 +308,19 @@ def _decoder(
     }
 
 
+def _layer_count(fields: Fields) -> int:
+    """Bounded here, because what each layer is gets listed before `ModelConfig` can check."""
+    count = fields.integer("num_hidden_layers")
+    if not 1 <= count <= MOST_LAYERS:
+        raise fields.wrong("num_hidden_layers", f"1 to {MOST_LAYERS}")
+    return count
+
+
 def _windows(
     fields: Fields, slides: Callable[[int], bool], usual: int | None = None
 ) -> tuple[int, ...]:
     """The window of each layer: where `layer_types` says so, else where `slides(layer)`."""
-    count = fields.integer("num_hidden_layers")
+    count = _layer_count(fields)
     window = usual
     if "sliding_window" in fields.values:
         window = fields.integer("sliding_window") if fields.has("sliding_window") else None
@@ -328,7 +340,10 @@ def _windows(
 def _qwen_windows(fields: Fields) -> tuple[int, ...]:
     """Qwen states a window and, beside it, whether it is used, and from which layer on."""
     if not fields.flag("use_sliding_window", False):
-        if "sliding_attention" in (fields.values.get("layer_types") or ()):
+        kinds = fields.values.get("layer_types") or []
+        if not isinstance(kinds, list):
+            raise fields.wrong("layer_types", "a list of texts")
+        if "sliding_attention" in kinds:
             raise fields.wrong("layer_types", "only 'full_attention' without use_sliding_window")
         return ()
     first = fields.integer("max_window_layers", 28)

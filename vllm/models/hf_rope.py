@@ -71,7 +71,11 @@ def _scaling(fields: Fields) -> str | None:
 
 
 def _rotated_share(fields: Fields, top: Fields) -> float:
-    return fields.number("partial_rotary_factor", top.number("partial_rotary_factor", 1.0))
+    key = "partial_rotary_factor"
+    share = fields.number(key, top.number(key, 1.0))
+    if not 0 < share <= 1:
+        raise (fields if fields.has(key) else top).wrong(key, "a number above 0, at most 1,")
+    return share
 
 
 def _original(fields: Fields, top: Fields, length: int) -> int:
@@ -95,6 +99,10 @@ def _yarn(fields: Fields) -> dict[str, Any]:
 
 def _longrope(fields: Fields, length: int, original: int) -> dict[str, Any]:
     """LongRoPE (Ding et al. 2024, arXiv 2402.13753); the magnitude as Phi-3 defines it."""
+    if original < 2:  # its logarithm divides
+        raise ModelConfigError(
+            f"{fields.source}: original_max_position_embeddings is {original}, at least 2 is needed"
+        )
     stretch = length / original if original != length else fields.number("factor", 1.0)
     magnitude = 1.0
     if stretch > 1.0:

@@ -20,13 +20,24 @@ from vllm.models.bert import BertEncoder
 from vllm.models.encoder_config import EncoderConfig, read_encoder_config
 from vllm.worker import resources
 
+# There is no KV cache, no schedule and no sampling; weights and activations are in float32.
+NOT_USED = (
+    "block_size",
+    "dequantize",
+    "enable_prefix_caching",
+    "kv_cache_dtype",
+    "kv_cache_memory",
+    "max_logprobs",
+    "scheduling_policy",
+    "seed",
+)
+
 
 class EncoderRunner:
     """One encoder on one device. Raises `vllm.errors.ModelError` when it cannot be loaded."""
 
     def __init__(self, config: EngineConfig) -> None:
-        if config.load_format != "auto":
-            raise EngineStartError(f"load_format {config.load_format!r} is not served for encoders")
+        _refuse_not_used(config)
         torch.set_num_threads(config.num_threads or resources.cpu_count())
         cuda = torch.cuda.is_available() and config.device != "cpu"
         if config.device == "cuda" and not cuda:
@@ -67,3 +78,15 @@ class EncoderRunner:
             count = max(1, min(self._max_texts, self._max_tokens // widest))
             yield order[:count]
             order = order[count:]
+
+
+def _refuse_not_used(config: EngineConfig) -> None:
+    accepted: dict[str, tuple[object, ...]] = {
+        "dtype": ("auto", "float32"),
+        "load_format": ("auto",),
+        **{name: (getattr(EngineConfig, name),) for name in NOT_USED},
+    }
+    for name, values in accepted.items():
+        if (value := getattr(config, name)) not in values:
+            words = " or ".join(map(repr, values))
+            raise EngineStartError(f"{name} {value!r} is not served for encoders, only {words}")

@@ -28,9 +28,7 @@ float score(const AttentionArgs& a, const float* q, int64_t row) {
   return static_cast<float>(sum);
 }
 
-// `scores` and `weights` begin with the first visible key.
-//
-// Turns scores into exp(score - max) and returns their sum.
+// Turns scores, of the first visible key on, into exp(score - max) and returns their sum.
 double exponentiate(float* scores, int64_t n) {
   float max = scores[0];
   for (int64_t i = 1; i < n; ++i) max = scores[i] > max ? scores[i] : max;
@@ -45,6 +43,7 @@ double exponentiate(float* scores, int64_t n) {
 // Dimensions are summed eight at a time: each sum runs over all keys before the next begins.
 constexpr int64_t kDims = 8;
 
+// `weights` begin with the first visible key.
 void weigh_values(const AttentionArgs& a, const AttentionItem& item, const float* weights,
                   int64_t first, int64_t context, double total, float* out) {
   for (int64_t d0 = 0; d0 < a.head_dim; d0 += kDims) {

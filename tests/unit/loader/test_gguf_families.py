@@ -284,6 +284,27 @@ def test_experts_of_a_family_without_them_are_refused(tmp_path: Path) -> None:
         open_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value", "words"),
+    [
+        ("gemma2", "attention.key_length", 0, "gemma2.attention.key_length is 0, 1 to"),
+        ("gemma3", "embedding_length", 0, "gemma3.embedding_length is 0, 1 to"),
+        ("gemma3", "block_count", 1 << 31, "gemma3.block_count is 2147483648, 1 to 16384"),
+        ("phi3", "attention.head_count", 0, "phi3.attention.head_count is 0, 1 to"),
+        ("yarn", "rope.freq_base", 1.0, "rope theta is 1.0, yarn needs"),
+        ("yarn", "rope.scaling.factor", 1e30, "rope factor is 1.0000000150474662e[+]30"),
+    ],
+)
+def test_a_size_that_cannot_be_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, key: str, value: Any, words: str
+) -> None:
+    folder = model(tmp_path / "hf", name)
+    monkeypatch.setitem(CASES[name][2], key, value)
+    path = write(tmp_path / "m.gguf", folder, name)
+    with pytest.raises(ModelError, match=rf"m.gguf: {words}"):
+        open_checkpoint(path)
+
+
 def test_factors_of_llama_3_in_a_tensor(tmp_path: Path) -> None:
     scaling = {
         "rope_type": "llama3",

@@ -384,11 +384,12 @@ fn a_clients_request_id_is_kept() {
         ),
         (Some("cmpl-mine"), "mine")
     );
-    let own = json!({"prompt": "a", "max_tokens": 1, "request_id": "field"});
-    assert_eq!(
-        post(server.address, COMPLETIONS, &own).json()["id"],
-        "cmpl-field"
-    );
+    for stream in [false, true] {
+        let own = json!({"prompt": "a", "max_tokens": 1, "request_id": "field", "stream": stream});
+        let reply = post(server.address, COMPLETIONS, &own);
+        assert!(reply.text().contains("\"cmpl-field\""), "{}", reply.text());
+        assert_eq!(reply.headers["x-request-id"], "field");
+    }
 }
 
 #[test]

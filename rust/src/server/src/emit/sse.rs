@@ -13,6 +13,7 @@ use super::envelope::ChunkWriter;
 use super::keep_alive::{self, KeepAlive};
 use super::pooled::{self, Chunk};
 use crate::generation::Generation;
+use crate::injection;
 
 /// The body of a streamed answer.
 pub struct SseBody {
@@ -89,7 +90,14 @@ impl SseBody {
     fn advance(&mut self, cx: &mut Context<'_>) -> Option<Result<(), ApiError>> {
         let generation = self.generation.as_mut()?;
         let writer = &mut self.writer;
-        match catch_unwind(AssertUnwindSafe(|| generation.poll(cx, writer))) {
+        let poll = || {
+            let end = generation.poll(cx, writer);
+            if !writer.buffer.is_empty() {
+                injection::in_stream(&generation.facts.id);
+            }
+            end
+        };
+        match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(end)) => Some(end),
             Err(_) => {

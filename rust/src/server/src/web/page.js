@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 "use strict";
 
 const PERIOD_MS = 2000;
@@ -50,7 +51,8 @@ async function* events(reply) {
 
 // ---- the conversation
 
-const conversation = [];
+// Cleared by a new list: an answer that still comes belongs to the list that it was asked with.
+let conversation = [];
 let running = null;
 
 function options() {
@@ -61,9 +63,9 @@ function options() {
   return found;
 }
 
-function prompt() {
+function prompt(messages) {
   const system = $("system").value.trim();
-  return system ? [{ role: "system", content: system }, ...conversation] : conversation;
+  return system ? [{ role: "system", content: system }, ...messages] : messages;
 }
 
 /** Text with its fenced code set apart; never markup of the model's. */
@@ -83,7 +85,8 @@ function add(role, text) {
 }
 
 async function ask(text) {
-  conversation.push({ role: "user", content: text });
+  const messages = conversation;
+  messages.push({ role: "user", content: text });
   add("user", text);
   const item = add("assistant", "");
   item.classList.add("waits");
@@ -91,7 +94,7 @@ async function ask(text) {
   running = new AbortController();
   setRunning(true);
   try {
-    await stream(answer, item);
+    await stream(messages, answer, item);
     item.lastChild.textContent = facts(answer);
   } catch (error) {
     const stopped = error.name === "AbortError";
@@ -100,16 +103,16 @@ async function ask(text) {
   }
   item.classList.remove("waits");
   // A question without any answer is asked again, not kept.
-  if (answer.text) conversation.push({ role: "assistant", content: answer.text });
-  else conversation.pop();
+  if (answer.text) messages.push({ role: "assistant", content: answer.text });
+  else messages.pop();
   setRunning(false);
 }
 
-async function stream(answer, item) {
+async function stream(messages, answer, item) {
   const reply = await fetch("/v1/chat/completions", {
     method: "POST",
     headers: { ...headers(), "Content-Type": "application/json" },
-    body: JSON.stringify({ ...options(), messages: prompt(), stream: true, stream_options: { include_usage: true } }),
+    body: JSON.stringify({ ...options(), messages: prompt(messages), stream: true, stream_options: { include_usage: true } }),
     signal: running.signal,
   });
   if (!reply.ok) throw new Error(await reason(reply));
@@ -166,7 +169,7 @@ $("input").addEventListener("keydown", (event) => {
 });
 $("clear").addEventListener("click", () => {
   running?.abort();
-  conversation.length = 0;
+  conversation = [];
   $("messages").replaceChildren();
 });
 $("model").addEventListener("change", () => ($("model-name").textContent = $("model").value));
