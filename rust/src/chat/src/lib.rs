@@ -7,6 +7,7 @@
 //!
 //! Must not know: sockets, tokens, sampling.
 
+mod deep_stack;
 mod dialect;
 mod environment;
 mod error;
@@ -16,6 +17,7 @@ mod python_json;
 mod template;
 mod values;
 
+pub use deep_stack::on_deep_stack;
 pub use error::{CompileError, RenderError};
 pub use input::{ChatInput, Content, ContentPart, Message};
 pub use template::{ChatTemplate, ContentFormat, TemplateTokens};

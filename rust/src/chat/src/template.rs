@@ -17,6 +17,10 @@ use crate::{CompileError, RenderError, dialect, long_tags, values};
 /// conversation takes some hundred thousand; exhausting it takes a fraction of a second.
 const FUEL: u64 = 4_000_000;
 
+/// The same for a template that a request brings. Each level of a nested value costs one, so this bounds the stack
+/// that it can need, see [`crate::on_deep_stack`].
+pub(crate) const GUEST_FUEL: u64 = FUEL / 4;
+
 /// Bound while a template's form is probed, with a conversation of one word: a template that needs more reads text.
 const PROBE_FUEL: u64 = FUEL / 20;
 
@@ -32,6 +36,7 @@ struct Shared {
     environment: Environment<'static>,
     tokens: TemplateTokens,
     format: ContentFormat,
+    fuel: u64,
 }
 
 /// Texts of the special tokens that templates read as variables.
@@ -90,6 +95,24 @@ impl ChatTemplate {
     ///
     /// With the line of the first mistake.
     pub fn compile(source: &str, tokens: TemplateTokens) -> Result<Self, CompileError> {
+        Self::compile_within(FUEL, source, tokens)
+    }
+
+    /// Compiles a template that a request brings, which may do less. Call this and all that follows within
+    /// [`crate::on_deep_stack`].
+    ///
+    /// # Errors
+    ///
+    /// With the line of the first mistake.
+    pub fn compile_guest(source: &str, tokens: TemplateTokens) -> Result<Self, CompileError> {
+        Self::compile_within(GUEST_FUEL, source, tokens)
+    }
+
+    fn compile_within(
+        fuel: u64,
+        source: &str,
+        tokens: TemplateTokens,
+    ) -> Result<Self, CompileError> {
         let failed = |error| CompileError::new(&error);
         let source = dialect::translate(source);
         long_tags::check(&source, environment::syntax().map_err(failed)?)?;
@@ -102,9 +125,10 @@ impl ChatTemplate {
             environment,
             tokens,
             format: ContentFormat::String,
+            fuel,
         };
         shared.format = shared.probe();
-        shared.environment.set_fuel(Some(FUEL));
+        shared.environment.set_fuel(Some(fuel));
         Ok(Self {
             shared: Arc::new(shared),
         })
@@ -178,10 +202,10 @@ impl Shared {
         let template = self
             .environment
             .get_template(NAME)
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| failure(&error, self.fuel))?;
         template
             .render(Value::from_pairs(context))
-            .map_err(|error| failure(&error))
+            .map_err(|error| failure(&error, self.fuel))
     }
 
     /// Which forms of content the template shows. A form that it prints as a whole (a dumped list) is not read.
@@ -239,7 +263,7 @@ fn continued(mut prompt: String, messages: &[Message]) -> Result<String, RenderE
 }
 
 /// A template's failure in words for the client.
-fn failure(error: &minijinja::Error) -> RenderError {
+fn failure(error: &minijinja::Error, fuel: u64) -> RenderError {
     let mut cause = error.source();
     while let Some(source) = cause {
         if let Some(Refusal(message)) = source.downcast_ref() {
@@ -250,7 +274,7 @@ fn failure(error: &minijinja::Error) -> RenderError {
         cause = source.source();
     }
     if error.kind() == ErrorKind::OutOfFuel {
-        return RenderError::TooMuchWork { limit: FUEL };
+        return RenderError::TooMuchWork { limit: fuel };
     }
     RenderError::Failed {
         message: crate::error::describe(error),

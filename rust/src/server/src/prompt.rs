@@ -278,8 +278,15 @@ impl ChatJob {
 
     fn render(&self, model: &Model) -> Result<Rendered, ApiError> {
         let started = Instant::now();
+        let text = match self.template {
+            None => self.text(model)?,
+            Some(_) => vllm_chat::on_deep_stack(|| self.text(model)).map_err(|error| {
+                tracing::error!(%error, "the thread of a request's template failed");
+                ApiError::internal()
+            })??,
+        };
         Ok(Rendered {
-            text: self.text(model)?,
+            text,
             encoding: self.encoding,
             rendering: started.elapsed().as_secs_f64(),
         })
@@ -295,7 +302,7 @@ impl ChatJob {
     fn template(&self, model: &Model) -> Result<ChatTemplate, ApiError> {
         let own = self.template.as_deref().map(|source| {
             let tokens = TemplateTokens::of(&model.about.special_tokens);
-            ChatTemplate::compile(source, tokens)
+            ChatTemplate::compile_guest(source, tokens)
                 .map_err(|error| ApiError::field("chat_template", sentence(&error.to_string())))
         });
         let template = own.transpose()?.or_else(|| model.template.clone());

@@ -220,6 +220,10 @@ fn a_megabyte_of_mixed_text_on_the_default_model() {
     let files = ModelFiles::open(path).expect("opens");
     let ours = Tokenizer::load(&files).expect("loads");
     assert_eq!(ours.encoder(), "byte-level");
+    assert!(
+        ours.longest_token().is_some(),
+        "long prompts are refused unread"
+    );
     let oracle: tokenizers::Tokenizer = files.tokenizer_json.parse().expect("tokenizers loads it");
     let text = common::mixed_text(4, 1 << 20);
     assert_equal_ids("SmolLM2", &ours, &oracle, &text, 16_000);
