@@ -51,6 +51,13 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
+def _parse_key(text: str) -> str:
+    """A key without the line break that a secret's file often ends with."""
+    if key := text.strip():
+        return key
+    raise ValueError("a key; unset it for a server without keys")
+
+
 def _at_least(kind: Callable[[str], Any], least: float, words: str) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
@@ -82,10 +89,11 @@ class Variable:
     default: Any
     parse: Callable[[str], Any]
     doc: str
+    empty_is_unset: bool = True
 
     def read(self, name: str) -> Any:
         text = os.environ.get(name)
-        if text is None or text == "":
+        if text is None or (text == "" and self.empty_is_unset):
             return self.default
         try:
             return self.parse(text)
@@ -108,7 +116,12 @@ VARIABLES: dict[str, Variable] = {
         str,
         "Python that `vllm-rs serve` launches engines with; the console script sets it.",
     ),
-    "VLLM_API_KEY": Variable(None, str, "Key that clients must send; preferred to --api-key."),
+    "VLLM_API_KEY": Variable(
+        None,
+        _parse_key,
+        "Key that clients must send; preferred to --api-key. Set and empty, it is refused.",
+        empty_is_unset=False,
+    ),
     "VLLM_ENGINE_READY_TIMEOUT_S": Variable(
         600.0,
         _at_least(float, 1, "seconds, at least 1"),

@@ -113,7 +113,7 @@ def test_a_process_killed_during_the_start_ends_everything(
     assert "SIGKILL" in server.errors[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_the_start_is_a_clean_end(
     start: Start, tiny_model: Path, number: signal.Signals
 ) -> None:

@@ -26,6 +26,7 @@ from tests.wire.peers import (
     wait_until,
 )
 from vllm.errors import ExitCode
+from vllm.protocol.errors import SHUTTING_DOWN
 from vllm.protocol.messages import (
     ENGINE_CORE_DEAD,
     FinishReason,
@@ -342,7 +343,7 @@ def test_signal_aborts_all(number: int) -> None:
         under_test.process.send_signal(number)
         for peer in under_test.frontends:
             _, last = peer.result("rs"[peer.index])
-            assert last.finish_reason is FinishReason.ABORT
+            assert (last.finish_reason, last.error.code) == (FinishReason.ERROR, SHUTTING_DOWN)
         under_test.end()
         assert under_test.process.returncode == ExitCode.OK
 
@@ -381,7 +382,7 @@ def test_draining_finishes_what_runs_and_takes_nothing_new() -> None:
                 if output.finished:
                     last[output.request_id] = output.finish_reason
         assert collected == {"running": 200, "late": 0}
-        assert last == {"running": FinishReason.LENGTH, "late": FinishReason.ABORT}
+        assert last == {"running": FinishReason.LENGTH, "late": FinishReason.ERROR}
         under_test.end()
         assert under_test.process.returncode == ExitCode.OK
 
@@ -397,7 +398,7 @@ def test_draining_has_an_end(hurry: str) -> None:
         if hurry == "second signal":
             wait_until(lambda: peer.call("is_sleeping").failure_message is not None, "draining")
             under_test.process.terminate()
-        assert peer.result("r")[1].finish_reason is FinishReason.ABORT
+        assert peer.result("r")[1].error.code == SHUTTING_DOWN
         under_test.end()
         assert under_test.process.returncode == ExitCode.OK
 
@@ -423,7 +424,7 @@ def test_engine_ends_with_its_parent() -> None:
         peer.add("r", max_tokens=FOREVER)
         next(peer.outputs("r"))
         under_test.process.kill()
-        assert peer.result("r")[1].finish_reason is FinishReason.ABORT
+        assert peer.result("r")[1].error.code == SHUTTING_DOWN
         wait_until(lambda: not is_running(pid), "the end of the engine")
         assert sorted(os.listdir(under_test.folder)) == ["h", "i0", "o0"]
 

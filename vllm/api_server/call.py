@@ -93,7 +93,8 @@ class Call:
 
     def answer_id(self, prefix: str, own: str | None) -> str:
         """The id as the answer shows it: the client's own stands in for the request's."""
-        return prefix + (self.id if own is None else own)
+        self.id = self.id if own is None else own
+        return prefix + self.id
 
     async def unless_gone(self, work: Awaitable[T]) -> T:
         """Await `work`, but cancel it when the client goes away; call after the body was read."""

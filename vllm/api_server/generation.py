@@ -19,7 +19,7 @@ from vllm.api_server.errors import ApiError
 from vllm.api_server.requests import Request
 from vllm.logging import init_logger
 from vllm.protocol.client import AsyncEngineClient
-from vllm.protocol.errors import VALIDATION_ERROR, EngineDeadError
+from vllm.protocol.errors import SHUTTING_DOWN, VALIDATION_ERROR, EngineDeadError
 from vllm.protocol.messages import (
     EngineCoreOutput,
     EngineCoreRequest,
@@ -161,6 +161,8 @@ def failure(request_id: str, error: RequestFailure | None) -> ApiError:
     logger.warning("request %s: the engine says %s: %s", request_id, error.code, error.message)
     if error.code == VALIDATION_ERROR:
         return errors.bad_request("The engine refused the request's parameters.")
+    if error.code == SHUTTING_DOWN:
+        return errors.engine_lost()
     return errors.engine_busy() if error.retryable else errors.engine_failed()
 
 

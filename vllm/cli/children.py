@@ -48,7 +48,7 @@ class Child:
             return f"{self.name} (pid {self.process.pid}) runs"
         if code >= 0:
             return f"{self.name} (pid {self.process.pid}) ended with exit code {code}"
-        name = signal.Signals(-code).name
+        name = signal_name(-code)
         why = ": out of memory is the usual cause" if name == "SIGKILL" else ""
         return f"{self.name} (pid {self.process.pid}) was ended by {name}{why}"
 
@@ -73,6 +73,14 @@ class Child:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+
+def signal_name(number: int) -> str:
+    """`SIGTERM` and the like; real-time signals but the first and last have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def start(

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT and SIGTERM: the first asks for a graceful end, the second ends everything now.
+"""SIGINT, SIGTERM and SIGHUP (a closed terminal): the first asks for a graceful end, the second
+ends everything now.
 
 Must not know what is ended.
 """
@@ -15,7 +16,7 @@ from types import FrameType
 
 from vllm.errors import ExitCode
 
-_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
@@ -33,7 +34,9 @@ class StopSignals:
         """Take over the signals of this process."""
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in _HANDLED:
-            signal.signal(number, self._handle)
+            # nohup has SIGHUP ignored, and means it.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
         return self
 
     def fileno(self) -> int:

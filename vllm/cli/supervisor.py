@@ -93,6 +93,7 @@ class Supervisor:
 
     def _start_children(self, http: HTTPSocket, sockets: EngineSockets) -> None:
         for rank in self.config.parallel.local_ranks:
+            self._raise_if_stopping()
             self.engines[rank] = start_engine(
                 self.config, rank, sockets.handshake.address, sockets.passed
             )

@@ -237,10 +237,10 @@ def api_keys(arguments: argparse.Namespace) -> tuple[str, ...]:
     keys = list(arguments.api_key or ())
     if arguments.api_key_file:
         keys += _key_file(Path(arguments.api_key_file))
-    if envs.VLLM_API_KEY:
-        keys.append(envs.VLLM_API_KEY)
     if not all(keys):
         raise UsageError("--api-key must not be empty")
+    if envs.VLLM_API_KEY is not None:
+        keys.append(envs.VLLM_API_KEY)
     return tuple(dict.fromkeys(keys))
 
 

@@ -23,7 +23,7 @@ from vllm.engine.utilities import DEFAULT_WEIGHT_VERSION
 from vllm.engine.watchdog import Watchdog
 from vllm.errors import RequestError
 from vllm.logging import init_logger
-from vllm.protocol.errors import VALIDATION_ERROR
+from vllm.protocol.errors import SHUTTING_DOWN, VALIDATION_ERROR
 from vllm.protocol.messages import (
     EngineCoreOutput,
     EngineCoreOutputs,
@@ -38,7 +38,7 @@ from vllm.protocol.messages import (
 
 logger = init_logger(__name__)
 
-SHUTTING_DOWN = "the engine is shutting down"
+IS_SHUTTING_DOWN = "the engine is shutting down"
 
 
 class Core(Protocol):
@@ -154,7 +154,7 @@ class EngineLoop:
     def _add(self, client: int, request: EngineCoreRequest) -> None:
         request_id = request.request_id
         if self._stopping is not Stopping.NO:
-            self._reply(client, EngineCoreOutput.aborted(request_id))
+            self._reply(client, _stopped(request_id))
             return
         try:
             self._check(client, request)
@@ -185,7 +185,7 @@ class EngineLoop:
 
     def _abort_all(self) -> None:
         self._core.abort_requests(list(self._clients))
-        outputs = [EngineCoreOutput.aborted(request_id) for request_id in self._clients]
+        outputs = [_stopped(request_id) for request_id in self._clients]
         self._send_outputs(outputs)
         self._clients.clear()
         self._end_calls()
@@ -205,7 +205,7 @@ class EngineLoop:
         done: Future[Any] = Future()
         try:
             if self._stopping is not Stopping.NO:
-                raise RequestError("shutting_down", SHUTTING_DOWN)
+                raise RequestError(SHUTTING_DOWN, IS_SHUTTING_DOWN)
             method = self._method(call.method)
             value = method(*_fit_arguments(method, call))
             if isinstance(value, Future):
@@ -233,7 +233,7 @@ class EngineLoop:
     def _end_calls(self) -> None:
         for _, _, done in self._calls:
             if not done.done():
-                done.set_exception(RequestError("shutting_down", SHUTTING_DOWN))
+                done.set_exception(RequestError(SHUTTING_DOWN, IS_SHUTTING_DOWN))
         self._answer_done_calls()
 
     def _answer(self, client: int, call: UtilityRequest, done: Future[Any]) -> None:
@@ -300,6 +300,11 @@ class EngineLoop:
             timestamp=time.monotonic(),
             weight_version=getattr(self._core, "weight_version", DEFAULT_WEIGHT_VERSION),
         )
+
+
+def _stopped(request_id: str) -> EngineCoreOutput:
+    """The end of a request that the engine's own end cuts short: no success, to be sent again."""
+    return EngineCoreOutput.failure(request_id, IS_SHUTTING_DOWN, SHUTTING_DOWN, retryable=True)
 
 
 def _fit_arguments(method: Any, call: UtilityRequest) -> list[Any]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 VALIDATION_ERROR = "validation_error"
 """Error code of a request that could not be read or breaks a limit; the client's fault."""
+SHUTTING_DOWN = "shutting_down"
+"""Error code of a request that the end of its engine cut short, or that came too late for it."""
 INTERNAL_ERROR = "internal_error"
 """Error code of a request that failed in the engine; not the client's fault."""
 

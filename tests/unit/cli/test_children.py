@@ -72,3 +72,8 @@ def test_a_child_that_the_system_has_no_room_for() -> None:
             children.start("engine 0", [sys.executable], {}, failure=EngineStartError)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_signals_without_a_name_are_told_by_number() -> None:
+    assert children.signal_name(signal.SIGKILL) == "SIGKILL"
+    assert children.signal_name(signal.SIGRTMIN + 6) == f"signal {signal.SIGRTMIN + 6}"

@@ -79,3 +79,14 @@ def test_seconds_are_finite(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("VLLM_ENGINE_READY_TIMEOUT_S", text)
     with pytest.raises(UsageError, match="seconds, at least 1"):
         envs.check()
+
+
+def test_a_key_that_was_not_filled_in_does_not_open_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for nothing in ("", " ", "\n"):
+        monkeypatch.setenv("VLLM_API_KEY", nothing)
+        with pytest.raises(UsageError, match=r"VLLM_API_KEY is .*; accepted: a key"):
+            _ = envs.VLLM_API_KEY
+    monkeypatch.setenv("VLLM_API_KEY", "secret\n")
+    assert envs.VLLM_API_KEY == "secret"

@@ -18,10 +18,18 @@ impl CompileError {
         }
     }
 
-    pub(crate) fn long_tag(line: usize, limit: usize) -> Self {
+    pub(crate) fn long_tag(line: u16, limit: usize) -> Self {
         Self {
             message: format!(
                 "the tag that reaches line {line} has more than {limit} words: split it with `set`"
+            ),
+        }
+    }
+
+    pub(crate) fn many_elifs(line: u16, limit: usize) -> Self {
+        Self {
+            message: format!(
+                "the template has more than {limit} `elif` (line {line}): look the value up in a mapping"
             ),
         }
     }

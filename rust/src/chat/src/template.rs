@@ -90,15 +90,14 @@ impl ChatTemplate {
     ///
     /// With the line of the first mistake.
     pub fn compile(source: &str, tokens: TemplateTokens) -> Result<Self, CompileError> {
-        if let Some(line) = long_tags::first(source) {
-            return Err(CompileError::long_tag(line, long_tags::MAX_WORDS));
-        }
-        let mut environment =
-            environment::environment().map_err(|error| CompileError::new(&error))?;
+        let failed = |error| CompileError::new(&error);
+        let source = dialect::translate(source);
+        long_tags::check(&source, environment::syntax().map_err(failed)?)?;
+        let mut environment = environment::environment().map_err(failed)?;
         environment.set_fuel(Some(PROBE_FUEL));
         environment
-            .add_template_owned(NAME, dialect::translate(source))
-            .map_err(|error| CompileError::new(&error))?;
+            .add_template_owned(NAME, source)
+            .map_err(failed)?;
         let mut shared = Shared {
             environment,
             tokens,

@@ -84,6 +84,18 @@ pub fn text(name: &str) -> Result<Option<String>, Fault> {
     read(name, |text| Some(text.to_owned()), "text in UTF-8")
 }
 
+/// A secret. Set and empty is a secret that was not filled in, not a wish for none.
+pub fn key(name: &str) -> Result<Option<String>, Fault> {
+    let value = text(name)?;
+    let empty = value.as_deref().is_none_or(str::is_empty);
+    if empty && std::env::var_os(name).is_some() {
+        return Err(Fault::usage(format!(
+            "environment variable {name} is empty; accepted: a key; unset it for a server without keys"
+        )));
+    }
+    Ok(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,7 +25,7 @@ const LOOK: &str = "import importlib.util, sys; sys.exit(importlib.util.find_spe
 /// What to do where the interpreter is the wrong one.
 const HINT: &str = "set VLLM_RS_PYTHON to the path of the Python that has it, or start the package's own command `vllm-rs`, which does that";
 
-/// That the interpreter is there and has the package, before anything is opened.
+/// That the interpreter is there and has the package, before anything is loaded.
 pub fn check_python() -> Result<(), Fault> {
     let python = python();
     let fault = |why: String| {

@@ -124,10 +124,10 @@ pub fn run(flags: ServeFlags) -> Result<(), Fault> {
     let config = settings.server(Shards::parse(&flags.shards, local as usize)?)?;
     let ready =
         environment::seconds("VLLM_ENGINE_READY_TIMEOUT_S")?.unwrap_or(Duration::from_secs(600));
+    let listener = bind_http(&flags)?;
     if local > 0 {
         resolve::check_python()?;
     }
-    let listener = bind_http(&flags)?;
     let path = resolve::model(&flags.model)?;
     let model = ModelPlan {
         path,
@@ -230,7 +230,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
                 .map(str::to_owned),
         );
     }
-    keys.extend(environment::text("VLLM_API_KEY")?);
+    keys.extend(environment::key("VLLM_API_KEY")?);
     let template = flags
         .chat_template
         .as_deref()

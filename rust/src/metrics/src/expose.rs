@@ -374,7 +374,7 @@ fn process(page: &mut Page, counters: &ProcessCounters) {
         ),
         (
             "vllm:frontend_connections_refused_total",
-            "Connections closed unserved because too many were open.",
+            "Connections that could not be accepted or were closed unserved, and requests answered 503, because too many were open or no descriptor was left.",
             &counters.connections_refused,
         ),
     ];

@@ -37,6 +37,8 @@ pub(crate) fn read_into(draft: &mut Draft, body: &[u8], route: Routes) -> Result
             Some(field) => apply(field, draft, raw)?,
             None => match fields::find_elsewhere(&name, route) {
                 Some(field) => refuse_misplaced(field, raw, route)?,
+                // null is the same as leaving a field out.
+                None if raw.get() == "null" => {}
                 None => note_unknown(draft, name),
             },
         }

@@ -79,6 +79,20 @@ impl ApiError {
         .with_code("context_length_exceeded")
     }
 
+    /// The same, told from the text's bytes: `longest` of them are the most that a token stands for.
+    pub fn context_bytes(param: &str, bytes: usize, longest: usize, context: usize) -> Self {
+        let most = context.saturating_sub(1).saturating_mul(longest);
+        Self::field(
+            param,
+            format!(
+                "The prompt has {bytes} bytes, but the model's context holds {context} tokens, one of them for the \
+                 answer: at most {most} bytes, as the vocabulary's longest token stands for {longest}. Shorten the \
+                 prompt."
+            ),
+        )
+        .with_code("context_length_exceeded")
+    }
+
     /// 500 with a fixed text; the reason is in the log, under the request's id.
     pub fn internal() -> Self {
         Self::new(

@@ -26,6 +26,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::accept::{Arrival, Room};
 use crate::app::App;
 use crate::body::Body;
+use crate::read_ahead::ReadAhead;
 use crate::{errors, routes};
 
 /// Headers of a request at most, and the bytes they may take.
@@ -213,7 +214,8 @@ async fn run(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite + Un
     };
     let mut patience = pin!(tokio::time::sleep(patience(app, room)));
     let builder = builder(app.shared.config.idle_timeout);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(ReadAhead::new(stream));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let mut finishing = false;
     poll_fn(|cx| {
         let orders = app.connections.orders.get();

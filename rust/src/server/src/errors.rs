@@ -53,6 +53,7 @@ fn engine_error(error: &EngineError, request: &str) -> ApiError {
         ("validation_error", _) => {
             ApiError::bad_request("The engine refused the request's parameters.")
         }
+        ("shutting_down", _) => engine_lost(),
         (_, true) => {
             ApiError::unavailable("The engine takes no requests at the moment. Try again later.")
         }
@@ -173,6 +174,11 @@ mod tests {
     fn the_engines_codes_become_statuses_and_its_text_stays_in_the_log() {
         assert_eq!(answer("validation_error", false).status, 400);
         assert_eq!(answer("engine_paused", true).status, 503);
+        let stopped = answer("shutting_down", true);
+        assert_eq!(
+            (stopped.status, stopped.code),
+            (503, Some("engine_unavailable"))
+        );
         assert_eq!(answer("anything_else", false).status, 500);
         assert!(!answer("anything_else", false).message.contains("secret"));
     }

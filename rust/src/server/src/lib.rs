@@ -31,6 +31,7 @@ mod listener;
 mod load;
 mod model;
 mod prompt;
+mod read_ahead;
 pub mod reference;
 pub mod render;
 mod routes;

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+use serde_json::Value;
 use vllm_chat::{
     ChatInput, ChatTemplate, Content, ContentPart, Message, RenderError, TemplateTokens,
 };
@@ -18,13 +20,32 @@ use crate::sampling;
 /// as long as a step on the shard takes.
 const INLINE_BYTES: usize = 16 << 10;
 
+/// The same for bodies that are read as JSON, which is faster than encoding.
+const INLINE_JSON_BYTES: usize = 64 << 10;
+
+/// What a message, or a value of one, costs a template beside its text: as much as so many bytes of text.
+const VALUE_WEIGHT: usize = 64;
+
 /// Token ids of one prompt.
 pub type Ids = Arc<[u32]>;
+
+/// Reads a request's body, a long one on the worker threads.
+pub async fn read<T: Send + 'static>(
+    head: &Head,
+    body: Bytes,
+    from_json: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if body.len() <= INLINE_JSON_BYTES {
+        return from_json(&body);
+    }
+    on_worker(head, move || from_json(&body)).await?
+}
 
 /// Renders and encodes a conversation; gives back the request's options.
 pub async fn chat(head: &Head, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
     check_template(head, &request)?;
-    let (options, job) = ChatJob::split(request);
+    let (options, mut job) = ChatJob::split(request);
+    job.encoding.must_fit = must_fit(&options);
     let ids = chat_ids(head, job).await?;
     let ids = fit(&head.app.model, &options, ids, "messages")?;
     Ok((options, ids))
@@ -32,7 +53,8 @@ pub async fn chat(head: &Head, request: ChatRequest) -> Result<(Options, Ids), A
 
 /// As [`chat`], on this thread and without a server.
 pub fn chat_here(model: &Model, request: ChatRequest) -> Result<(Options, Ids), ApiError> {
-    let (options, job) = ChatJob::split(request);
+    let (options, mut job) = ChatJob::split(request);
+    job.encoding.must_fit = must_fit(&options);
     let ids = fit(model, &options, job.run(model)?.ids, "messages")?;
     Ok((options, ids))
 }
@@ -45,9 +67,7 @@ pub fn completion_here(
 ) -> Result<Vec<Ids>, ApiError> {
     let lists = match prompt {
         Prompt::Ids(lists) => lists,
-        Prompt::Texts(texts) => {
-            encode_all(model, &texts, options.add_special_tokens.unwrap_or(true))?
-        }
+        Prompt::Texts(texts) => encode_all(model, &texts, Encoding::of_completion(options))?,
     };
     fit_all(model, options, lists)
 }
@@ -73,11 +93,17 @@ fn check_template(head: &Head, request: &ChatRequest) -> Result<(), ApiError> {
 
 async fn chat_ids(head: &Head, job: ChatJob) -> Result<Vec<u32>, ApiError> {
     let app = &head.app;
-    let encoded = if job.bytes() <= INLINE_BYTES && job.template.is_none() {
-        job.run(&app.model)
-    } else {
-        let model = app.model.clone();
+    let model = app.model.clone();
+    let encoded = if job.is_heavy() {
         on_worker(head, move || job.run(&model)).await?
+    } else {
+        // A short conversation may make a long text.
+        let rendered = job.render(&model)?;
+        if rendered.text.len() <= INLINE_BYTES {
+            rendered.encode(&model)
+        } else {
+            on_worker(head, move || rendered.encode(&model)).await?
+        }
     };
     let Encoded {
         ids,
@@ -97,9 +123,7 @@ pub async fn completion(
 ) -> Result<Vec<Ids>, ApiError> {
     let lists = match prompt {
         Prompt::Ids(lists) => lists,
-        Prompt::Texts(texts) => {
-            encode(head, texts, options.add_special_tokens.unwrap_or(true)).await?
-        }
+        Prompt::Texts(texts) => encode(head, texts, Encoding::of_completion(options)).await?,
     };
     fit_all(&head.app.model, options, lists)
 }
@@ -111,17 +135,40 @@ fn fit_all(model: &Model, options: &Options, lists: Vec<Vec<u32>>) -> Result<Vec
         .collect()
 }
 
+/// How a text is encoded.
+#[derive(Clone, Copy)]
+pub struct Encoding {
+    /// Within the tokenizer's own frame.
+    pub add_special_tokens: bool,
+    /// A text that cannot fit the model's context is refused before any work is done for it.
+    pub must_fit: bool,
+}
+
+impl Encoding {
+    fn of_completion(options: &Options) -> Self {
+        Self {
+            add_special_tokens: options.add_special_tokens.unwrap_or(true),
+            must_fit: must_fit(options),
+        }
+    }
+}
+
+/// A prompt that will be cut may have any length.
+fn must_fit(options: &Options) -> bool {
+    options.truncate_prompt_tokens.is_none()
+}
+
 /// Encodes texts, long ones on the worker threads.
 pub async fn encode(
     head: &Head,
     texts: Vec<String>,
-    add_special: bool,
+    how: Encoding,
 ) -> Result<Vec<Vec<u32>>, ApiError> {
     let app = &head.app;
     let started = Instant::now();
     let model = app.model.clone();
     let bytes: usize = texts.iter().map(String::len).sum();
-    let run = move || encode_all(&model, &texts, add_special);
+    let run = move || encode_all(&model, &texts, how);
     let ids = if bytes <= INLINE_BYTES {
         run()
     } else {
@@ -131,22 +178,18 @@ pub async fn encode(
     ids
 }
 
-fn encode_all(
-    model: &Model,
-    texts: &[String],
-    add_special: bool,
-) -> Result<Vec<Vec<u32>>, ApiError> {
-    let encode = |text: &String| encode_one(model, text, add_special, "prompt");
+fn encode_all(model: &Model, texts: &[String], how: Encoding) -> Result<Vec<Vec<u32>>, ApiError> {
+    let encode = |text: &String| encode_one(model, text, how, "prompt");
     texts.iter().map(encode).collect()
 }
 
-fn encode_one(
-    model: &Model,
-    text: &str,
-    add_special: bool,
-    field: &str,
-) -> Result<Vec<u32>, ApiError> {
-    let ids = model.tokenizer.encode(text, add_special);
+fn encode_one(model: &Model, text: &str, how: Encoding, field: &str) -> Result<Vec<u32>, ApiError> {
+    let context = model.context as usize;
+    if how.must_fit && model.tokenizer.least_tokens(text) >= context {
+        let longest = model.tokenizer.longest_token().unwrap_or(0);
+        return Err(ApiError::context_bytes(field, text.len(), longest, context));
+    }
+    let ids = model.tokenizer.encode(text, how.add_special_tokens);
     ids.map_err(|error| ApiError::field(field, format!("`{field}`: {error}.")))
 }
 
@@ -166,11 +209,29 @@ struct ChatJob {
     messages: Vec<Message>,
     /// In place of the model's own.
     template: Option<String>,
-    documents: Vec<serde_json::Value>,
-    kwargs: serde_json::Map<String, serde_json::Value>,
+    documents: Vec<Value>,
+    kwargs: serde_json::Map<String, Value>,
     add_generation_prompt: bool,
     continue_final_message: bool,
-    add_special_tokens: bool,
+    encoding: Encoding,
+}
+
+/// The text of a conversation, and the seconds that it took.
+struct Rendered {
+    text: String,
+    encoding: Encoding,
+    rendering: f64,
+}
+
+impl Rendered {
+    fn encode(&self, model: &Model) -> Result<Encoded, ApiError> {
+        let started = Instant::now();
+        Ok(Encoded {
+            ids: encode_one(model, &self.text, self.encoding, "messages")?,
+            rendering: self.rendering,
+            encoding: started.elapsed().as_secs_f64(),
+        })
+    }
 }
 
 /// Token ids, and the seconds that each step took.
@@ -190,27 +251,37 @@ impl ChatJob {
             add_generation_prompt: request.add_generation_prompt,
             continue_final_message: request.continue_final_message,
             // The template writes special tokens itself.
-            add_special_tokens: request.options.add_special_tokens.unwrap_or(false),
+            encoding: Encoding {
+                add_special_tokens: request.options.add_special_tokens.unwrap_or(false),
+                must_fit: false,
+            },
         };
         (request.options, job)
     }
 
-    fn bytes(&self) -> usize {
-        self.messages
-            .iter()
-            .map(|message| content_bytes(&message.content))
-            .sum()
+    /// Whether rendering may take longer than a shard may stand still. All that reaches the template counts; a
+    /// template of the request's own is a program that nobody knows.
+    fn is_heavy(&self) -> bool {
+        let extra = |message: &Message| message.extra.values().map(weight).sum::<usize>();
+        let of_message = |message: &Message| {
+            VALUE_WEIGHT + message.role.len() + content_bytes(&message.content) + extra(message)
+        };
+        let messages: usize = self.messages.iter().map(of_message).sum();
+        let documents: usize = self.documents.iter().map(weight).sum();
+        let kwargs: usize = self.kwargs.values().map(weight).sum();
+        self.template.is_some() || messages + documents + kwargs > INLINE_BYTES
     }
 
     fn run(&self, model: &Model) -> Result<Encoded, ApiError> {
+        self.render(model)?.encode(model)
+    }
+
+    fn render(&self, model: &Model) -> Result<Rendered, ApiError> {
         let started = Instant::now();
-        let text = self.render(model)?;
-        let rendering = started.elapsed().as_secs_f64();
-        let ids = encode_one(model, &text, self.add_special_tokens, "messages")?;
-        Ok(Encoded {
-            ids,
-            rendering,
-            encoding: started.elapsed().as_secs_f64() - rendering,
+        Ok(Rendered {
+            text: self.text(model)?,
+            encoding: self.encoding,
+            rendering: started.elapsed().as_secs_f64(),
         })
     }
 
@@ -236,7 +307,7 @@ impl ChatJob {
         })
     }
 
-    fn render(&self, model: &Model) -> Result<String, ApiError> {
+    fn text(&self, model: &Model) -> Result<String, ApiError> {
         let template = self.template(model)?;
         let input = ChatInput {
             messages: &self.messages,
@@ -281,6 +352,20 @@ fn content_bytes(content: &Content) -> usize {
     }
 }
 
+/// What a value costs a template, in bytes of text.
+fn weight(value: &Value) -> usize {
+    VALUE_WEIGHT
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(weight).sum(),
+            Value::Object(members) => {
+                let of_member = |(name, value): (&String, &Value)| name.len() + weight(value);
+                members.iter().map(of_member).sum()
+            }
+            _ => 0,
+        }
+}
+
 fn message(message: messages::Message) -> Message {
     let mut out = Message {
         role: message.role,
@@ -291,7 +376,7 @@ fn message(message: messages::Message) -> Message {
         },
         ..Message::default()
     };
-    let mut add = |name: &str, value: Option<serde_json::Value>| {
+    let mut add = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             out.extra.insert(name.to_owned(), value);
         }
@@ -355,4 +440,50 @@ pub fn fit(model: &Model, options: &Options, ids: Vec<u32>, field: &str) -> Resu
 
 fn last(ids: &[u32], keep: usize) -> &[u32] {
     &ids[ids.len().saturating_sub(keep)..]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use vllm_openai::ChatRequest;
+
+    use super::{ChatJob, INLINE_BYTES};
+
+    fn is_heavy(mut body: Value) -> bool {
+        if body["messages"].is_null() {
+            body["messages"] = json!([{"role": "user", "content": "x"}]);
+        }
+        let request = ChatRequest::from_json(body.to_string().as_bytes()).expect("sound");
+        ChatJob::split(request).1.is_heavy()
+    }
+
+    #[test]
+    fn all_that_reaches_the_template_counts() {
+        let text = "x".repeat(INLINE_BYTES);
+        let call = |arguments: Value| json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments.to_string()}});
+        let assistant = |name: &str, value: Value| {
+            let mut message = json!({"role": "assistant", "content": "x"});
+            message[name] = value;
+            json!({"messages": [message, {"role": "user", "content": "x"}]})
+        };
+        let numbers = vec![1; INLINE_BYTES / 16];
+        for heavy in [
+            json!({"messages": [{"role": "user", "content": text}]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}),
+            json!({"messages": vec![json!({"role": "user", "content": ""}); 1000]}),
+            assistant("reasoning", json!(text)),
+            assistant("name", json!(text)),
+            assistant("tool_calls", json!([call(json!({"a": text}))])),
+            assistant("tool_calls", json!([call(json!({"a": numbers}))])),
+            assistant("tool_calls", json!(vec![call(json!({})); 100])),
+            json!({"documents": [{"title": text}]}),
+            json!({"chat_template_kwargs": {"a": text}}),
+            json!({"chat_template_kwargs": {"a": numbers}}),
+        ] {
+            let shown: String = heavy.to_string().chars().take(100).collect();
+            assert!(is_heavy(heavy), "{shown}");
+        }
+        assert!(!is_heavy(json!({})));
+        assert!(!is_heavy(assistant("reasoning", json!("x".repeat(1000)))));
+    }
 }

@@ -44,6 +44,15 @@ pub fn rendered(model: &Model, options: &Options, ids: &Ids, id: &str) -> Result
     }
     out.insert("cache_salt".into(), options.cache_salt.clone().into());
     out.insert("priority".into(), options.priority.unwrap_or(0).into());
+    if let Some(session) = &options.session_id {
+        out.insert("session_id".into(), session.as_str().into());
+    }
+    if let Some(interval) = options.stream_interval {
+        out.insert("stream_interval".into(), interval.into());
+    }
+    if options.return_tokens_as_token_ids {
+        out.insert("return_tokens_as_token_ids".into(), true.into());
+    }
     Ok(out.into())
 }
 

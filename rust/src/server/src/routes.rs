@@ -57,6 +57,13 @@ impl Head {
         let id = options.request_id.as_deref().unwrap_or(&self.id);
         format!("{prefix}{id}")
     }
+
+    /// The client's own id for the answer's head, where the head shows ids.
+    pub fn own_id(&self, options: &Options) -> Option<HeaderValue> {
+        let id = options.request_id.as_deref()?;
+        let shown = self.app.shared.config.request_id_headers;
+        HeaderValue::try_from(id).ok().filter(|_| shown)
+    }
 }
 
 /// What a handler gives.
@@ -146,7 +153,9 @@ pub async fn dispatch(app: Rc<App>, request: Request<Incoming>) -> Response<Body
     let (position, answer) = route(head, body).await;
     let mut response = answer.unwrap_or_else(|error| error_response(&error));
     if let Some(id) = shown_id.and_then(|id| HeaderValue::try_from(id).ok()) {
-        response.headers_mut().insert(identity::REQUEST_ID, id);
+        // A request that brings an id in its body has it in its head already.
+        let headers = response.headers_mut();
+        headers.entry(identity::REQUEST_ID).or_insert(id);
     }
     cors.mark(origin.as_ref(), response.headers_mut());
     let seconds = arrival.elapsed().as_secs_f64();

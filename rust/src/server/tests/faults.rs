@@ -58,6 +58,40 @@ fn a_client_that_leaves_ends_its_requests_streamed_or_not() {
 }
 
 #[test]
+fn bytes_behind_a_request_do_not_hide_that_the_client_left() {
+    let server = Setup::saying("ab").step_ms(5.0).start();
+    let body = json!({"prompt": "a", "max_tokens": 4000});
+    for more in [
+        "\r\n",
+        "GET /live HTTP/1.1\r\nHost: test\r\n\r\n",
+        "GET /l",
+        "\0\0",
+    ] {
+        let mut connection = open(&server, &body);
+        connection.write(more.as_bytes());
+        eventually("the engine works", || server.counter(|c| &c.open) == 1);
+        drop(connection);
+        eventually("the engine is told", || server.counter(|c| &c.open) == 0);
+    }
+    assert_eq!(server.counter(|c| &c.aborted), 4);
+}
+
+#[test]
+fn a_second_request_waits_for_the_first_and_is_answered() {
+    let server = Setup::saying("ab").step_ms(5.0).start();
+    let mut connection = open(&server, &json!({"prompt": "a", "max_tokens": 20}));
+    let long = "x".repeat(40_000);
+    let body = json!({"prompt": "a", "max_tokens": 2, "user": long});
+    connection.send("POST", COMPLETIONS, "", body.to_string().as_bytes());
+    connection.send("GET", "/live", "", b"");
+    assert_eq!(connection.reply().json()["usage"]["completion_tokens"], 20);
+    let second = connection.reply();
+    assert_eq!(second.status, 200, "{}", second.text());
+    assert_eq!(second.json()["usage"]["completion_tokens"], 2);
+    assert_eq!(connection.reply().status, 200);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_ended() {
     let mut setup = Setup::saying("ab");
     setup.engine.max_model_len = 100_000_000;

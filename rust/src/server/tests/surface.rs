@@ -141,6 +141,35 @@ fn a_prompt_beyond_the_context_is_told_both_numbers() {
 }
 
 #[test]
+fn a_prompt_that_cannot_fit_is_refused_by_its_bytes() {
+    let mut setup = Setup::saying("x");
+    setup.engine.max_model_len = 100;
+    let server = setup.start();
+    // The longest token, `<|im_start|>`, has 12 bytes, and NFC is not applied.
+    let long = "y".repeat(99 * 12 + 1);
+    let messages = json!([{"role": "user", "content": long}]);
+    for (path, body) in [
+        (COMPLETIONS, json!({"prompt": long})),
+        ("/v1/chat/completions", json!({"messages": messages})),
+    ] {
+        let reply = post(server.address, path, &body);
+        let error = reply.json()["error"].clone();
+        assert_eq!(
+            (reply.status, error["code"].as_str()),
+            (400, Some("context_length_exceeded"))
+        );
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("at most 1188 bytes"), "{message}");
+    }
+    let fits = json!({"prompt": "<|im_start|>".repeat(99), "max_tokens": 1});
+    assert_eq!(post(server.address, COMPLETIONS, &fits).status, 200);
+    let cut = json!({"prompt": long, "truncate_prompt_tokens": 5, "max_tokens": 1});
+    assert_eq!(post(server.address, COMPLETIONS, &cut).status, 200);
+    let counted = post(server.address, "/tokenize", &json!({"prompt": long}));
+    assert_eq!(counted.json()["count"], 99 * 12 + 1);
+}
+
+#[test]
 fn unknown_paths_methods_and_routes_have_json_errors() {
     let server = Setup::saying("x").start();
     assert_eq!(
@@ -355,11 +384,12 @@ fn a_clients_request_id_is_kept() {
         ),
         (Some("cmpl-mine"), "mine")
     );
-    let own = json!({"prompt": "a", "max_tokens": 1, "request_id": "field"});
-    assert_eq!(
-        post(server.address, COMPLETIONS, &own).json()["id"],
-        "cmpl-field"
-    );
+    for stream in [false, true] {
+        let own = json!({"prompt": "a", "max_tokens": 1, "request_id": "field", "stream": stream});
+        let reply = post(server.address, COMPLETIONS, &own);
+        assert!(reply.text().contains("\"cmpl-field\""), "{}", reply.text());
+        assert_eq!(reply.headers["x-request-id"], "field");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!
 //! Must not know: chat templates, requests, sockets.
 
+mod bound;
 mod byte_level;
 mod description;
 mod detokenizer;

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use vllm_model_files::ModelFiles;
 
+use crate::bound::Bound;
 use crate::description::{Description, Document};
 use crate::detokenizer;
 use crate::encoder::Encoder;
@@ -23,6 +24,7 @@ pub struct Tokenizer {
 
 struct Shared {
     encoder: Encoder,
+    bound: Option<Bound>,
     table: Arc<TokenTable>,
     json: Arc<str>,
     /// Made when somebody asks for an id by its token.
@@ -57,6 +59,7 @@ impl Tokenizer {
         }
         let shared = Shared {
             encoder,
+            bound: Bound::read(&document),
             table: Arc::new(table),
             json: json.clone(),
             ids: OnceLock::new(),
@@ -75,6 +78,18 @@ impl Tokenizer {
     /// If the vocabulary cannot express the text (never for byte-level and byte-fallback vocabularies).
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, EncodeError> {
         self.shared.encoder.encode(text, add_special_tokens)
+    }
+
+    /// Bytes of text that one token stands for at most; `None` where a token may stand for any number of them.
+    pub fn longest_token(&self) -> Option<usize> {
+        self.shared.bound.as_ref().map(|bound| bound.longest)
+    }
+
+    /// A text has this many tokens or more, told from its bytes in a fraction of the time that encoding takes; 0 where
+    /// nothing can be told.
+    pub fn least_tokens(&self, text: &str) -> usize {
+        let bound = self.shared.bound.as_ref();
+        bound.map_or(0, |bound| bound.least_tokens(text))
     }
 
     /// What encodes: `byte-level` (the encoder of this crate), `fastokens` or `tokenizers`.

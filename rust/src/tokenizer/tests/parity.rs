@@ -35,6 +35,8 @@ fn assert_equal(name: &str, ours: &Tokenizer, oracle: &tokenizers::Tokenizer, te
             .encode_fast(text, add_special)
             .expect("the oracle encodes");
         let got = ours.encode(text, add_special).expect("we encode");
+        let least = ours.least_tokens(text);
+        assert!(least <= got.len(), "{name}: {least} > {}", got.len());
         if got != expected.get_ids() {
             let at = got
                 .iter()
@@ -76,6 +78,44 @@ fn every_family_of_byte_level_tokenizers() {
             assert_equal(name, &ours, &oracle, &text);
         }
     }
+}
+
+/// The least number of tokens is met by the longest token's text, and holds where NFC makes the most of it shorter.
+#[test]
+fn the_least_number_of_tokens_is_told_without_encoding() {
+    let mut json = common::byte_level_json();
+    json["pre_tokenizer"] = common::families()[0].1.clone();
+    let added = "<|a rather long added token, of 44 letters|>";
+    let mut token = json["added_tokens"][0].clone();
+    token["content"] = added.into();
+    token["id"] = json["model"]["vocab"]
+        .as_object()
+        .map_or(0, |vocab| vocab.len())
+        .into();
+    json["added_tokens"]
+        .as_array_mut()
+        .expect("a list")
+        .push(token);
+    for (normalizer, longest) in [(json!(null), 44), (json!({"type": "NFC"}), 176)] {
+        json["normalizer"] = normalizer;
+        let (ours, oracle) = common::both(&json);
+        assert_eq!(ours.longest_token(), Some(longest));
+        assert_eq!(ours.least_tokens(&"x".repeat(longest * 7 + 1)), 8);
+        for text in [
+            "\u{212a}",
+            "\u{1fef}",
+            "\u{1112}\u{1161}\u{11ab}",
+            "\u{2126}\u{314}\u{300}\u{345}",
+        ] {
+            assert_equal("least", &ours, &oracle, &text.repeat(500));
+        }
+        assert_equal("added", &ours, &oracle, &added.repeat(50));
+    }
+    let (ours, _) = common::both(&common::byte_fallback_json());
+    assert_eq!(
+        (ours.longest_token(), ours.least_tokens("a text")),
+        (None, 0)
+    );
 }
 
 /// SmolLM2 has no tokens for some bytes that are rare in text, and none for unknown ones.

@@ -124,7 +124,8 @@ fn type_is_text(raw: &str) -> bool {
     struct Typed {
         r#type: String,
     }
-    serde_json::from_str::<Typed>(raw).is_ok_and(|t| t.r#type == "text")
+    // serde reads a structure from a list, too.
+    raw.starts_with('{') && serde_json::from_str::<Typed>(raw).is_ok_and(|t| t.r#type == "text")
 }
 
 pub(super) type Set<T> = fn(&mut Draft, T);

@@ -11,8 +11,7 @@ use crate::{handlers, prompt, submit};
 /// validate > render > encode > submit > detokenize > emit.
 pub async fn handle(call: Call) -> Answer {
     let (head, body) = call.read_body().await?;
-    let request = ChatRequest::from_json(&body)?;
-    drop(body);
+    let request = prompt::read(&head, body, ChatRequest::from_json).await?;
     let permit = submit::admit(&head, &request.options, 1)?;
     let (options, ids) = prompt::chat(&head, request).await?;
     handlers::generate(Route::Chat, &head, &options, permit, vec![ids]).await

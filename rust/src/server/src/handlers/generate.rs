@@ -16,8 +16,8 @@ pub async fn handle(call: Call) -> Answer {
         ));
     }
     let (head, body) = call.read_body().await?;
-    let GenerateRequest { options, token_ids } = GenerateRequest::from_json(&body)?;
-    drop(body);
+    let GenerateRequest { options, token_ids } =
+        prompt::read(&head, body, GenerateRequest::from_json).await?;
     let permit = submit::admit(&head, &options, 1)?;
     let ids = prompt::fit(&head.app.model, &options, token_ids, "token_ids")?;
     handlers::generate(Route::Generate, &head, &options, permit, vec![ids]).await

@@ -24,6 +24,7 @@ use crate::emit::envelope::{ChunkWriter, Route};
 use crate::emit::fold;
 use crate::emit::sse::SseBody;
 use crate::generation::Generation;
+use crate::identity::REQUEST_ID;
 use crate::prompt::Ids;
 use crate::routes::{Answer, Head, json};
 use crate::submit::{self, Order};
@@ -43,11 +44,15 @@ async fn generate(
         headers: &head.parts.headers,
     };
     let generation = submit::submit(&head.app, &order, permit, prompts)?;
-    if options.stream {
-        return stream(generation, route, options).await;
+    let mut response = if options.stream {
+        stream(generation, route, options).await?
+    } else {
+        json(StatusCode::OK, fold::answer(generation, route).await?)
+    };
+    if let Some(id) = head.own_id(options) {
+        response.headers_mut().insert(REQUEST_ID, id);
     }
-    let body = fold::answer(generation, route).await?;
-    Ok(json(StatusCode::OK, body))
+    Ok(response)
 }
 
 /// Starts a streamed answer: its head is sent with the first event, or an error instead.

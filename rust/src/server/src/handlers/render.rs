@@ -12,7 +12,7 @@ use crate::{prompt, render, submit};
 /// validate > render > encode.
 pub async fn chat(call: Call) -> Answer {
     let (head, body) = call.read_body().await?;
-    let request = ChatRequest::from_json(&body)?;
+    let request = prompt::read(&head, body, ChatRequest::from_json).await?;
     submit::check(&head, &request.options)?;
     let (options, ids) = prompt::chat(&head, request).await?;
     let id = head.answer_id("chatcmpl-", &options);
@@ -27,7 +27,8 @@ pub async fn chat(call: Call) -> Answer {
 /// validate > encode; a list, for a request may have several prompts.
 pub async fn completions(call: Call) -> Answer {
     let (head, body) = call.read_body().await?;
-    let CompletionRequest { options, prompt } = CompletionRequest::from_json(&body)?;
+    let CompletionRequest { options, prompt } =
+        prompt::read(&head, body, CompletionRequest::from_json).await?;
     submit::check(&head, &options)?;
     let prompts = prompt::completion(&head, &options, prompt).await?;
     let id = head.answer_id("cmpl-", &options);

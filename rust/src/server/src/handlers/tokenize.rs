@@ -17,13 +17,16 @@ use crate::{prompt, sampling};
 pub async fn tokenize(call: Call) -> Answer {
     let (head, body) = call.read_body().await?;
     let app = &head.app;
-    let request = TokenizeRequest::from_json(&body)?;
+    let request = prompt::read(&head, body, TokenizeRequest::from_json).await?;
     check_model(app, request.model.as_deref())?;
     let tokens = match request.input {
         TokenizeInput::Chat(chat) => prompt::chat_unlimited(&head, *chat).await?,
         TokenizeInput::Text(text) => {
-            let add_special = request.add_special_tokens.unwrap_or(true);
-            prompt::encode(&head, vec![text], add_special)
+            let how = prompt::Encoding {
+                add_special_tokens: request.add_special_tokens.unwrap_or(true),
+                must_fit: false,
+            };
+            prompt::encode(&head, vec![text], how)
                 .await?
                 .pop()
                 .unwrap_or_default()
@@ -47,7 +50,7 @@ pub async fn tokenize(call: Call) -> Answer {
 pub async fn detokenize(call: Call) -> Answer {
     let (head, body) = call.read_body().await?;
     let app = &head.app;
-    let request = DetokenizeRequest::from_json(&body)?;
+    let request = prompt::read(&head, body, DetokenizeRequest::from_json).await?;
     check_model(app, request.model.as_deref())?;
     sampling::check(&app.model, "tokens", request.tokens.iter().copied())?;
     let prompt = app.model.tokenizer.decode(&request.tokens, false);

@@ -35,6 +35,8 @@ pub async fn page(call: Call) -> Answer {
         ));
     }
     let mut response = json(StatusCode::OK, PAGE.as_bytes());
-    response.headers_mut().extend(HEADERS.iter().cloned());
+    for (name, value) in HEADERS.iter() {
+        response.headers_mut().insert(name, value.clone());
+    }
     Ok(response)
 }

@@ -127,7 +127,8 @@ impl Connection {
             let Some((name, value)) = line.split_once(':') else {
                 return (status, headers);
             };
-            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+            let earlier = headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+            assert_eq!(earlier, None, "{name} is there twice");
         }
     }
 
