@@ -45,6 +45,10 @@ void soft_cap(const Tensor&, double) { Check("soft_cap").require(false, kCpuOnly
 
 void scale(const Tensor&, double) { Check("scale").require(false, kCpuOnly); }
 
+void choose_greedy(const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  Check("choose_greedy").require(false, "not implemented on CUDA; use argmax");
+}
+
 void copy_heads(const Tensor&, const Tensor&) { Check("copy_heads").require(false, kCpuOnly); }
 
 void route_experts(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&, bool,
@@ -66,6 +70,7 @@ STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CUDA, m) {
   m.impl("gelu_tanh_and_mul", TORCH_BOX(&gelu_tanh_and_mul));
   m.impl("soft_cap", TORCH_BOX(&soft_cap));
   m.impl("scale", TORCH_BOX(&scale));
+  m.impl("choose_greedy", TORCH_BOX(&choose_greedy));
   m.impl("copy_heads", TORCH_BOX(&copy_heads));
   m.impl("route_experts", TORCH_BOX(&route_experts));
   m.impl("fused_experts", TORCH_BOX(&fused_experts));

@@ -39,8 +39,9 @@ def test_isa(isa):
     if probe.returncode != 0 and "does not support" in probe.stderr:
         pytest.skip(f"this CPU or build does not support {isa}")
     assert probe.returncode == 0, probe.stderr
-    # This file would start itself again; CUDA kernels do not depend on the CPU's ISA.
-    ignored = [f"--ignore={path}" for path in (Path(__file__), HERE / "cuda")]
+    # This file would start itself again; the others do not depend on the ISA of a process.
+    others = (Path(__file__), HERE / "cuda", HERE / "test_any_cpu.py")
+    ignored = [f"--ignore={path}" for path in others]
     pytest_ = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = run(*pytest_, *ignored, str(HERE), VLLM_CPU_ISA=isa)
     assert done.returncode == 0, f"{isa}:\n{done.stdout}\n{done.stderr}"

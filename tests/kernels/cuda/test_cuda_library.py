@@ -29,6 +29,7 @@ IMPLEMENTED = [
     "topk_logprobs",
 ]
 REFUSED = [
+    "choose_greedy",
     "copy_heads",
     "dequantize",
     "embedding_dequantize",
@@ -189,7 +190,7 @@ WRONG = [
     ("linear", (X, X, X, None), "linear: not implemented on CUDA; use torch"),
     (
         "quant_linear",
-        (X, X, X, 2, 2, 16, None),
+        (X, X, X, 2, 2, 16, None, 0),
         "quant_linear: not implemented on CUDA; dequantize",
     ),
 ]
