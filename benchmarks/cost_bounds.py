@@ -57,9 +57,9 @@ def measure(count: int, seed: int) -> list[tuple[float, str, int, bytes]]:
     model = model_dir.write()
     with (
         tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs,
-        frontend.frontend(frontend.OURS, model, DOUBLE, Path(logs)) as (url, pid, _),
+        frontend.frontend(frontend.OURS, model, DOUBLE, Path(logs)) as (url, server, _),
     ):
-        prober = Prober(url, pid)
+        prober = Prober(url, server.pid)
         for _, path, body in hostile_bodies.bodies(seed + 1, len(hostile_bodies.KINDS)):
             prober.cost(path, body)  # tables that are built on first use
         found = []
