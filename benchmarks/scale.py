@@ -78,7 +78,7 @@ def cost(running: Deployment, concurrency: int, tokens: int, requests: int) -> f
         *("--warmup", str(min(concurrency, MANY))),
     )
     url = f"http://127.0.0.1:{running.port}"
-    report: dict[str, Any] = measure(url, running.process.pid, load, perf=False)
+    report: dict[str, Any] = measure(url, running.process.pid, load)
     return float(report["server"]["cpu_us_per_token"])
 
 

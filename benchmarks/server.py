@@ -83,7 +83,7 @@ def rates(url: str, pid: int) -> dict[str, float]:
                 "--num-requests", str(2 * streams), "--warmup", str(streams),
                 "--input-len", str(words), "--output-len", str(OUTPUT),
             )  # fmt: skip
-            report = measure(url, pid, load, perf=False)
+            report = measure(url, pid, load)
             found[f"{streams} streams, context {context}"] = report["tokens_per_s"]
     return found
 
