@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,6 +19,9 @@ from tokenizers.models import BPE
 
 from vllm.models.hf_config import from_hf
 from vllm.models.shapes import tensor_shapes
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
 
 BOS, EOS = 256, 257
 CHAT_TEMPLATE = (
@@ -86,6 +89,18 @@ def write_weights(folder: Path, tensors: dict[str, torch.Tensor], shards: int = 
         save_file(part, folder / file)
         weight_map |= dict.fromkeys(part, file)
     _write_json(folder / "model.safetensors.index.json", {"weight_map": weight_map})
+
+
+def add_sizes(writer: GGUFWriter, config: dict[str, Any]) -> None:
+    """A configuration's sizes under their names in GGUF."""
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_theta"])
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -91,10 +91,9 @@ class Call:
             raise bad_request("The request body broke off.") from None
         return b"".join(parts)
 
-    def answer_id(self, prefix: str, own: str | None) -> str:
-        """The id as the answer shows it: the client's own stands in for the request's."""
+    def take_id(self, own: str | None) -> None:
+        """From here on, in answer, head and log, the client's own id is the request's."""
         self.id = self.id if own is None else own
-        return prefix + self.id
 
     async def unless_gone(self, work: Awaitable[T]) -> T:
         """Await `work`, but cancel it when the client goes away; call after the body was read."""

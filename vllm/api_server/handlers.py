@@ -70,8 +70,9 @@ async def completions(call: Call) -> Response:
 
 
 async def _answer(call: Call, request: Request, prefix: str, prompts: list[list[int]]) -> Response:
+    call.take_id(request.get("request_id"))
     answer = Answer(
-        id=call.answer_id(prefix, request.get("request_id")),
+        id=prefix + call.id,
         model=request.get("model") or call.state.model.name,
         request=request,
         namer=Namer(call.state.model.tokenizer, request),

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.exactness.reference import Reference, bfloat16
-from tests.models import BOS, TINY, make_llama, random_tensors, write_weights
+from tests.models import BOS, TINY, add_sizes, make_llama, random_tensors, write_weights
 from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
@@ -46,14 +46,7 @@ def write_gguf(
     config = json.loads((folder / "config.json").read_text())
     family = config["model_type"]
     writer = gguf.GGUFWriter(path, family)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_theta"])
+    add_sizes(writer, config)
     if "head_dim" in config:
         writer.add_key_length(config["head_dim"])
     for key, value in metadata.items():

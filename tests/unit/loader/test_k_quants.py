@@ -16,7 +16,7 @@ import pytest
 
 from tests.exactness.compare import check_divergence, relative_rms, rounding_tolerance
 from tests.exactness.reference import Reference, bfloat16, in_digits
-from tests.models import BOS, TINY
+from tests.models import BOS, TINY, add_sizes
 from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
@@ -50,14 +50,7 @@ def random_blocks(kind: Kind, shape: tuple[int, ...], rng: np.random.Generator) 
 
 def write(path: Path, kind_of: Callable[[str], Kind]) -> Path:
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(CONFIG["max_position_embeddings"])
-    writer.add_embedding_length(CONFIG["hidden_size"])
-    writer.add_block_count(CONFIG["num_hidden_layers"])
-    writer.add_feed_forward_length(CONFIG["intermediate_size"])
-    writer.add_head_count(CONFIG["num_attention_heads"])
-    writer.add_head_count_kv(CONFIG["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(CONFIG["rms_norm_eps"])
-    writer.add_rope_freq_base(CONFIG["rope_theta"])
+    add_sizes(writer, CONFIG)
     rng = np.random.default_rng(11)
     for name, shape in tensor_shapes(from_hf(CONFIG, "CONFIG")).items():
         if len(shape) == 1:

@@ -196,6 +196,15 @@ fn pass(command: &mut Command, fds: Vec<RawFd>) {
     unsafe { command.pre_exec(keep) };
 }
 
+/// Waits until `/health` is answered with 200.
+fn await_ready(address: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_ready(address) {
+        assert!(Instant::now() < deadline, "it never served");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Whether `/health` is answered with 200.
 fn is_ready(address: &str) -> bool {
     let ask = || {
@@ -507,11 +516,8 @@ fn nobody_who_reads_the_log_slowly_holds_anything_up() {
         .arg("frontend")
         .stdout(writer.try_clone().expect("a descriptor"));
     let mut frontend = frontend_with(command, &[("RUST_LOG", "trace")], writer.into());
+    await_ready(&frontend.address);
     let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(&frontend.address).is_err() || !is_ready(&frontend.address) {
-        assert!(Instant::now() < deadline, "it never served");
-        std::thread::sleep(Duration::from_millis(5));
-    }
     while dropped(&frontend.address) == 0.0 {
         make_it_talk(&frontend.address);
         assert!(complete(&frontend.address).contains("\"text\":\"okay\""));
@@ -540,11 +546,7 @@ fn a_stalled_log_does_not_keep_the_command_from_ending() {
         .arg("frontend")
         .stdout(writer.try_clone().expect("a descriptor"));
     let mut frontend = frontend_with(command, &[("RUST_LOG", "trace")], writer.into());
-    let deadline = Instant::now() + PATIENCE;
-    while !is_ready(&frontend.address) {
-        assert!(Instant::now() < deadline, "it never served");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    await_ready(&frontend.address);
     frontend.running.signal(libc::SIGTERM);
     assert_eq!(frontend.running.code(), Some(0));
 }
@@ -565,11 +567,7 @@ fn the_command_works_without_standard_streams() {
         // SAFETY: the closure calls async-signal-safe functions only.
         unsafe { command.pre_exec(close) };
         let mut frontend = frontend_with(command, &[], Stdio::null());
-        let deadline = Instant::now() + PATIENCE;
-        while !is_ready(&frontend.address) {
-            assert!(Instant::now() < deadline, "it never served");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        await_ready(&frontend.address);
         assert!(complete(&frontend.address).contains("\"text\":\"okay\""));
         frontend.running.signal(libc::SIGTERM);
         assert_eq!(frontend.running.code(), Some(0));
@@ -598,11 +596,7 @@ fn when_no_descriptor_is_left_connections_are_closed_and_told_of_once() {
         .collect();
     frontend.running.after("refused ");
     drop(crowd);
-    let deadline = Instant::now() + PATIENCE;
-    while !is_ready(&frontend.address) {
-        assert!(Instant::now() < deadline, "it never recovered");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    await_ready(&frontend.address);
     frontend.running.signal(libc::SIGTERM);
     assert_eq!(frontend.running.code(), Some(0));
 }
