@@ -38,6 +38,19 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
     },
+    # 8.0e9 parameters, the layers of Llama 3.1 8B
+    "dense-8b": _COMMON
+    | {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128_256,
+        "tie_word_embeddings": False,
+    },
     # 1.4e9 parameters, 0.24e9 of them in a token's way: the layers of Qwen3-MoE, narrower
     "moe-1b": _COMMON
     | {

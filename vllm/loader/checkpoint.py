@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from vllm.errors import ModelError
 from vllm.models.config import ModelConfig
 from vllm.quantization.weight import Weight
@@ -39,10 +41,16 @@ def expect_shape(weight: Weight, name: str, shape: tuple[int, ...]) -> Weight:
     return weight
 
 
-def open_checkpoint(path: str | Path, load_format: str = "auto", seed: int = 0) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path,
+    load_format: str = "auto",
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Checkpoint:
     """Open a GGUF file or a model directory.
 
-    `load_format` "dummy" takes the configuration alone and makes weights up from `seed`.
+    `load_format` "dummy" takes the configuration alone and makes weights up from `seed`, on
+    `device`.
     """
     from vllm.loader.dummy import DummyCheckpoint  # noqa: PLC0415 - readers load on demand
     from vllm.loader.gguf_checkpoint import GGUFCheckpoint  # noqa: PLC0415
@@ -53,5 +61,5 @@ def open_checkpoint(path: str | Path, load_format: str = "auto", seed: int = 0) 
         raise ModelLoadError(f"{path}: no such model file or directory")
     reader = HFCheckpoint if path.is_dir() else GGUFCheckpoint
     if load_format == "dummy":
-        return DummyCheckpoint(reader.read_config(path), seed)
+        return DummyCheckpoint(reader.read_config(path), seed, device)
     return reader(path)

@@ -17,11 +17,16 @@ from vllm.quantization.weight import Weight
 
 
 class DummyCheckpoint:
-    """Every tensor that the configuration calls for, the same for the same seed."""
+    """Every tensor that the configuration calls for, the same for the same seed and kind of device.
 
-    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+    They are made where they are wanted: a GPU has billions of them in a moment, a CPU in minutes.
+    """
+
+    def __init__(
+        self, config: ModelConfig, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
         self.config = config
-        self._seed = seed
+        self._seed, self._device = seed, device
         self._shapes = tensor_shapes(config)
 
     def has(self, name: str) -> bool:
@@ -33,6 +38,8 @@ class DummyCheckpoint:
     def get(self, name: str) -> Weight:
         shape = self._shapes[name]
         if name.endswith("norm.weight"):
-            return Weight.dense(torch.ones(shape), name)
-        generator = torch.Generator().manual_seed(self._seed ^ zlib.crc32(name.encode()))
-        return Weight.dense(torch.randn(shape, generator=generator) * 0.02, name)
+            return Weight.dense(torch.ones(shape, device=self._device), name)
+        generator = torch.Generator(self._device)
+        generator.manual_seed(self._seed ^ zlib.crc32(name.encode()))
+        values = torch.randn(shape, generator=generator, device=self._device)
+        return Weight.dense(values.mul_(0.02), name)

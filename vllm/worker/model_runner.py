@@ -40,7 +40,7 @@ class ModelRunner:
         self.num_threads = config.num_threads or resources.cpu_count()
         torch.set_num_threads(self.num_threads)
         ops.set_num_threads(self.num_threads)
-        checkpoint = open_checkpoint(config.model, config.load_format, config.seed)
+        checkpoint = open_checkpoint(config.model, config.load_format, config.seed, self.device)
         self.config: ModelConfig = checkpoint.config
         self.target = _target(config, self.config, self.device)
         self.kv_dtype = _kv_dtype(config, self.target, self.device)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.exactness.test_families import CASES
+from tests.exactness.cases import CASES
 from tests.models import TINY
 from vllm.layers.rope import cos_sin_table
 from vllm.models.config import ModelConfigError, RopeConfig

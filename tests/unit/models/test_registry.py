@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.exactness.test_families import CASES
+from tests.exactness.cases import CASES
 from tests.models import TINY
 from vllm.loader.gguf_config import FAMILIES as GGUF_FAMILIES
 from vllm.models.config import ModelConfigError

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels and engine on an NVIDIA GPU: see the README beside this."""
