@@ -12,6 +12,8 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ def run(name: str, ceiling: float = 0.0) -> dict[str, Any]:
     floor = memory / ceiling * 1000 if ceiling and core.runner.config.experts is None else None
     rows = [decode(core, batch) | {"floor_ms": floor} for batch in BATCHES]
     rows.append(decode(core, 32, SAMPLED))
+    with without_graphs(core):
+        rows += [decode(core, batch, title="call by call") for batch in (1, 32)]
     rows += [prefill(core, length) for length in PREFILLS]
     return {"model": name, "load_s": loading, "weight_bytes": memory, "rows": rows}
 
@@ -61,13 +65,28 @@ def _config(folder: str) -> EngineConfig:
     )
 
 
-def decode(core: EngineCore, batch: int, params: SamplingParams | None = None) -> dict[str, Any]:
+@contextmanager
+def without_graphs(core: EngineCore) -> Iterator[None]:
+    """Decode steps are launched one by one, as with `enforce_eager`."""
+    steps = core.runner._decode_steps
+    most, recordings = steps.most, steps.recordings
+    steps.most, steps.recordings = 0, {}
+    try:
+        yield
+    finally:
+        steps.most, steps.recordings = most, recordings
+
+
+def decode(
+    core: EngineCore, batch: int, params: SamplingParams | None = None, title: str = ""
+) -> dict[str, Any]:
     """Milliseconds of a step of `batch` requests that all decode."""
     begin(core, batch, params)
     for _ in range(WARM_UP):
         core.step()
     times = [_timed(core) for _ in range(STEPS)]
-    row = _row(f"decode B={batch}" + (", sampled" if params else ""), batch, times)
+    title = title or ("sampled" if params else "")
+    row = _row(f"decode B={batch}" + (title and f", {title}"), batch, times)
     row |= _profiled(core, row["ms"])
     core.abort_requests(list(core.requests))
     return row

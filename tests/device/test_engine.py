@@ -83,6 +83,7 @@ def test_greedy_tokens_equal_the_reference(model: Path, reference: Reference) ->
         {"max_num_batched_tokens": 6, "max_num_seqs": 4},
         {"block_size": 4, "max_model_len": 128, "kv_cache_memory": 45 * BLOCK},
         {"enable_prefix_caching": False},
+        {"enforce_eager": True},
     ],
 )
 def test_schedule_does_not_change_tokens(
@@ -91,6 +92,17 @@ def test_schedule_does_not_change_tokens(
     engine = start(model, **config)
     assert tokens_of(finish(engine, varied())) == on_cpu
     assert (engine.scheduler.num_preemptions > 0) == ("kv_cache_memory" in config)
+
+
+def test_decode_steps_are_graphs_of_a_few_sizes(model: Path) -> None:
+    engine = start(model, max_num_seqs=6)
+    requests = [request(str(i), [BOS, i], max_tokens=4 + 3 * i) for i in range(6)]
+    expected = tokens_of(finish(start(model, enforce_eager=True), requests))
+    assert tokens_of(finish(engine, requests)) == expected
+    recordings = dict(engine.runner._decode_steps.recordings)
+    assert sorted(recordings) == [1, 2, 4, 6]
+    assert tokens_of(finish(engine, requests)) == expected  # by replays alone
+    assert engine.runner._decode_steps.recordings == recordings
 
 
 def test_requests_alone_equal_requests_together(model: Path, on_cpu: dict[str, list[int]]) -> None:

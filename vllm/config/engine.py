@@ -31,6 +31,7 @@ class EngineConfig:
     kv_cache_memory: bytes; None: a share of the memory this process may use.
     num_threads: of the CPU kernels; None: the CPUs this process may use.
     dequantize: reference mode: weights and KV cache in float32.
+    enforce_eager: decode steps are computed call by call, never recorded and replayed.
     seed: from which requests without a seed of their own draw one.
     scheduling_policy: "priority": requests of a lower `priority` number first, and of one priority
         in order of arrival; "fcfs": in order of arrival, other priorities than 0 are refused.
@@ -52,6 +53,7 @@ class EngineConfig:
     device: str = "auto"
     load_format: str = "auto"
     dequantize: bool = False
+    enforce_eager: bool = False
     scheduling_policy: str = "priority"
     enable_prefix_caching: bool = True
     max_logprobs: int = 20

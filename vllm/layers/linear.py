@@ -79,14 +79,20 @@ class DenseLinear:
 
 
 class MatmulLinear:
-    """One dense matrix through torch's own product: what CUDA devices use."""
+    """One dense matrix through torch's own product: what CUDA devices use.
+
+    `out` may be float32 where x has 16 bits: sums are float32 anyway.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.out_features = weight.shape[0]
         self.weight, self.bias = weight, bias
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
-        torch.mm(x, self.weight.t(), out=out)
+        if out.dtype == x.dtype:
+            torch.mm(x, self.weight.t(), out=out)
+        else:
+            torch.mm(x, self.weight.t(), out.dtype, out=out)
         if self.bias is not None:
             out.add_(self.bias)
 

@@ -25,6 +25,7 @@ NOT_USED = (
     "block_size",
     "dequantize",
     "enable_prefix_caching",
+    "enforce_eager",
     "kv_cache_dtype",
     "kv_cache_memory",
     "max_logprobs",

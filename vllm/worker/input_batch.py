@@ -2,14 +2,12 @@
 """Tensors of the running requests, one row each, and the inputs of a step cut from them.
 
 Owns rows: token ids, block tables, counts. Must not know sampling, models or why a request runs.
-Everything is allocated once; a step writes into the same arrays, so that steps with the same
-number of tokens and requests find their inputs at the same place (recorded steps depend on it). The
-arrays are numpy's, because a small numpy operation costs a third of a small torch one, and torch
-tensors share their memory.
+Where the inputs of a step lie, and how they reach the device, is in `staging`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,21 +17,31 @@ from torch import Tensor
 from vllm.engine.request import Request
 from vllm.layers.attention import AttentionInputs
 from vllm.scheduler.batch import Batch
+from vllm.worker.staging import Staging, StepMemory
 
 
 @dataclass(slots=True)
 class StepInputs:
-    """What the model is given: T tokens of B requests."""
+    """What the model is given: T tokens of B requests.
+
+    Of a decode step there may be more of both than the B `rows`: the others are nobody's, write
+    nowhere and read one token.
+    """
 
     token_ids: Tensor  # i64 [T]
     positions: Tensor  # i64 [T]
     attention: AttentionInputs
     rows: np.ndarray  # intp [B]: the requests' rows, in the order of the batch
     starts: np.ndarray  # i32 [B + 1]: query_start_loc, on the CPU
+    is_decode: bool
 
 
 class InputBatch:
-    """Rows for `max_num_seqs` requests of up to `max_model_len` tokens."""
+    """Rows for `max_num_seqs` requests of up to `max_model_len` tokens.
+
+    `padded(B)`, at least B and at most `max_num_seqs`, is the size that a decode step of B requests
+    is filled up to.
+    """
 
     def __init__(
         self,
@@ -42,22 +50,19 @@ class InputBatch:
         max_num_batched_tokens: int,
         block_size: int,
         device: torch.device,
+        padded: Callable[[int], int] = lambda size: size,
     ) -> None:
         blocks = -(-max_model_len // block_size)
         self.block_size = block_size
-        self.device = device
         self.token_ids = np.empty((max_num_seqs, max_model_len + 1), np.int32)
         self.block_tables = np.zeros((max_num_seqs, blocks), np.int32)
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
-        tokens = max_num_batched_tokens
-        self._ids = np.empty(tokens, np.int64)
-        self._positions = np.empty(tokens, np.int64)
-        self._slots = np.empty(tokens, np.int64)
-        self._tables = np.zeros((max_num_seqs, blocks), np.int32)
-        self._seq_lens = np.empty(max_num_seqs, np.int32)
-        self._starts = np.zeros(max_num_seqs + 1, np.int32)
-        self._counting = np.arange(max(tokens, max_num_seqs + 1), dtype=np.int64)
-        self._decodes: dict[int, StepInputs] = {}
+        self._padded = padded
+        self._staging = Staging(max_num_batched_tokens, max_num_seqs, blocks, device)
+        most = max(max_num_batched_tokens, max_num_seqs + 1)
+        self._counting = np.arange(most, dtype=np.int64)
+        self._decodes: dict[int, StepMemory] = {}
+        self._seq_lens = np.empty(0, np.int32)  # of the step under way
 
     def add(self, request: Request) -> None:
         """Give a request a row and write its tokens there."""
@@ -86,71 +91,63 @@ class InputBatch:
         self.token_ids[rows, self._seq_lens[: len(rows)]] = ids
 
     def prepare(self, batch: Batch) -> StepInputs:
-        """Fill the step's arrays from the plan.
+        """Fill the step's memory from the plan and send it to the device.
 
         For requests 0..B-1 with counts c and computed tokens p the flat order is
 
             token    0 .. c0-1 | c0 .. c0+c1-1 | ...
             position p0 ..     | p1 ..         | ...
         """
-        size, total = len(batch.requests), batch.num_tokens
         rows = np.array([request.row for request in batch.requests], np.intp)
         computed = np.array([r.num_computed_tokens for r in batch.requests], np.int64)
-        if total == size:  # decodes only: one token each
-            flat_rows = rows
-            positions = self._positions[:size]
-            positions[:] = computed
-            starts = self._starts[: size + 1]
-            starts[:] = self._counting[: size + 1]
-            np.add(computed, 1, out=self._seq_lens[:size], casting="unsafe")
+        self._staging.wait()
+        is_decode = batch.is_decode
+        if is_decode:
+            memory = self._fill_decode(rows, computed)
         else:
-            flat_rows, positions, starts = self._spread(batch, rows, computed)
-        self._ids[:total] = self.token_ids[flat_rows, positions]
-        self._map_slots(flat_rows, positions)
-        return self._inputs(rows, starts, size, total)
+            memory = self._fill_mixed(batch, rows, computed)
+        self._seq_lens = memory.seq_lens
+        self._staging.send(memory)
+        starts = memory.starts[: len(rows) + 1]
+        ids, positions = memory.device_ids, memory.device_positions
+        return StepInputs(ids, positions, memory.attention, rows, starts, is_decode)
 
-    def _spread(
-        self, batch: Batch, rows: np.ndarray, computed: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _fill_decode(self, rows: np.ndarray, computed: np.ndarray) -> StepMemory:
+        """One token each, and the rest nobody's."""
+        size = len(rows)
+        padded = self._padded(size)
+        memory = self._decodes.get(padded)
+        if memory is None:
+            memory = self._decodes[padded] = self._staging.layout(padded, padded)
+        memory.positions[:size] = computed
+        memory.starts[:] = self._counting[: padded + 1]
+        np.add(computed, 1, out=memory.seq_lens[:size], casting="unsafe")
+        self._fill_rows(memory, rows, rows)
+        if padded > size:
+            memory.token_ids[size:] = memory.positions[size:] = memory.block_tables[size:, 0] = 0
+            memory.slots[size:], memory.seq_lens[size:] = -1, 1
+        return memory
+
+    def _fill_mixed(self, batch: Batch, rows: np.ndarray, computed: np.ndarray) -> StepMemory:
         size, total = len(batch.requests), batch.num_tokens
+        memory = self._staging.layout(total, size)
         counts = np.array(batch.counts, np.int64)
-        starts = self._starts[: size + 1]
-        np.cumsum(counts, out=starts[1:], dtype=np.int32)
-        starts[0] = 0
-        offsets = computed - starts[:-1]
-        positions = self._positions[:total]
-        np.add(self._counting[:total], np.repeat(offsets, counts), out=positions)
-        np.add(computed, counts, out=self._seq_lens[:size], casting="unsafe")
-        return np.repeat(rows, counts), positions, starts
+        memory.starts[0] = 0
+        np.cumsum(counts, out=memory.starts[1:], dtype=np.int32)
+        offsets = computed - memory.starts[:-1]
+        np.add(self._counting[:total], np.repeat(offsets, counts), out=memory.positions)
+        np.add(computed, counts, out=memory.seq_lens, casting="unsafe")
+        self._fill_rows(memory, rows, np.repeat(rows, counts))
+        return memory
 
-    def _map_slots(self, flat_rows: np.ndarray, positions: np.ndarray) -> None:
-        slots = self._slots[: len(positions)]
+    def _fill_rows(self, memory: StepMemory, rows: np.ndarray, flat_rows: np.ndarray) -> None:
+        """What lies at the positions: ids, slots; and the tables as far as they are read."""
+        size, total = len(rows), len(flat_rows)
+        positions = memory.positions[:total]
+        memory.token_ids[:total] = self.token_ids[flat_rows, positions]
         blocks, within = np.divmod(positions, self.block_size)
+        slots = memory.slots[:total]
         np.multiply(self.block_tables[flat_rows, blocks], self.block_size, out=slots)
         slots += within
-
-    def _inputs(self, rows: np.ndarray, starts: np.ndarray, size: int, total: int) -> StepInputs:
-        columns = -(-int(self._seq_lens[:size].max()) // self.block_size)
-        self._tables[:size, :columns] = self.block_tables[rows, :columns]
-        if total > size or self.device.type != "cpu":
-            return self._wrap(rows, starts, size, total)
-        # On the CPU the tensors of decodes of one size are the same memory each time.
-        inputs = self._decodes.get(size)
-        if inputs is None:
-            inputs = self._decodes[size] = self._wrap(rows, starts, size, total)
-        inputs.rows = rows
-        return inputs
-
-    def _wrap(self, rows: np.ndarray, starts: np.ndarray, size: int, total: int) -> StepInputs:
-        attention = AttentionInputs(
-            slot_mapping=self._tensor(self._slots[:total]),
-            block_tables=self._tensor(self._tables[:size]),
-            seq_lens=self._tensor(self._seq_lens[:size]),
-            query_start_loc=self._tensor(starts),
-        )
-        ids, positions = self._ids[:total], self._positions[:total]
-        return StepInputs(self._tensor(ids), self._tensor(positions), attention, rows, starts)
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor if self.device.type == "cpu" else tensor.to(self.device)
+        columns = -(-int(memory.seq_lens[:size].max()) // self.block_size)
+        memory.block_tables[:size, :columns] = self.block_tables[rows, :columns]

@@ -73,7 +73,10 @@ def plan_cache(
 def allocate(
     config: ModelConfig, layout: KVLayout, dtype: torch.dtype, device: torch.device
 ) -> list[LayerCache]:
-    """Uninitialized caches of all layers: memory is taken from the system as blocks are used."""
+    """Caches of all layers. On the CPU they are uninitialized: memory is taken from the system as
+    blocks are used. Elsewhere they are zero: rows that fill a decode step up read a token of block
+    0, and should not look broken.
+    """
     shape = (
         config.num_layers,
         2,
@@ -83,7 +86,8 @@ def allocate(
         config.head_dim,
     )
     try:
-        whole = torch.empty(shape, dtype=dtype, device=device)
+        make = torch.empty if device.type == "cpu" else torch.zeros
+        whole = make(shape, dtype=dtype, device=device)
     except RuntimeError as error:
         size = layout.num_tokens * layout.token_bytes
         raise EngineStartError(f"no memory for a KV cache of {size} bytes: {error}") from None

@@ -15,6 +15,8 @@ from vllm.config.engine import EngineConfig
 from vllm.engine.request import Request
 from vllm.errors import EngineStartError, UsageError
 from vllm.kernels import ops
+from vllm.kernels.graph import Graph
+from vllm.kernels.recording import Recording
 from vllm.layers.linear import Target
 from vllm.loader.checkpoint import Checkpoint, open_checkpoint
 from vllm.logging import OnProgress
@@ -22,11 +24,13 @@ from vllm.models.config import ModelConfig
 from vllm.models.llama import LlamaModel
 from vllm.models.registry import model_class
 from vllm.sampling.finite import count_nans
+from vllm.sampling.likeliest import choose_likeliest
 from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
 from vllm.sampling.sampler import Sampled, Sampler
 from vllm.scheduler.batch import Batch
 from vllm.worker import kv_tensors, resources
-from vllm.worker.decode_steps import Computed, DecodeSteps
+from vllm.worker.choices import Choices
+from vllm.worker.decode_steps import MAX_RECORDED_ON_CPU, Computed, DecodeSteps, Record, bucket
 from vllm.worker.input_batch import InputBatch, StepInputs
 
 LOGIT_ROWS = 64  # rows of logits computed at a time where all of a prompt's are wanted
@@ -55,22 +59,22 @@ class ModelRunner:
         )
         self.model = self._load(checkpoint, config, progress)
         self.caches = self._allocate(progress)
+        self._decode_steps = self._plan_decode_steps(config)
         self.inputs = InputBatch(
             config.max_num_seqs,
             self.max_model_len,
             config.max_num_batched_tokens,
             config.block_size,
             self.device,
+            self._padded,
         )
         self.sampler = Sampler(config.max_num_seqs, self.config.vocab_size, self.device)
         self.prompt_logprobs: dict[str, PromptLogprobs] = {}
-        self._decode_steps = DecodeSteps(self._compute) if self.device.type == "cpu" else None
         self._computed: Computed | None = None  # by a decode step
-        self._likeliest = torch.empty(config.max_num_seqs, dtype=torch.int64)
-        self._suspect = torch.zeros(1, dtype=torch.int64)
+        self._choices = Choices(config.max_num_seqs, self.device)
         self.logits = torch.empty(
             (max(config.max_num_seqs, LOGIT_ROWS), self.config.vocab_size),
-            dtype=self.activation_dtype,
+            dtype=torch.float32,
             device=self.device,
         )
 
@@ -96,6 +100,19 @@ class ModelRunner:
         progress("KV cache", 1.0)
         return caches
 
+    def _plan_decode_steps(self, config: EngineConfig) -> DecodeSteps:
+        """On a GPU steps are filled up to one of a few sizes, since each is a graph."""
+        if self.device.type == "cpu":
+            most = 0 if config.enforce_eager else MAX_RECORDED_ON_CPU
+            return DecodeSteps(self._compute, Recording, most)
+        captured = self.model.can_be_captured and not config.enforce_eager
+        most = config.max_num_seqs if captured else 0
+        return DecodeSteps(self._compute, _graphs(self.device), most)
+
+    def _padded(self, size: int) -> int:
+        steps = self._decode_steps
+        return bucket(size, steps.most) if self.device.type == "cuda" and steps.most else size
+
     @property
     def can_release_cache(self) -> bool:
         """On a GPU the weights would have to move to host memory, too, which is not built."""
@@ -103,8 +120,7 @@ class ModelRunner:
 
     def release_cache(self) -> None:
         """Give the memory of the KV cache back; what is in it is lost."""
-        if self._decode_steps is not None:
-            self._decode_steps.forget()
+        self._decode_steps.forget()
         self.caches = []
 
     def restore_cache(self) -> None:
@@ -140,7 +156,7 @@ class ModelRunner:
         """
         self.apply(batch)
         inputs = self.inputs.prepare(batch)
-        if self._decode_steps is not None and batch.is_decode:
+        if inputs.is_decode:
             self._computed = self._decode_steps.run(inputs)
             self._hidden = self._computed.hidden
         else:
@@ -152,11 +168,11 @@ class ModelRunner:
 
     def _compute(self, inputs: StepInputs) -> Computed:
         hidden = self._forward(inputs)
-        logits = self.logits[: hidden.shape[0]]
+        size = hidden.shape[0]
+        logits = self.logits[:size]
         self.model.logits(logits, hidden)
-        likeliest = self._likeliest[: len(hidden)]
-        ops.choose_greedy(likeliest, self._suspect, hidden, logits)
-        return Computed(hidden, logits, likeliest.numpy(), self._suspect.numpy())
+        choose_likeliest(*self._choices.on_device(size), hidden, logits)
+        return Computed(hidden, logits, *self._choices.on_host(size))
 
     def sample(self, batch: Batch, inputs: StepInputs) -> tuple[list[Request], Sampled]:
         """The next token of every request whose tokens are all computed by this step."""
@@ -179,12 +195,17 @@ class ModelRunner:
     def _sample_decodes(
         self, requests: list[Request], rows: np.ndarray, computed: Computed
     ) -> Sampled:
-        """All requests of a decode step are due, and their likeliest tokens are known."""
-        nans = count_nans(computed.hidden, computed.logits) if computed.suspect[0] else {}
+        """All requests of a decode step are due, and their likeliest tokens are known. The step may
+        have more rows than there are requests.
+        """
+        size = len(rows)
+        self._choices.fetch(len(computed.likeliest))
+        hidden, logits = computed.hidden[:size], computed.logits[:size]
+        nans = count_nans(hidden, logits) if computed.suspect[0] else {}
         if not nans and self.sampler.takes_likeliest(rows):
-            sampled = Sampled(computed.likeliest.copy())
+            sampled = Sampled(computed.likeliest[:size].copy())
         else:
-            sampled = self._choose(requests, rows, computed.logits, nans)
+            sampled = self._choose(requests, rows, logits, nans)
         self.inputs.append_decoded(rows, sampled.token_ids)
         return sampled
 
@@ -220,7 +241,13 @@ class ModelRunner:
         """f32 [rows of `hidden`, vocab]; lives until the next call."""
         out = self.logits[: hidden.shape[0]]
         self.model.logits(out, hidden)
-        return out if out.dtype == torch.float32 else out.float()
+        return out
+
+
+def _graphs(device: torch.device) -> Record:
+    """They share what they allocate: one step runs at a time."""
+    pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+    return lambda calls: Graph(calls, pool)
 
 
 def _device(name: str) -> torch.device:
