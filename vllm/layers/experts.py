@@ -46,7 +46,7 @@ def stack_experts(experts: Sequence[Sequence[Weight]], target: Target) -> Expert
     """`experts[e]` are the matrices of expert e that share an input; each becomes one."""
     kinds = {weight.qtype for own in experts for weight in own}
     packed = next(iter(kinds)) if len(kinds) == 1 and experts[0][0].packed else None
-    if packed is not None and not target.dequantize and target.device.type == "cpu":
+    if packed is not None and target.packs:
         return ExpertWeights(torch.stack([_repacked(own) for own in experts]), packed)
     dtype = torch.float32 if target.dequantize else target.dtype or _dense_dtype(experts)
     first = experts[0]

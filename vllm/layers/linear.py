@@ -37,6 +37,11 @@ class Target:
     dtype: torch.dtype | None = None
     dequantize: bool = False
 
+    @property
+    def packs(self) -> bool:
+        """Whether packed weights stay packed; a GPU has no kernels for them and gets them dense."""
+        return not self.dequantize and self.device.type == "cpu"
+
 
 class PackedLinear:
     """Weights in a GGML format, interleaved for the CPU kernels.
@@ -113,7 +118,7 @@ class SplitLinear:
 def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Target) -> Linear:
     """One layer for one or several matrices over the same input (`biases`: none or one each)."""
     packed = {weight.qtype for weight in weights if weight.packed}
-    if packed and not target.dequantize:
+    if packed and target.packs:
         same = len(packed) == 1 and all(weight.packed for weight in weights)
         if len(weights) == 1 or same:
             return PackedLinear(weights, _join(biases, torch.float32, target.device))
@@ -143,7 +148,7 @@ def _split(weights: Sequence[Weight], biases: Sequence[Weight], target: Target) 
 
 
 def _format(weight: Weight, place: int, target: Target) -> tuple[str, int]:
-    if weight.packed and not target.dequantize:
+    if weight.packed and target.packs:
         return "packed", weight.qtype
     return "dense", place
 
