@@ -77,9 +77,9 @@ def test_rows_that_fill_a_step_up_write_nowhere_and_read_one_token() -> None:
         full.add(running(inputs, f"x{index}", [1, 2, 3, 4, 5], [6, 7]), 1)
     inputs.prepare(full)
     batch = Batch()
-    for request in full.requests[:3]:
-        request.num_scheduled_tokens = request.num_computed_tokens
-        batch.add(request, 1)
+    for own in full.requests[:3]:
+        own.num_scheduled_tokens = own.num_computed_tokens
+        batch.add(own, 1)
     step = inputs.prepare(batch)
     assert (step.is_decode, len(step.rows)) == (True, 3)
     assert step.token_ids.tolist() == [7, 7, 7, 0]
@@ -99,9 +99,9 @@ def test_steps_of_a_size_lie_at_the_same_place() -> None:
     places = set()
     for count in (3, 1, 4, 2, 3):
         batch = Batch()
-        for request in requests[:count]:
-            request.num_scheduled_tokens = request.num_computed_tokens
-            batch.add(request, 1)
+        for own in requests[:count]:
+            own.num_scheduled_tokens = own.num_computed_tokens
+            batch.add(own, 1)
         step = inputs.prepare(batch)
         tensors = (step.token_ids, step.positions, step.attention.slot_mapping)
         places.add((bucket(count, 8), *(tensor.data_ptr() for tensor in tensors)))
