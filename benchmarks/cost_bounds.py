@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks import frontend, hostile_bodies, model_dir
+from tests.e2e import loopback
 
 LIMIT_MS = 200.0
 # One token per answer: what is measured is the body, not what an engine generates.
@@ -57,7 +58,7 @@ def measure(count: int, seed: int) -> list[tuple[float, str, int, bytes]]:
     model = model_dir.write()
     with (
         tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs,
-        frontend.frontend(frontend.OURS, model, DOUBLE, Path(logs)) as (url, server, _),
+        loopback.before_a_double(frontend.OURS, model, DOUBLE, Path(logs)) as (url, server, _),
     ):
         prober = Prober(url, server.pid)
         for _, path, body in hostile_bodies.bodies(seed + 1, len(hostile_bodies.KINDS)):

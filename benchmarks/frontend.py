@@ -8,26 +8,20 @@ template of the default model.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import socket
 import statistics
 import subprocess
 import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import model_dir
 from benchmarks.table import Goal, Row, Samples
-from tests.e2e import upstream
+from tests.e2e import loopback, upstream
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ROOT / "vllm" / "vllm-rs"
-START_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -182,69 +176,6 @@ WORKLOADS = (
 )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def frontend(
-    binary: Path,
-    model: Path,
-    mock: tuple[str, ...],
-    logs: Path,
-    wrapper: tuple[str, ...] = (),
-    limit_s: float = START_LIMIT_S,
-) -> Iterator[tuple[str, subprocess.Popen[bytes], float]]:
-    """A frontend with the engine double behind it: its URL, its process and seconds to ready.
-
-    `wrapper`: a command that runs it, such as valgrind.
-    """
-    port, rpc = free_port(), free_port()
-    serve = [
-        *wrapper, str(binary), "serve", str(model), "--host", "127.0.0.1", "--port", str(port),
-        "--data-parallel-address", "127.0.0.1", "--data-parallel-rpc-port", str(rpc),
-        "--data-parallel-size", "1", "--data-parallel-size-local", "0",
-    ]  # fmt: skip
-    double = [str(_mock_engine()), "--handshake", f"tcp://127.0.0.1:{rpc}", *mock]
-    start = time.perf_counter()
-    with (
-        _running(serve, logs / f"{binary.name}.log") as server,
-        _running(double, logs / "mock-engine.log"),
-    ):
-        url = f"http://127.0.0.1:{port}"
-        _wait_ready(url, server, logs / f"{binary.name}.log", limit_s)
-        yield url, server, time.perf_counter() - start
-
-
-def _mock_engine() -> Path:
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "rust" / "target")
-    return target / "release" / "vllm-mock-engine"
-
-
-def _wait_ready(url: str, server: subprocess.Popen[bytes], log: Path, limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise SystemExit(f"error: the frontend ended, see {log}:\n{log.read_text()[-2000:]}")
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
-            return
-        time.sleep(0.005)
-    raise SystemExit(f"error: {url} was not ready within {limit_s:.0f} s, see {log}")
-
-
 def measure(url: str, pid: int, load: tuple[str, ...], watched: bool = False) -> dict[str, Any]:
     """The load generator's report; with `watched` also what a stream adds to resident memory."""
     command = [str(OURS), "bench", "serve", "--base-url", url, "--pid", str(pid), *load]
@@ -308,7 +239,7 @@ def run(repeats: int, logs: Path, only: str = "") -> list[Row]:
 
 
 def _one(workload: Workload, binary: Path, model: Path, logs: Path, samples: Samples) -> None:
-    with frontend(binary, model, workload.mock, logs) as (url, server, ready_s):
+    with loopback.before_a_double(binary, model, workload.mock, logs) as (url, server, ready_s):
         samples.add(READY.name, ready_s * 1e3)
         samples.add(IDLE.name, resident_kb(server.pid) / 1e3)
         report = measure(url, server.pid, workload.load, workload.watched)

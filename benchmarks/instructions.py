@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks import frontend, model_dir
 from benchmarks.table import Goal, Row
-from tests.e2e import upstream
+from tests.e2e import loopback, upstream
 
 START_LIMIT_S = 300.0
 STEP_MS = "200"
@@ -130,7 +130,7 @@ def _counted(binary: Path, model: Path, logs: Path) -> Iterator[Counted]:
         f"--callgrind-out-file={out}",
         "--compress-strings=no",
     )
-    with frontend.frontend(
+    with loopback.before_a_double(
         binary, model, ("--step-ms", STEP_MS), logs, wrapper=valgrind, limit_s=START_LIMIT_S
     ) as (url, server, _):
         yield Counted(url, server.pid, out)

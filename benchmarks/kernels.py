@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -110,9 +111,7 @@ def dense_linears() -> Iterator[Case]:
             x, out = torch.randn(rows, HIDDEN), torch.empty(rows, 2 * FFN)
             name = f"linear {str(dtype)[6:]} {2 * FFN}x{HIDDEN}, {rows} rows"
             operations = 2.0 * weight.numel() * rows
-            yield Case(
-                name, lambda o=out, x=x, w=weight: ops.linear(o, x, w), weight.nbytes, operations
-            )
+            yield Case(name, partial(ops.linear, out, x, weight), weight.nbytes, operations)
 
 
 def attention_case(sequences: int, context: int, queries: int, dtype: torch.dtype) -> Case:
@@ -146,34 +145,47 @@ def elementwise() -> Iterator[Case]:
         x, residual, out = (torch.randn(rows, HIDDEN) for _ in range(3))
         gate, inner = torch.randn(rows, 2 * FFN), torch.empty(rows, FFN)
         k, positions = torch.randn(rows, KV_HEADS * HEAD_DIM), torch.arange(rows)
-        caches = [torch.zeros(64, KV_HEADS, BLOCK_SIZE, HEAD_DIM).bfloat16() for _ in range(2)]
+        k_cache = torch.zeros(64, KV_HEADS, BLOCK_SIZE, HEAD_DIM).bfloat16()
+        v_cache = torch.zeros_like(k_cache)
         table = torch.randn(VOCAB, HIDDEN).bfloat16()
         calls: list[tuple[str, Callable[[], object], float]] = [
-            ("rms_norm", lambda o=out, x=x: ops.rms_norm(o, x, weight, 1e-5), 8 * x.numel()),
+            ("rms_norm", partial(ops.rms_norm, out, x, weight, 1e-5), 8 * x.numel()),
             (
                 "fused_add_rms_norm",
-                lambda x=x, r=residual: ops.fused_add_rms_norm(x, r, weight, 1e-5),
+                partial(ops.fused_add_rms_norm, x, residual, weight, 1e-5),
                 16 * x.numel(),
             ),
             (
                 "rotary_embedding",
-                lambda p=positions, q=x, k=k: ops.rotary_embedding(p, q, k, HEAD_DIM, cache, False),
+                partial(ops.rotary_embedding, positions, x, k, HEAD_DIM, cache, False),
                 8 * (x.numel() + k.numel()),
             ),
-            ("silu_and_mul", lambda o=inner, g=gate: ops.silu_and_mul(o, g), 12 * inner.numel()),
+            ("silu_and_mul", partial(ops.silu_and_mul, inner, gate), 12 * inner.numel()),
             (
                 "kv_write",
-                lambda k=k, c=caches, p=positions: ops.kv_write(k, k, *c, p),
+                partial(ops.kv_write, k, k, k_cache, v_cache, positions),
                 12 * k.numel(),
             ),
             (
                 "embedding bf16",
-                lambda o=out, p=positions, t=table: ops.embedding_dequantize(o, p, t, 30),
+                partial(ops.embedding_dequantize, out, positions, table, 30),
                 6 * x.numel(),
             ),
         ]
         for name, call, touched in calls:
             yield Case(f"{name}, {rows} rows", call, touched)
+
+
+def _sample(
+    ids: torch.Tensor,
+    logits: torch.Tensor,
+    temperatures: torch.Tensor,
+    uniform: torch.Tensor,
+    top_k: torch.Tensor,
+    top_p: torch.Tensor,
+) -> None:
+    min_p = torch.zeros_like(top_p)
+    ops.sample_top_k_top_p(ids, logits, temperatures, top_k, top_p, min_p, uniform)
 
 
 def samplers() -> Iterator[Case]:
@@ -188,33 +200,17 @@ def samplers() -> Iterator[Case]:
         top_ids = torch.empty(rows, 5, dtype=torch.int64)
         one, uniform = torch.ones(rows), torch.rand(rows, dtype=torch.float64)
         none = torch.zeros(rows, dtype=torch.int32)
+        sample = partial(_sample, ids, logits, one, uniform)
         calls: list[tuple[str, Callable[[], object]]] = [
-            ("argmax", lambda o=ids, x=logits: ops.argmax(o, x)),
+            ("argmax", partial(ops.argmax, ids, logits)),
             (
                 "token_logprobs_and_ranks",
-                lambda a=logprobs, b=ranks, x=logits, g=given: ops.token_logprobs_and_ranks(
-                    a, b, x, g
-                ),
+                partial(ops.token_logprobs_and_ranks, logprobs, ranks, logits, given),
             ),
-            ("topk_logprobs 5", lambda a=top, b=top_ids, x=logits: ops.topk_logprobs(a, b, x)),
-            (
-                "sample, no filter",
-                lambda o=ids, x=logits, t=one, k=none, u=uniform: ops.sample_top_k_top_p(
-                    o, x, t, k, t, t * 0, u
-                ),
-            ),
-            (
-                "sample, top_k 40, top_p 0.9",
-                lambda o=ids, x=logits, t=one, k=none, u=uniform: ops.sample_top_k_top_p(
-                    o, x, t, k + 40, t * 0.9, t * 0, u
-                ),
-            ),
-            (
-                "sample, top_p 0.9",
-                lambda o=ids, x=logits, t=one, k=none, u=uniform: ops.sample_top_k_top_p(
-                    o, x, t, k, t * 0.9, t * 0, u
-                ),
-            ),
+            ("topk_logprobs 5", partial(ops.topk_logprobs, top, top_ids, logits)),
+            ("sample, no filter", partial(sample, none, one)),
+            ("sample, top_k 40, top_p 0.9", partial(sample, none + 40, 0.9 * one)),
+            ("sample, top_p 0.9", partial(sample, none, 0.9 * one)),
         ]
         for name, call in calls:
             yield Case(f"{name}, {rows} rows", call, logits.nbytes)

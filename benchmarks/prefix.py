@@ -14,7 +14,7 @@ from benchmarks.table import Row
 from vllm.config.engine import EngineConfig
 from vllm.config.model_source import resolve
 from vllm.engine.core import EngineCore
-from vllm.protocol.messages import EngineCoreRequest
+from vllm.protocol.messages import EngineCoreOutput, EngineCoreRequest
 from vllm.sampling.params import SamplingParams
 
 SYSTEM, OWN = 2000, 16
@@ -35,7 +35,7 @@ def first_token(core: EngineCore, name: str, prompt: list[int]) -> tuple[float, 
     )
     start = time.perf_counter()
     core.add_request(request)
-    outputs = []
+    outputs: list[EngineCoreOutput] = []
     while not outputs:
         outputs = core.step()
     stats = outputs[0].prefill_stats
@@ -52,7 +52,8 @@ def run(model: str, repeats: int) -> list[Row]:
         return [numbers.randrange(100, 40_000) for _ in range(length)]
 
     first_token(core, "warm", text(SYSTEM))  # touch the mapped weights and the KV cache once
-    first, second = [], []
+    first: list[float] = []
+    second: list[float] = []
     for repeat in range(repeats):
         system = text(SYSTEM)
         for times, expected in ((first, 0), (second, SYSTEM)):

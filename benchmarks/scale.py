@@ -88,7 +88,7 @@ def refusals(model: Path) -> dict[str, float]:
     As a client in one Python thread sees it: each connection sends its next request at once, so
     with many of them most of the time is spent in the queue of this client.
     """
-    found = {}
+    found: dict[str, float] = {}
     with deployment(model, 1, max_num_queued_reqs=0) as running:
         engine = running.double(0, 1, "--max-batch", str(RUNNING), "--step-ms", "1000")
         running.wait_healthy()

@@ -8,22 +8,17 @@ repeat by repeat, since both want all CPUs.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import signal
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.frontend import ROOT, free_port, measure
+from benchmarks.frontend import measure
 from benchmarks.table import Row, Samples
+from tests.e2e.loopback import free_port, running, wait_ready
 from vllm.config.model_source import resolve
 
-START_LIMIT_S = 120.0
+GRACE_S = 20.0  # for the processes below it to end
 STREAMS = (8, 32)
 OUTPUT = 64
 CONTEXTS = {128: 64, 1024: 960}  # context at the end: words of prompt (about a token each)
@@ -41,36 +36,6 @@ def peer(model: Path, port: int) -> list[str]:
         "--host", "127.0.0.1", "-np", str(SLOTS), "-c", str(SLOTS * SLOT_TOKENS),
         "-t", str(len(os.sched_getaffinity(0))), "--no-cache-prompt",
     ]  # fmt: skip
-
-
-@contextlib.contextmanager
-def running(command: list[str], port: int, log: Path) -> Iterator[tuple[str, int]]:
-    """A server that answers /health: its URL and process id."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=ROOT
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_ready(url, process, log)
-        yield url, process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        process.kill()
-        process.wait()
-
-
-def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SystemExit(f"error: the server ended, see {log}:\n{log.read_text()[-2000:]}")
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"error: {url} was not ready within {START_LIMIT_S:.0f} s, see {log}")
 
 
 def rates(url: str, pid: int) -> dict[str, float]:
@@ -95,7 +60,9 @@ def run(model: str, repeats: int, logs: Path) -> list[Row]:
     for _ in range(repeats):
         for command, samples in sides:
             port = free_port()
-            with running(command(path, port), port, logs / f"{command.__name__}.log") as server:
-                samples.add_all(rates(*server))
+            url, log = f"http://127.0.0.1:{port}", logs / f"{command.__name__}.log"
+            with running(command(path, port), log, grace_s=GRACE_S) as server:
+                wait_ready(url, server, log)
+                samples.add_all(rates(url, server.pid))
     mine, theirs = sides[0][1], sides[-1][1] if len(sides) > 1 else Samples()
     return [Row(name, "token/s", mine[name], theirs.get(name), "higher") for name in mine]

@@ -31,9 +31,9 @@ class Stopwatch:
     def watching(self) -> Iterator[None]:
         replay = ops.replay
 
-        def timed(number: int) -> None:
+        def timed(recording: int) -> None:
             start = time.thread_time_ns()
-            replay(number)
+            replay(recording)
             self.spent += time.thread_time_ns() - start
 
         ops.replay = timed

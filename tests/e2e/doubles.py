@@ -26,6 +26,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import RUST_MISSING, rust_frontend
+from tests.e2e.loopback import double_path, running
 from tests.e2e.server import PATIENCE_S, ROOT, wait_for
 from vllm.protocol.listeners import Listener, listen_ipc
 
@@ -47,8 +48,7 @@ def double_binary() -> Path:
     manifest = ["--manifest-path", str(ROOT / "rust" / "Cargo.toml")]
     command = [cargo, "build", *manifest, "--locked", "--release", "-p", "vllm-mock-engine"]
     subprocess.run(command, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "rust" / "target")
-    return target / "release" / "vllm-mock-engine"
+    return double_path()
 
 
 def raise_descriptor_limit() -> int:
@@ -254,14 +254,14 @@ def deployment(
             flags += ["--args-fd", str(fds[-1])]
         command = [str(binary), "frontend", *flags, "--engine-count", str(engines)]
         log = folder / "frontend.log"
-        process = stack.enter_context(_running(command, log, fds, environ or {}))
+        process = stack.enter_context(running(command, log, fds=fds, environ=environ))
         url = f"http://127.0.0.1:{web.getsockname()[1]}"
         http = stack.enter_context(httpx.Client(base_url=url, timeout=PATIENCE_S))
-        running = Deployment(folder, web, (planes[0], planes[1]), process, http)
+        deployed = Deployment(folder, web, (planes[0], planes[1]), process, http)
         try:
-            yield running
+            yield deployed
         finally:
-            for double in running.doubles:
+            for double in deployed.doubles:
                 double.close()
 
 
@@ -272,18 +272,3 @@ def _readable(text: str) -> Iterator[int]:
         file.write(text.encode())
         file.seek(0)
         yield file.fileno()
-
-
-@contextlib.contextmanager
-def _running(
-    command: list[str], log: Path, fds: list[int], environ: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, pass_fds=fds, env=os.environ | environ
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import RUST_MISSING, Start, frontend_environment, rust_frontend
+from tests.e2e.loopback import free_port
 from tests.e2e.server import PATIENCE_S, Server, wait_for
 from tests.e2e.streams import Reader, complete, health
-from tests.e2e.test_supervisor import free_port
 from vllm.errors import ExitCode
 
 

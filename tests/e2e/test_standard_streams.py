@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.loopback import free_port
 from tests.e2e.server import ROOT, VLLM_SERVE, wait_for
-from tests.e2e.test_supervisor import free_port
 from vllm.errors import ExitCode
 
 EXIT_S = 60.0

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Start
+from tests.e2e.loopback import free_port
 from tests.e2e.server import PATIENCE_S, wait_for
 from tests.e2e.streams import Reader, complete
 from vllm.errors import ExitCode
@@ -219,11 +220,6 @@ def test_a_unix_socket(start: Start, tiny_model: Path, tmp_path: Path) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.wait_exit() == ExitCode.OK
     assert not path.exists()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def test_two_engines_on_this_host(start: Start, tiny_model: Path, frontend: dict[str, str]) -> None:
