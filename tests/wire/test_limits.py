@@ -26,6 +26,7 @@ def test_parameters() -> None:
 
 
 def test_other_limits() -> None:
+    assert AGREED["repetition_detection"] == written(params._SIZE)
     assert AGREED["greedy_below"] == params.GREEDY_BELOW
     assert AGREED["integer"] == {"minimum": params.INT64_MIN, "maximum": params.UINT64_MAX}
     assert AGREED["structured_outputs"] == {

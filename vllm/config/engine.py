@@ -36,6 +36,8 @@ class EngineConfig:
     scheduling_policy: "priority": requests of a lower `priority` number first, and of one priority
         in order of arrival; "fcfs": in order of arrival, other priorities than 0 are refused.
     enable_prefix_caching: requests begin with the computed blocks of others that began alike.
+    thinking_start, thinking_end: token ids of the marks around a model's thoughts; a thinking budget
+        needs both.
     max_logprobs: most log probabilities per token a request may ask for; -1: no limit.
     """
 
@@ -57,6 +59,8 @@ class EngineConfig:
     scheduling_policy: str = "priority"
     enable_prefix_caching: bool = True
     max_logprobs: int = 20
+    thinking_start: tuple[int, ...] = ()
+    thinking_end: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -79,6 +83,8 @@ class EngineConfig:
             raise ValueError(
                 f"max_logprobs is {self.max_logprobs}; -1 (no limit) or more is needed"
             )
+        if bool(self.thinking_start) != bool(self.thinking_end):
+            raise ValueError("of thinking_start and thinking_end, both or neither are needed")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) is below max_num_seqs "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vllm.config.engine import EngineConfig
 from vllm.engine.outputs import check_stop, make_output, nan_output, prefix_cache_stats
+from vllm.engine.repetition import make_watch
 from vllm.engine.request import EventType, Request, Status
 from vllm.engine.utilities import Utilities
 from vllm.engine.validation import RequestLimits, check_request, refuse
@@ -64,6 +65,7 @@ class EngineCore(Utilities):
             self.runner.max_model_len,
             config.max_logprobs,
             config.scheduling_policy == "priority",
+            bool(config.thinking_start),
         )
         self.requests: dict[str, Request] = {}
         self.num_steps = 0
@@ -113,6 +115,7 @@ class EngineCore(Utilities):
             trace_headers=request.trace_headers,
             cache_salt=request.cache_salt,
             reads_cache=_reads_cache(params),
+            repetition=make_watch(params.repetition_detection, wanted - len(prompt)),
         )
         self._arrivals += 1
         own.events.append((EventType.QUEUED, time.monotonic()))

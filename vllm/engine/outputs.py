@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vllm.engine.repetition import STOP_REASON
 from vllm.engine.request import Request
 from vllm.kvcache.prefix import LookUps
 from vllm.protocol.errors import INTERNAL_ERROR
@@ -25,8 +26,8 @@ from vllm.protocol.messages import (
 if TYPE_CHECKING:
     from vllm.sampling.logprobs import TokenLogprobs  # whose module loads torch
 
-Finish = tuple[FinishReason | None, int | None]
-"""Why a request is over (None: it is not) and the stop token that did it (None for EOS)."""
+Finish = tuple[FinishReason | None, int | str | None]
+"""Why a request is over (None: it is not), and the stop token that did it or what was found."""
 
 _GOES_ON: Finish = (None, None)
 
@@ -35,13 +36,17 @@ def check_stop(request: Request) -> Finish:
     """Look at the token that was just appended."""
     params = request.sampling_params
     token = request.output_token_ids[-1]
-    if request.num_output_tokens >= params.min_tokens:
+    repeats = request.repetition is not None and request.repetition.append(token)
+    may_stop = request.num_output_tokens >= params.min_tokens
+    if may_stop:
         if token == params._eos_token_id and not params.ignore_eos:
             return FinishReason.STOP, None
         if token in params.stop_token_ids:
             return FinishReason.STOP, token
     if request.num_tokens >= request.max_total_tokens:
         return FinishReason.LENGTH, None
+    if repeats and may_stop:
+        return FinishReason.REPETITION, STOP_REASON
     return _GOES_ON
 
 

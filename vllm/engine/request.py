@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vllm.engine.repetition import RepetitionWatch
 
 
 class Status(enum.Enum):
@@ -43,7 +46,7 @@ class Request:
     slot while the request runs. Blocks of different `cache_salt`s are never shared; a request
     without `reads_cache` computes everything itself. `num_found_tokens` is what the prefix cache
     held when the request was first served, `block_hashes` the chain over its full blocks as far as
-    it was needed.
+    it was needed. `repetition` has seen each output token once; like them it outlives preemption.
     """
 
     request_id: str
@@ -57,6 +60,7 @@ class Request:
     trace_headers: dict[str, str] | None = None
     cache_salt: str | None = None
     reads_cache: bool = True
+    repetition: RepetitionWatch | None = None
 
     status: Status = Status.WAITING
     output_token_ids: list[int] = field(default_factory=list)

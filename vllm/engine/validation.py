@@ -20,15 +20,22 @@ from vllm.sampling.params import SamplingParams
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What the model, the KV cache and the operator allow. `max_logprobs` -1: no limit."""
+    """What the model, the KV cache and the operator allow. `max_logprobs` -1: no limit; `thinks`: the
+    marks of a thought are known.
+    """
 
     vocab_size: int
     max_model_len: int
     max_logprobs: int
     priorities: bool = True
+    thinks: bool = False
 
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+_NO_MARKERS = (
+    "this server does not know where the model's thoughts begin and end; start it with "
+    "--reasoning-config"
+)
 _IN_FLOAT32 = "a finite number of 32 bits is needed"
 
 # Fields that ask for something that is not built: (name, what it would need to be).
@@ -41,7 +48,6 @@ _REQUEST_FIELDS = (
 )
 _SAMPLING_FIELDS = (
     ("structured_outputs", "structured output"),
-    ("thinking_token_budget", "a thinking budget"),
     ("prompt_logprob_token_ids", "log probabilities of given prompt tokens"),
     ("prompt_logprob_start", "a start position of prompt log probabilities"),
     ("trace_decode_token_ids", "tracing of given tokens"),
@@ -94,9 +100,8 @@ def _check_prompt(prompt: Sequence[int] | None, limits: RequestLimits) -> None:
 
 def _check_sampling(params: SamplingParams, limits: RequestLimits) -> None:
     _check_unsupported(params, _SAMPLING_FIELDS)
-    detection = params.repetition_detection
-    if detection is not None and detection.max_pattern_size > 0:
-        raise refuse("repetition_detection", detection, "repetition detection is not supported")
+    if params.thinking_token_budget is not None and not limits.thinks:
+        raise refuse("thinking_token_budget", params.thinking_token_budget, _NO_MARKERS)
     if params.extra_args and "kv_transfer_params" in params.extra_args:
         raise refuse("extra_args", "kv_transfer_params", "KV transfer is not supported")
     _check_logprobs("logprobs", params.logprobs, limits)

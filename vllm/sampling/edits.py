@@ -39,7 +39,7 @@ class MinTokens:
 
     def __init__(self, count: int, stop_ids: np.ndarray) -> None:
         self._count = count
-        self._entries = _ban(stop_ids)
+        self._entries = ban(stop_ids)
 
     def entries(self, request: Request) -> Entries | None:
         return self._entries if request.num_output_tokens < self._count else None
@@ -58,7 +58,7 @@ class BadWords:
             for start, last in self._words
             if len(start) <= len(output) and output[len(output) - len(start) :] == start
         ]
-        return _ban(np.array(banned, np.int64)) if banned else None
+        return ban(np.array(banned, np.int64)) if banned else None
 
 
 def make_edits(request: Request, vocab_size: int) -> list[LogitEdit]:
@@ -71,7 +71,7 @@ def make_edits(request: Request, vocab_size: int) -> list[LogitEdit]:
     if params.allowed_token_ids:
         allowed = np.zeros(vocab_size, bool)
         allowed[params.allowed_token_ids] = True
-        edits.append(Always(*_ban(np.flatnonzero(~allowed))))
+        edits.append(Always(*ban(np.flatnonzero(~allowed))))
     if params._bad_words_token_ids:
         edits.append(BadWords(params._bad_words_token_ids))
     stops = [token for token in params._all_stop_token_ids if 0 <= token < vocab_size]
@@ -80,5 +80,12 @@ def make_edits(request: Request, vocab_size: int) -> list[LogitEdit]:
     return edits
 
 
-def _ban(ids: np.ndarray) -> Entries:
+def ban(ids: np.ndarray) -> Entries:
+    """Tokens `ids` cannot be chosen."""
     return ids.astype(np.int64), np.full(len(ids), -np.inf, np.float32)
+
+
+def joined(parts: Sequence[Entries]) -> Entries:
+    """All of them as one."""
+    ids, summands = zip(*parts, strict=True)
+    return np.concatenate(ids), np.concatenate(summands)

@@ -76,8 +76,14 @@ LIMITS: dict[str, Bound] = {
     "stream_interval": Bound(integer=True, minimum=1, nullable=True),
     "logprobs": Bound(integer=True, minimum=-1, nullable=True),
     "prompt_logprobs": Bound(integer=True, minimum=-1, nullable=True),
+    "thinking_token_budget": Bound(integer=True, minimum=-1, nullable=True),
 }
 """Limits of single parameters; ``tests/wire/limits.json`` states the same for both languages."""
+
+MAX_PATTERN_SIZE = 4096
+"""Each token of a watched output is compared with so many before it at most."""
+
+_SIZE = Bound(integer=True, minimum=0, maximum=MAX_PATTERN_SIZE)
 
 STRUCTURED_OUTPUT_BACKENDS = ("xgrammar", "guidance", "outlines", "lm-format-enforcer")
 STRUCTURED_OUTPUT_CONSTRAINTS = (
@@ -137,11 +143,26 @@ class StructuredOutputsParams:
 
 
 class RepetitionDetectionParams(msgspec.Struct, kw_only=True):
-    """When to end a request whose output repeats a pattern of tokens."""
+    """When to end a request: a pattern of `min_pattern_size` (0 means 1) to `max_pattern_size`
+    tokens stands `min_count` times at the end of its output. 0 for `max_pattern_size`: never.
+
+    Raises:
+        ValidationError: sizes that are negative, reversed or too large, or a count below 2.
+    """
 
     max_pattern_size: int = 0
     min_pattern_size: int = 0
     min_count: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_pattern_size", "min_pattern_size", "min_count"):
+            if not _SIZE.admits(value := getattr(self, name)):
+                raise _outside(f"repetition_detection.{name}", value, _SIZE.describe())
+        if self.min_pattern_size > self.max_pattern_size:
+            limit = f"at most max_pattern_size ({self.max_pattern_size})"
+            raise _outside("repetition_detection.min_pattern_size", self.min_pattern_size, limit)
+        if self.max_pattern_size > 0 and self.min_count < 2:
+            raise _outside("repetition_detection.min_count", self.min_count, "at least 2")
 
 
 class SamplingParams(msgspec.Struct, omit_defaults=True, kw_only=True, dict=False):
@@ -192,7 +213,7 @@ class SamplingParams(msgspec.Struct, omit_defaults=True, kw_only=True, dict=Fals
     bad_words: list[str] | None = None
     _bad_words_token_ids: list[list[int]] | None = None
     skip_reading_prefix_cache: bool | None = None
-    thinking_token_budget: int | None = None
+    thinking_token_budget: int | None = None  # -1: no limit, as None
     repetition_detection: RepetitionDetectionParams | None = None
     routed_experts_prompt_start: int = 0
     trace_decode_token_ids: list[int] | None = None
@@ -225,6 +246,8 @@ class SamplingParams(msgspec.Struct, omit_defaults=True, kw_only=True, dict=Fals
         # Positions served from the prefix cache have no logits to report.
         if self.skip_reading_prefix_cache is None:
             self.skip_reading_prefix_cache = self.prompt_logprobs is not None
+        if self.thinking_token_budget == -1:
+            self.thinking_token_budget = None
         if self.greedy:
             self.top_p, self.top_k, self.min_p = 1.0, 0, 0.0
 

@@ -24,6 +24,7 @@ from vllm.sampling import penalties
 from vllm.sampling.edits import LogitEdit, make_edits
 from vllm.sampling.logprobs import TokenLogprobs, Wish, gather, sample_wish
 from vllm.sampling.rng import seed_bits, uniform
+from vllm.sampling.thinking import Markers, ThinkingBudget
 
 
 @dataclass(slots=True)
@@ -41,8 +42,15 @@ class Sampled:
 class Sampler:
     """Parameters of up to `max_num_seqs` requests in arrays indexed by `Request.row`."""
 
-    def __init__(self, max_num_seqs: int, vocab_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        max_num_seqs: int,
+        vocab_size: int,
+        device: torch.device,
+        thinking: Markers | None = None,
+    ) -> None:
         self.vocab_size = vocab_size
+        self._thinking = thinking
         self.device = device
         self._temperature = np.zeros(max_num_seqs, np.float32)
         self._top_p = np.ones(max_num_seqs, np.float32)
@@ -61,7 +69,7 @@ class Sampler:
         self._top_p[row], self._min_p[row] = params.top_p, params.min_p
         self._top_k[row] = min(params.top_k, self.vocab_size)
         self._seeds[row] = seed_bits(request.seed)
-        if edits := make_edits(request, self.vocab_size):
+        if edits := self._edits_of(request):
             self._edits[row] = edits
         if penalties.wanted(request):
             self._counts[row] = penalties.TokenCounts(request)
@@ -72,6 +80,13 @@ class Sampler:
             )
         if (wish := sample_wish(request, self.vocab_size)) is not None:
             self._wishes[row] = wish
+
+    def _edits_of(self, request: Request) -> list[LogitEdit]:
+        edits = make_edits(request, self.vocab_size)
+        if request.sampling_params.thinking_token_budget is None:
+            return edits
+        assert self._thinking is not None, "a thinking budget passed validation without markers"
+        return [ThinkingBudget(request, self._thinking, self.vocab_size, edits)]
 
     def remove(self, row: int) -> None:
         """Forget the request of a row."""

@@ -27,6 +27,7 @@ from vllm.sampling.finite import count_nans
 from vllm.sampling.likeliest import choose_likeliest
 from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
 from vllm.sampling.sampler import Sampled, Sampler
+from vllm.sampling.thinking import Markers
 from vllm.scheduler.batch import Batch
 from vllm.worker import kv_tensors, resources
 from vllm.worker.choices import Choices
@@ -68,7 +69,8 @@ class ModelRunner:
             self.device,
             self._padded,
         )
-        self.sampler = Sampler(config.max_num_seqs, self.config.vocab_size, self.device)
+        thinking = _thinking_markers(config, self.config.vocab_size)
+        self.sampler = Sampler(config.max_num_seqs, self.config.vocab_size, self.device, thinking)
         self.prompt_logprobs: dict[str, PromptLogprobs] = {}
         self._computed: Computed | None = None  # by a decode step
         self._choices = Choices(config.max_num_seqs, self.device)
@@ -248,6 +250,18 @@ def _graphs(device: torch.device) -> Record:
     """They share what they allocate: one step runs at a time."""
     pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
     return lambda calls: Graph(calls, pool)
+
+
+def _thinking_markers(config: EngineConfig, vocab_size: int) -> Markers | None:
+    start, end = tuple(config.thinking_start), tuple(config.thinking_end)
+    if not start:
+        return None
+    if not all(0 <= token < vocab_size for token in (*start, *end)):
+        raise EngineStartError(
+            f"the marks of a thought are tokens {start} and {end}; the model has tokens 0 to "
+            f"{vocab_size - 1}"
+        )
+    return Markers(start, end)
 
 
 def _device(name: str) -> torch.device:
