@@ -220,6 +220,8 @@ class LLM:
         params = [given] * number if isinstance(given, SamplingParams) else list(given)
         if len(params) != number:
             raise ValidationError(f"{number} prompts, but {len(params)} sampling parameters")
+        for one in params:
+            _check_form(one)
         return params
 
     def _job(self, prompt: ParsedPrompt, params: SamplingParams, priority: int) -> _Job:
@@ -235,6 +237,7 @@ class LLM:
     def _for_engine(self, params: SamplingParams, index: int) -> SamplingParams:
         """The parameters of one choice, with what an engine needs a frontend to fill in."""
         own = copy.deepcopy(params)
+        own.n = 1
         eos = self.files.eos_token_ids
         if eos and not own.ignore_eos:
             own._eos_token_id = eos[0]
@@ -284,6 +287,17 @@ class LLM:
         if complete and not output.finished:
             self.engine.abort_requests([output.request_id])
         return complete
+
+
+def _check_form(params: SamplingParams) -> None:
+    """Forms of a result that upstream has and this class does not."""
+    if params.flat_logprobs:
+        raise ValidationError("flat_logprobs is True; only False is supported", "flat_logprobs")
+    if not params.spaces_between_special_tokens:
+        raise ValidationError(
+            "spaces_between_special_tokens is False; only True is supported: the tokenizer decides",
+            "spaces_between_special_tokens",
+        )
 
 
 def _check_arguments(engine: Mapping[str, Any]) -> None:

@@ -24,8 +24,8 @@ PositionLogprobs = dict[int, Logprob]
 
 @dataclass
 class CompletionOutput:
-    """One continuation. `finish_reason` is "stop" or "length"; `stop_reason` the stop string or
-    stop token, None at the end of the sequence.
+    """One continuation. `finish_reason` is "stop", "length" or "repetition"; `stop_reason` the stop
+    string or stop token, None at the end of the sequence.
     """
 
     index: int

@@ -36,8 +36,8 @@ class EngineConfig:
     scheduling_policy: "priority": requests of a lower `priority` number first, and of one priority
         in order of arrival; "fcfs": in order of arrival, other priorities than 0 are refused.
     enable_prefix_caching: requests begin with the computed blocks of others that began alike.
-    thinking_start, thinking_end: token ids of the marks around a model's thoughts; a thinking budget
-        needs both.
+    thinking_start, thinking_end: token ids of the marks around a model's thoughts; a thinking
+        budget needs both.
     max_logprobs: most log probabilities per token a request may ask for; -1: no limit.
     """
 

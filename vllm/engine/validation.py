@@ -20,8 +20,8 @@ from vllm.sampling.params import SamplingParams
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What the model, the KV cache and the operator allow. `max_logprobs` -1: no limit; `thinks`: the
-    marks of a thought are known.
+    """What the model, the KV cache and the operator allow. `max_logprobs` -1: no limit; `thinks`:
+    the marks of a thought are known.
     """
 
     vocab_size: int
@@ -102,8 +102,11 @@ def _check_sampling(params: SamplingParams, limits: RequestLimits) -> None:
     _check_unsupported(params, _SAMPLING_FIELDS)
     if params.thinking_token_budget is not None and not limits.thinks:
         raise refuse("thinking_token_budget", params.thinking_token_budget, _NO_MARKERS)
-    if params.extra_args and "kv_transfer_params" in params.extra_args:
-        raise refuse("extra_args", "kv_transfer_params", "KV transfer is not supported")
+    if params.n != 1:
+        raise refuse("n", params.n, "each choice is a request of its own, with n left out")
+    if params.extra_args:
+        name = next(iter(params.extra_args))
+        raise refuse("extra_args", name, "neither KV transfer nor plug-ins are supported")
     _check_logprobs("logprobs", params.logprobs, limits)
     _check_logprobs("prompt_logprobs", params.prompt_logprobs, limits)
     _check_ids("logprob_token_ids", params.logprob_token_ids or (), limits)
@@ -153,11 +156,12 @@ def _check_allowed(params: SamplingParams, limits: RequestLimits) -> None:
     if not allowed:
         raise refuse("allowed_token_ids", allowed, "at least one token is needed")
     _check_ids("allowed_token_ids", allowed, limits)
-    forbidden = {word[0] for word in params._bad_words_token_ids or () if len(word) == 1}
+    # The last token of a word is banned where the output ends with the rest of it.
+    forbidden = {word[-1] for word in params._bad_words_token_ids or () if word}
     if params.min_tokens > 0:
         forbidden |= params._all_stop_token_ids
     if forbidden.issuperset(allowed):
-        reason = "bad_words or min_tokens forbid each of them; allow another token"
+        reason = "bad_words or min_tokens can forbid each of them; allow another token"
         raise refuse("allowed_token_ids", allowed, reason)
 
 

@@ -104,6 +104,25 @@ def test_seeded_sampling_does_not_depend_on_company(engine: EngineCore) -> None:
     assert one(engine, **wanted | {"seed": -7}).tokens != alone
 
 
+def test_seeds_do_not_depend_on_chunks_rows_and_preemption(model: Path, engine: EngineCore) -> None:
+    prompts = [[BOS, *range(i, i + 4 + 5 * i)] for i in range(5)]
+    requests = [
+        request(str(i), prompt, temperature=1.3, seed=i, max_tokens=20, top_k=50)
+        for i, prompt in enumerate(prompts)
+    ]
+    alone = {}
+    for each in requests:
+        alone |= {name: result.tokens for name, result in finish(engine, [each]).items()}
+    block = 4 * 2 * 2 * 2 * 16 * 4  # tokens, keys and values, layers, KV heads, head size, f32
+    crowded = {"block_size": 4, "max_model_len": 64, "kv_cache_memory": 16 * block}
+    for config in ({"max_num_batched_tokens": 6, "max_num_seqs": 4}, crowded):
+        other = start(model, **config)
+        for order in (requests, requests[::-1]):
+            results = finish(other, order)
+            assert {name: result.tokens for name, result in results.items()} == alone
+    assert other.scheduler.num_preemptions > 0
+
+
 def test_requests_without_a_seed_differ(engine: EngineCore) -> None:
     drawn = [one(engine, temperature=2.0, max_tokens=10).tokens for _ in range(2)]
     assert drawn[0] != drawn[1]
@@ -153,6 +172,23 @@ def test_bad_words_and_allowed_tokens(engine: EngineCore, reference: Reference) 
     allowed = one(engine, allowed_token_ids=[5, 6, 7], max_tokens=20).tokens
     assert set(allowed) <= {5, 6, 7}
     assert one(engine, logit_bias={123: 100.0}).tokens == [123] * 8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_rules_hold_at_once(engine: EngineCore, seed: int) -> None:
+    rules = {
+        "allowed_token_ids": [5, 6, 7, 8, 9],
+        "bad_words": ["x"],
+        "_bad_words_token_ids": [[5, 6], [6, 6, 5], [7]],
+        "stop_token_ids": [8],
+        "min_tokens": 10,
+    }
+    tokens = one(engine, **rules, temperature=2.0, seed=seed, max_tokens=40).tokens
+    assert set(tokens) <= {5, 6, 8, 9}
+    assert 8 not in tokens[:10]
+    text = " ".join(map(str, tokens))
+    assert "5 6" not in text
+    assert "6 6 5" not in text
 
 
 # ---------------------------------------------------------------------------------------- logprobs
@@ -344,12 +380,22 @@ def test_utilities_answer_or_name_themselves(engine: EngineCore) -> None:
         (
             [1],
             {"allowed_token_ids": [7], "min_tokens": 2, "stop_token_ids": [7]},
-            "min_tokens forbid each of them",
+            "min_tokens can forbid each of them",
         ),
         (
             [1],
             {"allowed_token_ids": [7], "bad_words": ["x"], "_bad_words_token_ids": [[7], [1, 2]]},
-            "bad_words or min_tokens forbid",
+            "bad_words or min_tokens can forbid",
+        ),
+        (
+            [1],
+            {
+                "allowed_token_ids": [7, 8],
+                "_bad_words_token_ids": [[7, 7]],
+                "min_tokens": 2,
+                "stop_token_ids": [8],
+            },
+            "bad_words or min_tokens can forbid",
         ),
         ([1], {"_bad_words_token_ids": [[]]}, "bad_words"),
         ([1], {"_bad_words_token_ids": [[1, 300]]}, "bad_words contains token 300"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.exactness.reference import Reference
 from tests.models import BOS, EOS, make_llama
 from vllm import LLM, SamplingParams
 from vllm.errors import ValidationError
+from vllm.sampling.params import RepetitionDetectionParams
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=10)
 
@@ -180,3 +182,33 @@ def test_arguments_that_are_not_known_are_named(llm: LLM, tmp_path: Path) -> Non
         LLM(str(make_llama(tmp_path)), tensor_parallel_size=2)
     with pytest.raises(ValidationError, match="this model generates; to embed, an encoder"):
         llm.embed("x")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"flat_logprobs": True, "logprobs": 1}, "flat_logprobs is True; only False"),
+        ({"spaces_between_special_tokens": False}, "spaces_between_special_tokens is False"),
+    ],
+)
+def test_forms_that_do_not_exist_are_refused(
+    llm: LLM, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message) as caught:
+        llm.generate("x", SamplingParams(**params))
+    assert caught.value.field in params
+
+
+def test_stop_strings_need_text() -> None:
+    with pytest.raises(ValidationError, match="detokenize must be true where stop strings"):
+        SamplingParams(stop="x", detokenize=False)
+
+
+def test_an_output_that_repeats_says_so(llm: LLM) -> None:
+    detection = RepetitionDetectionParams(max_pattern_size=2, min_count=3)
+    params = SamplingParams(
+        temperature=0.0, max_tokens=20, allowed_token_ids=[65], repetition_detection=detection
+    )
+    choice = llm.generate("x", params)[0].outputs[0]
+    assert (choice.finish_reason, choice.stop_reason) == ("repetition", "repetition_detected")
+    assert len(choice.token_ids) == 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thinking budget: so many tokens between the marks, then the end mark, then what the model likes.
+"""A thinking budget: so many tokens between the marks, the end mark, then what the model likes.
 
 The model is random, so a bias makes it think or close a thought where a test needs it.
 """
@@ -137,7 +137,7 @@ def test_preemption_forgets_nothing(model: Path) -> None:
 
 def test_without_marks_a_budget_is_refused_by_name(model: Path) -> None:
     engine = EngineCore(EngineConfig(str(model), dequantize=True))
-    with pytest.raises(RequestError, match="thinking_token_budget is 5; .* --reasoning-config"):
+    with pytest.raises(RequestError, match=r"thinking_token_budget is 5; .* --reasoning-config"):
         engine.add_request(request("r", [BOS], thinking_token_budget=5))
     assert SamplingParams(thinking_token_budget=-1).thinking_token_budget is None
     with pytest.raises(EngineStartError, match=r"tokens \(200,\) and \(260,\); the model has"):
