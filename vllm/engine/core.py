@@ -58,7 +58,12 @@ class EngineCore(Utilities):
         layout = self.runner.layout
         self.scheduler = Scheduler(
             Limits(config.max_num_seqs, config.max_num_batched_tokens),
-            KVCacheManager(layout.num_blocks, layout.block_size, config.enable_prefix_caching),
+            KVCacheManager(
+                layout.num_blocks,
+                layout.block_size,
+                config.enable_prefix_caching,
+                self.runner.config.reach,
+            ),
         )
         self.limits = RequestLimits(
             self.runner.config.vocab_size,

@@ -4,6 +4,13 @@
 Owns the tables, the arithmetic from tokens to blocks, and what is shared: a table may begin with
 full blocks that are already computed, and full blocks that are computed are offered to others. A
 block that is still written to is in one table only. Must not know scheduling policy.
+
+Where no layer of a model looks further back than a window, a table lets go of its first blocks as
+they fall out of it. Their places stay, so that positions lead to blocks as before; what stands
+there means nothing and is never read.
+
+    positions  0 ..... | dead .. | window .... computed | ...
+    blocks     gone    | gone    | held                 | held
 """
 
 from __future__ import annotations
@@ -14,21 +21,42 @@ from dataclasses import dataclass, field
 from vllm.kvcache.block_pool import BlockPool
 from vllm.kvcache.prefix import LookUps, PrefixIndex
 
+TILE = 16
+"""Kernels read this many positions at a time, from a multiple of it on."""
+
+
+def blocks_in_window(window: int, step: int, block_size: int) -> int:
+    """Blocks that `step` tokens and what they look back at touch, wherever they begin."""
+    return -(-(window - 1 + TILE - 1 + step) // block_size) + 1
+
 
 @dataclass(slots=True)
 class _Table:
-    """`num_shared` blocks were offered to others (or found); a `sealed` table offers nothing."""
+    """`num_shared` blocks were offered to others (or found), the first `num_gone` are not held any
+    more; a `sealed` table offers nothing.
+    """
 
     blocks: list[int] = field(default_factory=list)
     num_shared: int = 0
+    num_gone: int = 0
     sealed: bool = False
+
+    @property
+    def held(self) -> list[int]:
+        return self.blocks[self.num_gone :]
 
 
 class KVCacheManager:
-    """Tables over a pool of `num_blocks` blocks of `block_size` tokens."""
+    """Tables over a pool of `num_blocks` blocks of `block_size` tokens.
 
-    def __init__(self, num_blocks: int, block_size: int, caching: bool = True) -> None:
+    `window`: how many tokens back the model looks, the present one included; 0: to the first.
+    """
+
+    def __init__(
+        self, num_blocks: int, block_size: int, caching: bool = True, window: int = 0
+    ) -> None:
         self.block_size = block_size
+        self.window = window
         self.caching = caching
         self.look_ups = LookUps()
         self.index = PrefixIndex()
@@ -48,10 +76,22 @@ class KVCacheManager:
         """Blocks that `num_tokens` tokens take."""
         return -(-num_tokens // self.block_size)
 
+    def _num_dead(self, num_computed: int) -> int:
+        """Blocks that no token behind the first `num_computed` ones looks at."""
+        if self.window == 0:
+            return 0
+        first = max(0, num_computed - self.window + 1)
+        return first // TILE * TILE // self.block_size
+
     def table(self, request_id: str) -> list[int]:
-        """The blocks of a request in token order (empty when it holds none)."""
+        """The blocks of a request in token order (empty when it holds none); see `num_gone`."""
         table = self._tables.get(request_id)
         return [] if table is None else table.blocks
+
+    def num_gone(self, request_id: str) -> int:
+        """How many blocks of a request's table are not held any more."""
+        table = self._tables.get(request_id)
+        return 0 if table is None else table.num_gone
 
     def num_shared(self, request_id: str) -> int:
         """How many blocks of a request's table others may find."""
@@ -61,25 +101,36 @@ class KVCacheManager:
     def find(self, chain: Sequence[bytes], num_tokens: int) -> list[int]:
         """Computed blocks with which a request of `num_tokens` tokens can begin.
 
-        Never all of its tokens: the last one is computed again, since its logits are wanted.
+        Never all of its tokens: the last one is computed again, since its logits are wanted. Of
+        blocks that a window leaves behind only the number counts.
         """
-        return self.index.find(chain[: (num_tokens - 1) // self.block_size])
+        chain = chain[: (num_tokens - 1) // self.block_size]
+        if self.window == 0:
+            return self.index.find(chain)
+        return self.index.find_end(chain, lambda count: self._num_dead(count * self.block_size))
 
     def start(
-        self, request_id: str, num_tokens: int, found: list[int], spare: int = 0
+        self, request_id: str, num_tokens: int, found: list[int], spare: int = 0, step: int = 0
     ) -> list[int] | None:
-        """A table for `num_tokens` tokens that begins with the blocks `found`.
+        """A table for `num_tokens` tokens that begins with the blocks `found`; with a window, for
+        as many of them as it holds at a time when `step` are computed at a time.
 
         Returns the blocks that follow them, or None, with nothing changed, when the pool has too
         few left or fewer than `spare` would remain.
         """
         assert request_id not in self._tables, f"{request_id} holds blocks already"
+        num_gone = self._num_dead(len(found) * self.block_size)
+        used = found[num_gone:]
         missing = self.blocks_for(num_tokens) - len(found)
-        if missing + spare + self.pool.num_kept(found) > self.pool.num_free:
+        if self.window > 0:
+            most = blocks_in_window(self.window, step, self.block_size)
+            missing = min(missing, num_gone + most - len(found))
+        if missing + spare + self.pool.num_kept(used) > self.pool.num_free:
             return None
-        self.pool.hold(found)
+        self.pool.hold(used)
         blocks = self.pool.take(missing)
-        self._tables[request_id] = _Table(found + blocks, len(found), sealed=not self.caching)
+        sealed = not self.caching
+        self._tables[request_id] = _Table(found + blocks, len(found), num_gone, sealed)
         return blocks
 
     def grow(self, request_id: str, num_tokens: int) -> list[int] | None:
@@ -98,6 +149,16 @@ class KVCacheManager:
         table.blocks += blocks
         return blocks
 
+    def leave_behind(self, request_id: str, num_computed: int) -> None:
+        """Let go of the blocks that fell out of the window. They were shared before, where they
+        may be, and are found until they are needed for something else.
+        """
+        table = self._tables[request_id]
+        dead = self._num_dead(num_computed)
+        if dead > table.num_gone:
+            self.pool.release(reversed(table.blocks[table.num_gone : dead]))
+            table.num_gone = dead
+
     def share(self, request_id: str, chain: Sequence[bytes]) -> None:
         """The blocks that `chain` covers are full and computed: others may find them."""
         table = self._tables[request_id]
@@ -114,7 +175,7 @@ class KVCacheManager:
         """
         table = self._tables.pop(request_id, None)
         if table is not None:
-            self.pool.release(reversed(table.blocks))
+            self.pool.release(reversed(table.held))
 
     def distrust(self, request_id: str) -> None:
         """What a request computed is wrong: nobody may find it, now or later."""
@@ -137,13 +198,13 @@ class KVCacheManager:
 
     def check_integrity(self) -> None:
         """Assert that every block is accounted for, and that only full blocks are shared."""
-        self.pool.check_integrity(table.blocks for table in self._tables.values())
+        self.pool.check_integrity(table.held for table in self._tables.values())
         owners: dict[int, int] = {}
         for table in self._tables.values():
-            for block in table.blocks[table.num_shared :]:
+            for block in table.blocks[max(table.num_shared, table.num_gone) :]:
                 owners[block] = owners.get(block, 0) + 1
         for table in self._tables.values():
-            assert owners.keys().isdisjoint(table.blocks[: table.num_shared]), (
+            assert owners.keys().isdisjoint(table.blocks[table.num_gone : table.num_shared]), (
                 "a block that is still written to is shared"
             )
         assert all(count == 1 for count in owners.values()), "a block is written by two requests"

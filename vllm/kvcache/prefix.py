@@ -11,7 +11,7 @@ media). SHA-256, because a collision would show one client's text to another.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -78,6 +78,22 @@ class PrefixIndex:
                 break
             found.append(block)
         return found
+
+    def find_end(self, chain: Sequence[bytes], num_dead: Callable[[int], int]) -> list[int]:
+        """The longest beginning of a chain of which everything is known that is looked at: all
+        blocks but the first `num_dead(count)` of `count`. Their places hold 0.
+        """
+        blocks: list[int] = []  # from behind
+        end = len(chain)
+        for position in range(len(chain) - 1, -1, -1):
+            block = self._block_of.get(chain[position])
+            if block is None:
+                blocks, end = [], position
+                continue
+            blocks.append(block)
+            if position <= num_dead(end):
+                break
+        return [0] * (end - len(blocks)) + blocks[::-1]
 
     def put(self, key: bytes, block: int) -> None:
         """`block` holds what `key` says; nothing happens where another block already does."""

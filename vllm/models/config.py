@@ -252,6 +252,11 @@ class ModelConfig:
         """What scores are multiplied by."""
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
+    @property
+    def reach(self) -> int:
+        """Tokens that the layer which sees most sees; 0: all."""
+        return max(self.windows) if self.windows and all(self.windows) else 0
+
     def window(self, layer: int) -> int:
         """Tokens that this layer's attention sees, the querying one included; 0: all."""
         return self.windows[layer] if self.windows else 0

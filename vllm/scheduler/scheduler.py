@@ -9,6 +9,9 @@ then new requests in queue order, the last of them perhaps cut into a chunk. A r
 with the blocks of all its tokens, so only a decode ever asks for another block; when there is none,
 the request that would be served last is preempted: its blocks go, its tokens stay, and its keys and
 values are computed again when it is its turn, but for those that the prefix cache still holds.
+
+Where the model looks back no further than a window, a long prompt is admitted with the blocks that
+it holds at a time, and exchanges those it leaves behind for new ones.
 """
 
 from __future__ import annotations
@@ -107,6 +110,9 @@ class Scheduler:
             request.num_computed_tokens = request.num_scheduled_tokens
             if before // size != request.num_computed_tokens // size:
                 self._share(request)
+        if self.kv_cache.window:
+            for request in batch.requests:
+                self.kv_cache.leave_behind(request.request_id, request.num_computed_tokens)
 
     def check_integrity(self) -> None:
         """Assert that blocks are conserved and that nobody waits in vain."""
@@ -177,9 +183,23 @@ class Scheduler:
         for request in self.running:
             if budget == 0:
                 return
-            if (count := min(request.num_missing_tokens, budget)) > 0:
+            count = min(request.num_missing_tokens, budget)
+            if count > 0 and self._has_room(request, count, batch):
                 batch.add(request, count)
                 budget -= count
+        if not batch.requests and self.running:
+            self._preempt(self.running[-1], batch)
+            self._schedule_prefills(batch)
+
+    def _has_room(self, request: Request, count: int, batch: Batch) -> bool:
+        """Blocks for the next `count` tokens of a prompt. They were there when it was admitted, but
+        what it left behind may be in use by others: then it waits for them.
+        """
+        held = len(self.kv_cache.table(request.request_id))
+        blocks = self.kv_cache.grow(request.request_id, request.num_scheduled_tokens + count)
+        if blocks:
+            batch.new_blocks.append((request, held, blocks))
+        return blocks is not None
 
     def _admit(self, batch: Batch) -> None:
         budget = self.limits.max_num_batched_tokens - batch.num_tokens
@@ -221,7 +241,11 @@ class Scheduler:
         more.
         """
         blocks = self.kv_cache.start(
-            request.request_id, request.num_tokens, found, spare=len(self.running)
+            request.request_id,
+            request.num_tokens,
+            found,
+            spare=len(self.running),
+            step=self.limits.max_num_batched_tokens,
         )
         if blocks is None:
             return False

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from vllm.errors import EngineStartError
+from vllm.kvcache.manager import blocks_in_window
 from vllm.layers.attention import LayerCache
 from vllm.models.config import ModelConfig
 
@@ -42,11 +43,13 @@ def plan_cache(
     available: int,
     max_model_len: int | None,
     max_num_seqs: int,
+    step: int,
 ) -> tuple[KVLayout, int]:
     """The cache's size and the resulting max_model_len.
 
     `memory` is the operator's figure, `available` what is free. Nothing more is taken than
-    `max_num_seqs` requests of full length need, and a request of full length must fit.
+    `max_num_seqs` requests of full length need, and a request of full length must fit; it holds no
+    more than the model's window before the at most `step` tokens of a step, where it has one.
     """
     width = 2 * config.num_layers * config.num_kv_heads * config.head_dim
     token_bytes = width * dtype.itemsize
@@ -57,16 +60,23 @@ def plan_cache(
             "lower --max-model-len"
         )
     budget = memory or min(int(available * MEMORY_SHARE), MEMORY_CAP)
-    useful = max_num_seqs * -(-longest // block_size)
-    num_blocks = min(useful, budget // (token_bytes * block_size))
+    most = blocks_in_window(config.reach, step, block_size) if config.reach else None
+
+    def held(num_tokens: int) -> int:
+        blocks = -(-num_tokens // block_size)
+        return blocks if most is None else min(blocks, most)
+
+    num_blocks = min(max_num_seqs * held(longest), budget // (token_bytes * block_size))
     layout = KVLayout(num_blocks, block_size, token_bytes)
-    if num_blocks < 1 or (max_model_len is not None and layout.num_tokens < max_model_len):
+    if num_blocks < held(max_model_len or 1):
         wanted = max_model_len or block_size
         raise EngineStartError(
             f"a KV cache of {budget} bytes holds {max(0, layout.num_tokens)} tokens of "
             f"{token_bytes} bytes, one request of {wanted} tokens does not fit; raise the cache "
             "memory or lower --max-model-len"
         )
+    if most is not None and num_blocks >= most:
+        return layout, longest
     return layout, min(longest, layout.num_tokens)
 
 

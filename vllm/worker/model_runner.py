@@ -57,6 +57,7 @@ class ModelRunner:
             available=_available(self.device),
             max_model_len=config.max_model_len,
             max_num_seqs=config.max_num_seqs,
+            step=config.max_num_batched_tokens,
         )
         self.model = self._load(checkpoint, config, progress)
         self.caches = self._allocate(progress)

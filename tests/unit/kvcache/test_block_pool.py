@@ -8,7 +8,7 @@ import random
 import pytest
 
 from vllm.kvcache.block_pool import BlockPool
-from vllm.kvcache.manager import KVCacheManager
+from vllm.kvcache.manager import KVCacheManager, blocks_in_window
 from vllm.kvcache.prefix import PrefixIndex, extend, root
 
 
@@ -211,3 +211,44 @@ def test_blocks_are_conserved(seed: int) -> None:
         manager.check_integrity()
         for held, own in tokens.items():
             assert len(manager.table(held)) == manager.blocks_for(len(own))
+
+
+# ------------------------------------------------------------------------------------------ window
+
+
+def test_blocks_behind_a_window_are_given_back_and_still_found() -> None:
+    manager = KVCacheManager(num_blocks=10, block_size=16, window=20)
+    tokens = list(range(100))
+    assert manager.start("a", 96, [], step=48) == [0, 1, 2, 3, 4, 5]
+    manager.share("a", chain(tokens, 16))
+    manager.leave_behind("a", 35)  # the next token looks back to 16
+    assert manager.num_gone("a") == 1
+    manager.leave_behind("a", 96)  # to 77, in the block from 64 on
+    assert manager.num_gone("a") == 4
+    assert manager.pool.num_free == 8
+    manager.check_integrity()
+    assert manager.find(chain(tokens, 16), 97) == [0, 0, 0, 0, 4, 5]
+    assert manager.grow("a", 97) == [6]
+    manager.free("a")
+    manager.check_integrity()
+    assert manager.usage == 0.0
+
+
+def test_only_what_a_window_needs_must_be_found() -> None:
+    index = PrefixIndex()
+    keys = [bytes([number]) for number in range(8)]
+    for number in (0, 1, 4, 5, 6):
+        index.put(keys[number], 10 + number)
+    two_back = lambda count: max(0, count - 2)  # noqa: E731
+    assert index.find_end(keys, two_back) == [0, 0, 0, 0, 0, 15, 16]
+    assert index.find_end(keys[:5], two_back) == [10, 11]
+    assert index.find_end(keys, lambda count: max(0, count - 4)) == [10, 11]
+    assert index.find_end(keys[2:4], two_back) == []
+
+
+def test_a_long_prompt_takes_what_it_holds_at_a_time() -> None:
+    manager = KVCacheManager(num_blocks=8, block_size=16, window=32)
+    assert blocks_in_window(32, 16, 16) == 5
+    assert manager.start("a", 1000, [], step=16) == [0, 1, 2, 3, 4]
+    assert manager.start("b", 1000, [], step=16) is None
+    assert KVCacheManager(num_blocks=8, block_size=16).start("a", 1000, [], step=16) is None

@@ -13,7 +13,7 @@ import random
 import pytest
 
 from vllm.engine.request import Request, Status
-from vllm.kvcache.manager import KVCacheManager
+from vllm.kvcache.manager import TILE, KVCacheManager, blocks_in_window
 from vllm.scheduler.batch import Batch
 from vllm.scheduler.scheduler import Limits, Scheduler
 
@@ -24,13 +24,17 @@ LONGEST = 60
 class Simulation:
     """One scheduler and its traffic."""
 
-    def __init__(self, seed: int, caching: bool = True) -> None:
+    def __init__(self, seed: int, caching: bool = True, window: int = 0) -> None:
         self.rng = random.Random(seed)
         self.block_size = self.rng.choice([1, 4, 16])
         blocks = -(-LONGEST // self.block_size) + self.rng.randrange(40)
         seqs = self.rng.randrange(1, 12)
         limits = Limits(seqs, seqs + self.rng.randrange(40))
-        self.engine = Scheduler(limits, KVCacheManager(blocks, self.block_size, caching))
+        self.window = window
+        if window:  # as few blocks as one request needs, and some more
+            most = blocks_in_window(window, limits.max_num_batched_tokens, self.block_size)
+            blocks = min(blocks, most + self.rng.randrange(10))
+        self.engine = Scheduler(limits, KVCacheManager(blocks, self.block_size, caching, window))
         self.alive: dict[str, Request] = {}
         self.lengths: dict[str, int] = {}
         self.slots: dict[tuple[int, int], object] = {}
@@ -71,7 +75,8 @@ class Simulation:
             self.engine.reset_prefix_cache()
             self.slots.clear()
             for request in self.engine.running:
-                self.write(request, 0, request.num_computed_tokens)
+                gone = self.engine.kv_cache.num_gone(request.request_id) * self.block_size
+                self.write(request, gone, request.num_computed_tokens - gone)
         self.engine.check_integrity()
 
     def step(self) -> Batch:
@@ -101,7 +106,8 @@ class Simulation:
         for request, count in zip(batch.requests, batch.counts, strict=True):
             self.write(request, request.num_computed_tokens, count)
         for request in batch.requests:
-            for position in range(request.num_scheduled_tokens):
+            seen = max(0, request.num_computed_tokens - self.window + 1) if self.window else 0
+            for position in range(seen // TILE * TILE, request.num_scheduled_tokens):
                 assert self.slots[self.slot(request, position)] == self.content(request, position)
 
     def write(self, request: Request, first: int, count: int) -> None:
@@ -134,11 +140,18 @@ class Simulation:
             assert request.num_cached_tokens < request.num_tokens
             held = len(kv_cache.table(request.request_id))
             assert held * self.block_size >= request.num_scheduled_tokens
+            self.check_window(request, held - kv_cache.num_gone(request.request_id))
         if self.alive:
             assert batch.requests, "work is waiting and nothing was scheduled"
         for request in self.engine.running:
             decodes = request.num_tokens - request.num_computed_tokens == 1
             assert not decodes or request in batch.requests, "a decode was left out"
+
+    def check_window(self, request: Request, held: int) -> None:
+        """Of a long request only what its next tokens look at is held."""
+        if self.window:
+            step = self.engine.limits.max_num_batched_tokens
+            assert held <= blocks_in_window(self.window, step, self.block_size)
 
     def traffic(self, steps: int) -> None:
         for _ in range(steps):
@@ -169,6 +182,29 @@ def test_simulation(seed: int) -> None:
     assert not simulation.engine.has_work()
     assert simulation.engine.num_waiting == 0
     assert not simulation.engine.sharing._writers
+
+
+@pytest.mark.parametrize("caching", [True, False])
+@pytest.mark.parametrize("window", [1, 2, 5, 16, 17, 33])
+def test_simulation_with_a_window(window: int, caching: bool) -> None:
+    finished = cached = gone = preempted = 0
+    for seed in range(8):
+        simulation = Simulation(seed, caching, window)
+        simulation.traffic(300)
+        gone += sum(
+            simulation.engine.kv_cache.num_gone(request.request_id)
+            for request in simulation.engine.running
+        )
+        simulation.drain()
+        finished += simulation.finished
+        cached += simulation.cached
+        preempted += simulation.engine.num_preemptions
+        assert simulation.engine.kv_cache.usage == 0.0
+        assert simulation.engine.num_waiting == 0
+    assert finished > 100
+    assert gone > 0
+    assert preempted > 0
+    assert (cached > 0) == caching
 
 
 def test_a_long_simulation() -> None:
