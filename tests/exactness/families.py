@@ -86,7 +86,8 @@ class FamilyReference:
         prefix = f"model.layers.{layer}.self_attn."
         latent = "kv_lora_rank" in self.config
         q, k, v = self._latent_heads(x, prefix) if latent else self._heads(x, prefix, layer)
-        k, v = self.round_cache(k, "k"), self.round_cache(v, "v")
+        if not latent:
+            k, v = self.round_cache(k, "k"), self.round_cache(v, "v")
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q, k) * self._scale(q.shape[-1])
@@ -120,10 +121,11 @@ class FamilyReference:
         q = self._linear(low, prefix + name).view(len(x), heads, nope + rope)
         compressed = self._linear(x, prefix + "kv_a_proj_with_mqa")
         latent, shared = compressed.split([c["kv_lora_rank"], rope], dim=-1)
-        latent = self._norm(latent, prefix + "kv_a_layernorm")
+        latent = self.round_cache(self._norm(latent, prefix + "kv_a_layernorm"), "latent")
         expanded = self._linear(latent, prefix + "kv_b_proj").view(len(x), heads, -1)
         k, v = expanded.split([nope, c["v_head_dim"]], dim=-1)
-        shared = self._rotate(shared[:, None], 0).expand(-1, heads, -1)
+        shared = self.round_cache(self._rotate(shared[:, None], 0), "rotated")
+        shared = shared.expand(-1, heads, -1)
         q = torch.cat([q[..., :nope], self._rotate(q[..., nope:], 0)], dim=-1)
         return q, torch.cat([k, shared], dim=-1), v
 

@@ -30,7 +30,9 @@ class AttentionInputs:
 
 @dataclass(frozen=True)
 class LayerCache:
-    """Keys and values of one layer, each [num_blocks, kv_heads, block_size, head_dim]."""
+    """Keys and values of one layer, each [num_blocks, kv_heads, block_size, head_dim]; one tensor
+    where they are the same.
+    """
 
     keys: Tensor
     values: Tensor

@@ -253,6 +253,15 @@ class ModelConfig:
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
     @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """What a layer keeps of a token: tensors, heads, elements of a head. Keys and values; one
+        vector for all heads where attention is latent.
+        """
+        if self.latent is not None:
+            return 1, 1, self.latent.rope_dim + self.latent.kv_rank
+        return 2, self.num_kv_heads, self.head_dim
+
+    @property
     def reach(self) -> int:
         """Tokens that the layer which sees most sees; 0: all."""
         return max(self.windows) if self.windows and all(self.windows) else 0

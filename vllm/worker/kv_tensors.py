@@ -6,6 +6,7 @@ Owns sizes and allocation. Must not know which request holds a block.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -51,8 +52,7 @@ def plan_cache(
     `max_num_seqs` requests of full length need, and a request of full length must fit; it holds no
     more than the model's window before the at most `step` tokens of a step, where it has one.
     """
-    width = 2 * config.num_layers * config.num_kv_heads * config.head_dim
-    token_bytes = width * dtype.itemsize
+    token_bytes = config.num_layers * math.prod(config.cache_shape) * dtype.itemsize
     longest = max_model_len or config.max_position
     if longest > config.longest_position:
         raise EngineStartError(
@@ -87,18 +87,12 @@ def allocate(
     blocks are used. Elsewhere they are zero: rows that fill a decode step up read a token of block
     0, and should not look broken.
     """
-    shape = (
-        config.num_layers,
-        2,
-        layout.num_blocks,
-        config.num_kv_heads,
-        layout.block_size,
-        config.head_dim,
-    )
+    tensors, heads, width = config.cache_shape
+    shape = (config.num_layers, tensors, layout.num_blocks, heads, layout.block_size, width)
     try:
         make = torch.empty if device.type == "cpu" else torch.zeros
         whole = make(shape, dtype=dtype, device=device)
     except RuntimeError as error:
         size = layout.num_tokens * layout.token_bytes
         raise EngineStartError(f"no memory for a KV cache of {size} bytes: {error}") from None
-    return [LayerCache(layer[0], layer[1]) for layer in whole]
+    return [LayerCache(layer[0], layer[-1]) for layer in whole]
