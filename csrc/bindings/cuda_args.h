@@ -75,6 +75,12 @@ inline void check_activation(const Check& check, const Tensor& t, const char* na
   check_rows(check, t, name, {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16});
 }
 
+// Kernels read it 16 bytes at a time.
+inline void check_start16(const Check& check, const Tensor& t, const char* name) {
+  check.require(reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0, name,
+                " must start at a multiple of 16 bytes");
+}
+
 // A [rows, columns] argument like another one.
 inline void check_like(const Check& check, const Tensor& t, const char* name, const Tensor& other) {
   check_rows(check, t, name, {other.scalar_type()});

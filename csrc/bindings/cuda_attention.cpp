@@ -2,14 +2,15 @@
 
 // CUDA binding of paged attention.
 
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <array>
+
 #include "bindings/cuda_cache.h"
 
 namespace vllm_kernels {
 namespace {
-
-bool is_aligned16(const Tensor& t) {
-  return reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0;
-}
 
 // What the kernel was compiled for.
 void check_supported(const Check& check, const Tensor& q, const Tensor& k_cache,
@@ -23,8 +24,8 @@ void check_supported(const Check& check, const Tensor& q, const Tensor& k_cache,
       "q has dtype ", Check::type_name(q.scalar_type()), " and k_cache ",
       Check::type_name(k_cache.scalar_type()),
       ", expected the same dtype for both, or float32 for q");
-  check.require(is_aligned16(k_cache) && is_aligned16(v_cache),
-                "k_cache and v_cache must start at a multiple of 16 bytes");
+  check_start16(check, k_cache, "k_cache");
+  check_start16(check, v_cache, "v_cache");
 }
 
 void check_query(const Check& check, const Tensor& out, const Tensor& q, int64_t kv_width) {
@@ -43,13 +44,23 @@ void check_sequences(const Check& check, const Tensor& block_tables, const Tenso
   as_int(check, seq_lens.size(0), "the number of sequences");
 }
 
+// States of keys that several blocks share, from torch's allocator: its memory follows the stream, and
+// in a graph it is the graph's.
+Tensor new_scratch(const Tensor& q, const Tensor& k_cache, const Tensor& block_tables) {
+  const std::array<int64_t, 1> size{vllm_cuda_attention_scratch(
+      q.size(0), static_cast<int>(block_tables.size(0)), block_tables.size(1),
+      static_cast<int>(q.size(1) / k_cache.size(3)), static_cast<int>(k_cache.size(1)),
+      static_cast<int>(k_cache.size(2)), static_cast<int>(k_cache.size(3)))};
+  return torch::stable::new_empty(q, {size.data(), size.size()}, ScalarType::Float);
+}
+
 void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
                      const Tensor& v_cache, const Tensor& block_tables, const Tensor& seq_lens,
                      const Tensor& query_start_loc, double scale, int64_t window,
                      double soft_cap) {
   const Check check("paged_attention");
-  check.require(window == 0, "window is ", window, ", the CUDA kernel takes 0 (none) only");
-  check.require(soft_cap == 0.0, "soft_cap is ", soft_cap, ", the CUDA kernel takes 0 (off) only");
+  check.require(window >= 0, "window is ", window, ", expected 0 (none) or more");
+  check.require(soft_cap >= 0.0, "soft_cap is ", soft_cap, ", expected 0 (off) or more");
   check_caches(check, k_cache, v_cache);
   const int64_t kv_heads = k_cache.size(1), head_dim = k_cache.size(3);
   check_query(check, out, q, kv_heads * head_dim);
@@ -62,13 +73,15 @@ void paged_attention(const Tensor& out, const Tensor& q, const Tensor& k_cache,
                               {"block_tables", block_tables},
                               {"seq_lens", seq_lens},
                               {"query_start_loc", query_start_loc}});
+  const Tensor scratch = new_scratch(q, k_cache, block_tables);
   launch.finish(vllm_cuda_paged_attention(
       out.mutable_data_ptr(), out.stride(0), q.const_data_ptr(), q.stride(0),
       k_cache.const_data_ptr(), v_cache.const_data_ptr(), data_of<const int32_t>(block_tables),
-      data_of<const int32_t>(seq_lens), data_of<const int32_t>(query_start_loc), q.size(0),
-      static_cast<int>(seq_lens.size(0)), block_tables.size(1),
+      data_of<const int32_t>(seq_lens), data_of<const int32_t>(query_start_loc),
+      data_of<float>(scratch), q.size(0), static_cast<int>(seq_lens.size(0)), block_tables.size(1),
       static_cast<int>(q.size(1) / head_dim), static_cast<int>(kv_heads),
       static_cast<int>(k_cache.size(2)), static_cast<int>(head_dim), static_cast<float>(scale),
+      static_cast<int>(std::min<int64_t>(window, INT_MAX)), static_cast<float>(soft_cap),
       dtype_number(q), dtype_number(k_cache), launch.stream()));
 }
 

@@ -25,6 +25,22 @@ void argmax(const Tensor& out, const Tensor& logits) {
                                  launch.stream()));
 }
 
+void choose_greedy(const Tensor& out, const Tensor& suspect, const Tensor& hidden,
+                   const Tensor& logits) {
+  const Check check("choose_greedy");
+  check_logits(check, logits);
+  check_activation(check, hidden, "hidden");
+  check.shape(hidden, "hidden", {logits.size(0), -1});
+  check_plain(check, out, "out", ScalarType::Long, {logits.size(0)});
+  check_plain(check, suspect, "suspect", ScalarType::Long, {1});
+  const Launch launch(
+      check, {{"logits", logits}, {"out", out}, {"suspect", suspect}, {"hidden", hidden}});
+  launch.finish(vllm_cuda_choose_greedy(
+      data_of<int64_t>(out), data_of<int64_t>(suspect), hidden.const_data_ptr(), hidden.stride(0),
+      static_cast<int>(hidden.size(1)), dtype_number(hidden), data_of<const float>(logits),
+      logits.stride(0), logits.size(0), vocab_of(logits), launch.stream()));
+}
+
 void apply_logit_bias(const Tensor& logits, const Tensor& rows, const Tensor& token_ids,
                       const Tensor& bias) {
   const Check check("apply_logit_bias");
@@ -133,6 +149,7 @@ void sample_top_k_top_p(const Tensor& out, const Tensor& logits, const Tensor& t
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CUDA, m) {
   m.impl("argmax", TORCH_BOX(&argmax));
+  m.impl("choose_greedy", TORCH_BOX(&choose_greedy));
   m.impl("apply_logit_bias", TORCH_BOX(&apply_logit_bias));
   m.impl("apply_penalties", TORCH_BOX(&apply_penalties));
   m.impl("token_logprobs_and_ranks", TORCH_BOX(&token_logprobs_and_ranks));

@@ -6,21 +6,10 @@
 #include <vector>
 
 #include "bindings/cpu_args.h"
+#include "bindings/expert_checks.h"
 
 namespace vllm_kernels {
 namespace {
-
-void check_groups(const Check& check, int64_t experts, int64_t top, int64_t groups,
-                  int64_t top_groups, int64_t group_best) {
-  check.in_range(groups, "groups", 1, experts);
-  check.require(experts % groups == 0, "groups is ", groups, ", which does not divide ", experts,
-                " experts");
-  check.in_range(top_groups, "top_groups", 1, groups);
-  check.in_range(group_best, "group_best", 1, experts / groups);
-  check.require(top >= 1 && top <= top_groups * (experts / groups), "ids has ", top,
-                " columns, expected 1 to ", top_groups * (experts / groups),
-                " (experts that a token may go to)");
-}
 
 void route_experts(const Tensor& ids, const Tensor& weights, const Tensor& logits,
                    const std::optional<Tensor>& bias, bool sigmoid, int64_t groups,
@@ -41,30 +30,16 @@ void route_experts(const Tensor& ids, const Tensor& weights, const Tensor& logit
   });
 }
 
-ops::ExpertMatrices dense_matrices(const Check& check, const Tensor& t, const char* name,
-                                   int64_t experts, int64_t n, int64_t k) {
-  check.cpu(t, name);
-  check.dtype(t, name, {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
-  check.shape(t, name, {experts, n, k});
-  check.contiguous(t, name);
-  const DType dtype = dense_type(t);
-  return {data_of<uint8_t>(t), n * k * dtype_bytes(dtype), false, dtype, 0, n, k};
-}
-
-ops::ExpertMatrices packed_matrices(const Check& check, const Tensor& t, const char* name,
-                                    int64_t qtype, int64_t experts, int64_t n, int64_t k) {
-  check.require(is_quantized(qtype), name, " has type ", qtype, ", which is not a packed one");
-  const int64_t columns = block_format(qtype).columns;
-  check.require(k % columns == 0, name, " has rows of ", k, ", expected a multiple of ", columns);
-  check_plain(check, t, name, ScalarType::Byte, {experts, ops::packed_bytes(qtype, n, k)});
-  return {data_of<uint8_t>(t), t.size(1), true, DType::kF32, qtype, n, k};
-}
-
 ops::ExpertMatrices matrices(const Check& check, const Tensor& t, const char* name, int64_t qtype,
                              int64_t experts, int64_t n, int64_t k) {
-  return t.scalar_type() == ScalarType::Byte
-             ? packed_matrices(check, t, name, qtype, experts, n, k)
-             : dense_matrices(check, t, name, experts, n, k);
+  check.cpu(t, name);
+  check_expert_matrices(
+      check, t, name, qtype,
+      {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half, ScalarType::Byte}, experts, n, k);
+  const uint8_t* data = data_of<uint8_t>(t);
+  if (t.scalar_type() == ScalarType::Byte) return {data, t.size(1), true, DType::kF32, qtype, n, k};
+  const DType dtype = dense_type(t);
+  return {data, n * k * dtype_bytes(dtype), false, dtype, 0, n, k};
 }
 
 // In range, and distinct within a row: a row goes through an expert once.
@@ -94,9 +69,7 @@ void fused_experts(const Tensor& out, const Tensor& x, const Tensor& ids, const 
   check_plain(check, weights, "weights", ScalarType::Float, {rows, top});
   check.in_range(hidden, "hidden", 1, int64_t{1} << 31);
   check.in_range(inner, "inner", 1, int64_t{1} << 31);
-  check.require(gate_up.dim() >= 2 && gate_up.size(0) >= 1, "gate_up has shape ",
-                Check::sizes_text(gate_up), ", expected one matrix for each expert");
-  const int64_t experts = gate_up.size(0);
+  const int64_t experts = count_experts(check, gate_up);
   if (addend) {
     check_f32_rows(check, *addend, "addend");
     check.shape(*addend, "addend", {rows, hidden});

@@ -8,36 +8,14 @@
 #include <optional>
 
 #include "bindings/cpu_args.h"
+#include "bindings/quant_checks.h"
 
 namespace vllm_kernels {
 namespace {
 
-constexpr const char* kAccepted =
-    "2 (Q4_0), 3 (Q4_1), 6 (Q5_0), 7 (Q5_1), 8 (Q8_0), 12 (Q4_K), 13 (Q5_K) or 14 (Q6_K)";
-
-void check_qtype(const Check& check, int64_t qtype) {
-  check.require(is_quantized(qtype), "qtype is ", qtype, ", expected ", kAccepted);
-}
-
-void check_matrix(const Check& check, int64_t qtype, int64_t n, int64_t k) {
-  check_qtype(check, qtype);
-  const int64_t columns = block_format(qtype).columns;
-  check.in_range(n, "n", 1, int64_t{1} << 31);
-  check.in_range(k, "k", columns, int64_t{1} << 31);
-  check.require(k % columns == 0, "k is ", k, ", expected a multiple of ", columns);
-}
-
-// Bytes of `elements` elements in whole blocks.
-int64_t raw_bytes(int64_t qtype, int64_t elements) {
-  const BlockFormat format = block_format(qtype);
-  return elements / format.columns * format.bytes;
-}
-
 void check_bytes(const Check& check, const Tensor& t, const char* name, int64_t expected) {
   check.cpu(t, name);
-  check.dtype(t, name, {ScalarType::Byte});
-  check.contiguous(t, name);
-  check.require(t.numel() == expected, name, " has ", t.numel(), " bytes, expected ", expected);
+  check_byte_count(check, t, name, expected);
 }
 
 Tensor quant_repack(const Tensor& raw, int64_t qtype, int64_t n, int64_t k) {
@@ -45,7 +23,7 @@ Tensor quant_repack(const Tensor& raw, int64_t qtype, int64_t n, int64_t k) {
   refuse_recording(check);
   check_matrix(check, qtype, n, k);
   check_bytes(check, raw, "raw", raw_bytes(qtype, n * k));
-  const std::array<int64_t, 1> size{ops::packed_bytes(qtype, n, k)};
+  const std::array<int64_t, 1> size{packed_bytes(qtype, n, k)};
   Tensor packed = torch::stable::new_empty(raw, {size.data(), size.size()});
   ops::quant_repack(static_cast<uint8_t*>(packed.mutable_data_ptr()), data_of<uint8_t>(raw), qtype,
                     n, k);
@@ -56,16 +34,14 @@ void quant_linear(const Tensor& out, const Tensor& x, const Tensor& packed, int6
                   int64_t n, int64_t k, const std::optional<Tensor>& bias, int64_t coarse) {
   const Check check("quant_linear");
   check_matrix(check, qtype, n, k);
-  check_bytes(check, packed, "packed", ops::packed_bytes(qtype, n, k));
+  check_bytes(check, packed, "packed", packed_bytes(qtype, n, k));
   check_f32_rows(check, x, "x");
   check.shape(x, "x", {-1, k});
   check_f32_rows(check, out, "out");
   check.shape(out, "out", {x.size(0), n});
   check.distinct(out, "out", x, "x");
   if (bias) check_plain(check, *bias, "bias", ScalarType::Float, {n});
-  check.in_range(coarse, "coarse", 0, n);
-  check.require(coarse % kTileRows == 0 || coarse == n, "coarse is ", coarse,
-                ", expected a multiple of ", kTileRows, " or n");
+  check_coarse(check, coarse, n);
   const QuantLinearArgs args{rows_of(out), const_rows_of(x), {}, data_of<uint8_t>(packed),
                              bias ? data_of<float>(*bias) : nullptr, qtype, x.size(0), n, k,
                              coarse};
@@ -79,9 +55,7 @@ void dequantize(const Tensor& out, const Tensor& raw, int64_t qtype) {
   check.cpu(out, "out");
   check.dtype(out, "out", {ScalarType::Float});
   check.contiguous(out, "out");
-  const int64_t columns = block_format(qtype).columns;
-  check.require(out.numel() % columns == 0, "out has ", out.numel(),
-                " elements, expected a multiple of ", columns);
+  check_whole_blocks(check, qtype, out.numel());
   check_bytes(check, raw, "raw", raw_bytes(qtype, out.numel()));
   ops::dequantize(static_cast<float*>(out.mutable_data_ptr()), data_of<uint8_t>(raw), qtype,
                   out.numel() / kBlock);
@@ -96,22 +70,13 @@ void check_ids(const Check& check, const int64_t* id, int64_t count, int64_t voc
 void embedding_of_blocks(const Check& check, const Tensor& out, const Tensor& ids,
                          const Tensor& raw, int64_t qtype) {
   const int64_t hidden = out.size(1);
-  const int64_t columns = block_format(qtype).columns;
-  check.require(hidden % columns == 0, "out has shape ", Check::sizes_text(out),
-                ", its second size must be a multiple of ", columns);
+  check_whole_rows(check, qtype, out);
   check_plain(check, raw, "raw", ScalarType::Byte, {-1, raw_bytes(qtype, hidden)});
   perform([=, o = static_cast<float*>(out.mutable_data_ptr()), id = data_of<int64_t>(ids),
            count = ids.size(0), table = data_of<uint8_t>(raw), vocab = raw.size(0)] {
     check_ids(check, id, count, vocab);
     ops::embedding_quantized(o, id, count, table, qtype, hidden);
   });
-}
-
-ScalarType dense_scalar_type(const Check& check, int64_t qtype) {
-  check.require(qtype == kGgmlF32 || qtype == kGgmlF16 || qtype == kGgmlBF16, "qtype is ", qtype,
-                ", expected 0 (F32), 1 (F16), 30 (BF16), ", kAccepted);
-  if (qtype == kGgmlF32) return ScalarType::Float;
-  return qtype == kGgmlF16 ? ScalarType::Half : ScalarType::BFloat16;
 }
 
 void embedding_dequantize(const Tensor& out, const Tensor& ids, const Tensor& raw, int64_t qtype) {

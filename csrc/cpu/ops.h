@@ -54,8 +54,6 @@ void paged_attention(const AttentionArgs& args, const int32_t* seq_lens, const i
 
 void linear(const LinearArgs& args);
 
-// Bytes of a repacked [n, k] matrix.
-int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k);
 // GGUF rows -> interleaved tiles. Throws std::runtime_error on a scale that the layout can't hold.
 void quant_repack(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k);
 void quant_linear(QuantLinearArgs args);

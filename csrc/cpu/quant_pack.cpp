@@ -104,10 +104,6 @@ void pack_group(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, i
 
 }  // namespace
 
-int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k) {
-  return (n + kTileRows - 1) / kTileRows * (k / block_format(qtype).columns) * tile_bytes(qtype);
-}
-
 void quant_repack(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k) {
   if (qtype == kQ4_0 || qtype == kQ5_0) check_scales(raw, qtype, n, k / kBlock);
   const int64_t groups = (n + kTileRows - 1) / kTileRows;

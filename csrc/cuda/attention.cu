@@ -2,126 +2,31 @@
 //
 // Owns: causal attention over the paged cache, prefill and decode in one launch, with the online
 // softmax of FlashAttention (Dao et al., 2022, arXiv:2205.14135; the running maximum is Milakov and
-// Gimelshein, 2018, arXiv:1805.02867). Must not know: which request a sequence is, torch.
+// Gimelshein, 2018, arXiv:1805.02867), and the division of keys among blocks of Flash-Decoding (Dao et
+// al., 2023). Must not know: which request a sequence is, torch.
 //
 // A block takes kRows = 8 query rows that share one KV head: t consecutive tokens of one sequence
-// times h query heads, t * h <= 8. Its 8 warps deal the keys out in tiles of 32 (warp w: tiles w,
-// w + 8, ...), each keeps its own softmax state, and the states are merged at the end.
+// times h query heads, t * h <= 8. Keys come in chunks of 512, chunk c belongs to slot c mod 16. In a
+// chunk, the 8 warps deal the keys out in tiles of 32 (warp w: tiles w and w + 8) and each keeps its own
+// softmax state; a slot's 8 states become one, and the slots' states become one in ascending order.
 //
 // Grid: x = floor(tokens / t) + sequences (an upper bound of the tiles, see first_tile), y =
-// kv_heads * ceil(group / h), where group = q_heads / kv_heads. Block: 256 threads.
+// kv_heads * ceil(group / h), where group = q_heads / kv_heads, z = splits: block z takes the slots z,
+// z + splits, ... One split joins its slots itself; of more, each slot's state goes to memory, and a
+// second kernel, a warp a row, joins them. Block: 256 threads.
 //
-// A row's keys reach its sums in the same order whatever else is in the batch and however the
-// prompt was cut: tiles beyond a row's last visible key change nothing (weights 0, correction 1).
-// Results are therefore equal bit by bit between batched, chunked and single runs.
+// A row's keys reach its sums in the same order whatever else is in the batch, however the prompt was
+// cut and into how many blocks the slots are split: keys that a row does not see change nothing (weights
+// 0, correction 1). Results are therefore equal bit by bit between batched, chunked and single runs.
 #include <cmath>
 
+#include "attention_state.cuh"
+#include "attention_tiles.cuh"
 #include "dispatch.cuh"
 #include "reduce.cuh"
 
 namespace vllm_kernels::cuda {
 namespace {
-
-constexpr int kRows = 8;
-constexpr int kWarps = 8;
-constexpr int kTile = kWarp;  // keys per step of a warp: one per lane
-constexpr int kKeyPiece = 8;  // head_dim is a multiple of this
-constexpr int kValueStep = 4;
-
-struct Shape {
-  int sequences;
-  int kv_heads;
-  int group;            // query heads per KV head
-  int heads_per_block;  // h
-  int tokens_per_block;  // t
-  int block_size;
-  int head_dim;
-  std::int64_t max_blocks;
-  float scale;
-};
-
-// The query rows of one block. Row r is token `token + r / h` and query head
-// `head + r % h`, if that is below `head_end`.
-struct Tile {
-  int sequence;
-  int token;  // first row of q and out
-  int rows;   // tokens here * h
-  int kv_head;
-  int head;
-  int head_end;
-  int visible;  // keys that the first token sees; token i sees i more
-  int keys;     // keys that the last token sees
-};
-
-// Sequence b owns the tiles from here to first_tile(b + 1): floor((s + n) / t) + 1 - floor(s / t)
-// >= ceil(n / t) of them, enough for its n tokens that start at s. The surplus finds no tokens.
-__device__ int first_tile(const int* query_start, int sequence, int tokens_per_block) {
-  return query_start[sequence] / tokens_per_block + sequence;
-}
-
-// The last sequence whose first tile is at or before `tile`, by bisection.
-__device__ int find_sequence(const int* query_start, int tile, const Shape& shape) {
-  int low = 0;
-  int high = shape.sequences;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (first_tile(query_start, middle, shape.tokens_per_block) <= tile) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-// rows = 0 where the block has nothing to do.
-__device__ Tile find_tile(const int* query_start, const int* seq_lens, const Shape& shape) {
-  Tile tile;
-  tile.sequence = find_sequence(query_start, blockIdx.x, shape);
-  const int begin = query_start[tile.sequence];
-  const int end = query_start[tile.sequence + 1];
-  const int local = static_cast<int>(blockIdx.x) -
-                    first_tile(query_start, tile.sequence, shape.tokens_per_block);
-  tile.token = begin + local * shape.tokens_per_block;
-  const int tokens = max(0, min(shape.tokens_per_block, end - tile.token));
-  tile.rows = tokens * shape.heads_per_block;
-  const int splits = gridDim.y / shape.kv_heads;
-  tile.kv_head = blockIdx.y / splits;
-  tile.head = tile.kv_head * shape.group + (blockIdx.y % splits) * shape.heads_per_block;
-  tile.head_end = (tile.kv_head + 1) * shape.group;
-  tile.visible = seq_lens[tile.sequence] - (end - tile.token) + 1;
-  tile.keys = tile.visible + tokens - 1;
-  return tile;
-}
-
-// Softmax state of kRows rows in one warp. Lane i holds the dims i * DIMS ... of `sum`.
-template <int DIMS>
-struct State {
-  float max[kRows];
-  float weight[kRows];     // sum of exp(score - max)
-  float sum[kRows][DIMS];  // sum of exp(score - max) * value
-
-  __device__ State() {
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      max[r] = -INFINITY;
-      weight[r] = 0.0f;
-#pragma unroll
-      for (int i = 0; i < DIMS; ++i) sum[r][i] = 0.0f;
-    }
-  }
-
-  __device__ void rescale(int r, float factor) {
-    weight[r] *= factor;
-#pragma unroll
-    for (int i = 0; i < DIMS; ++i) sum[r][i] *= factor;
-  }
-};
-
-// What a state with maximum `from` is multiplied by when its maximum becomes `to` >= from.
-__device__ float correction(float from, float to) {
-  return from == -INFINITY ? 0.0f : expf(from - to);
-}
 
 template <int DIMS>
 struct SharedSteps {
@@ -129,19 +34,17 @@ struct SharedSteps {
   float probability[kWarps][kRows][kTile];
 };
 
-template <int DIMS>
-struct SharedStates {
-  float max[kWarps / 2][kRows];
-  float weight[kWarps / 2][kRows];
-  float sum[kWarps / 2][kRows][kWarp * DIMS];
-};
-
 // Up to head_dim 256 (DIMS = 8): 8 * 256 * 4 + 8 * 8 * 32 * 4 = 16 KiB of steps, or
-// 4 * 8 * (256 + 2) * 4 = 32.25 KiB of states; the two never live together.
+// 4 * 8 * (256 + 2) * 4 = 32.25 KiB of states, never together; and 8.06 KiB of the slots so far.
 template <int DIMS>
-union Shared {
-  SharedSteps<DIMS> steps;
-  SharedStates<DIMS> states;
+struct Shared {
+  union {
+    SharedSteps<DIMS> steps;
+    SharedStates<DIMS> states;
+  };
+  float max[kRows];
+  float weight[kRows];
+  float sum[kRows][kWarp * DIMS];
 };
 
 template <int DIMS, typename T>
@@ -157,16 +60,6 @@ __device__ void load_query(SharedSteps<DIMS>& shared, Rows<const T> q, const Til
         exists ? to_float(row[static_cast<std::int64_t>(head) * shape.head_dim + dim]) * shape.scale
                : 0.0f;
   }
-}
-
-// Offset of the row of key (or value) `key` in the cache
-// [num_blocks, kv_heads, block_size, head_dim].
-__device__ std::int64_t cache_offset(const int* block_table, int key, int kv_head,
-                                     const Shape& shape) {
-  const std::int64_t block = block_table[key / shape.block_size];
-  const std::int64_t row = (block * shape.kv_heads + kv_head) * shape.block_size +
-                           key % shape.block_size;
-  return row * shape.head_dim;
 }
 
 // score[r] = query r . key, for the lane's own key.
@@ -187,16 +80,21 @@ __device__ void score_key(float (&score)[kRows], const SharedSteps<DIMS>& shared
   }
 }
 
+__device__ void cap_scores(float (&score)[kRows], float cap) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) score[r] = cap * tanhf(score[r] / cap);
+}
+
 // Takes the tile's scores into the maxima and weights; leaves exp(score - max) in `probability`.
 template <int DIMS>
 __device__ void update_weights(State<DIMS>& state, float (&probability)[kRows][kTile],
                                const float (&score)[kRows], int key, const Tile& tile,
-                               int heads_per_block) {
+                               const Shape& shape) {
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     if (r >= tile.rows) break;
-    const bool sees = key < tile.visible + r / heads_per_block;
+    const bool sees = tile.sees(r, key, shape.heads_per_block, shape.window);
     const float tile_max = warp_reduce(sees ? score[r] : -INFINITY, Max{});
     const float new_max = fmaxf(state.max[r], tile_max);
     const float p = sees ? expf(score[r] - new_max) : 0.0f;
@@ -208,19 +106,20 @@ __device__ void update_weights(State<DIMS>& state, float (&probability)[kRows][k
   __syncwarp();
 }
 
-// sum[r] += probability[r] . values of the tile, four values at a time. `offset` is where the
-// lane's own value starts; lanes beyond head_dim hold no dims.
+// sum[r] += probability[r] . values begin ... end - 1 of the tile, four at a time. `offset` is where
+// the lane's own value starts; lanes beyond head_dim hold no dims.
 template <int DIMS, typename C>
 __device__ void add_values(State<DIMS>& state, const float (&probability)[kRows][kTile],
-                           const C* v_cache, std::int64_t offset, int count, int rows,
+                           const C* v_cache, std::int64_t offset, int begin, int end, int rows,
                            int head_dim) {
   const int dim = (threadIdx.x % kWarp) * DIMS;
-  for (int first = 0; first < count; first += kValueStep) {
+  for (int first = begin / kValueStep * kValueStep; first < end; first += kValueStep) {
     float value[kValueStep][DIMS] = {};
 #pragma unroll
     for (int j = 0; j < kValueStep; ++j) {
       const std::int64_t row = __shfl_sync(kAllLanes, offset, first + j);
-      if (first + j < count && dim < head_dim) load_floats<DIMS>(v_cache + row + dim, value[j]);
+      const bool exists = first + j >= begin && first + j < end;
+      if (exists && dim < head_dim) load_floats<DIMS>(v_cache + row + dim, value[j]);
     }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -237,100 +136,154 @@ __device__ void add_values(State<DIMS>& state, const float (&probability)[kRows]
   __syncwarp();  // the next tile overwrites `probability`
 }
 
-template <int DIMS>
-__device__ void put_state(SharedStates<DIMS>& shared, int slot, const State<DIMS>& state) {
-  const int lane = threadIdx.x % kWarp;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    shared.max[slot][r] = state.max[r];  // the same on every lane
-    shared.weight[slot][r] = state.weight[r];
-#pragma unroll
-    for (int i = 0; i < DIMS; ++i) shared.sum[slot][r][lane * DIMS + i] = state.sum[r][i];
-  }
+// One tile of 32 keys, from `first` on.
+template <int DIMS, typename C>
+__device__ void take_keys(State<DIMS>& state, SharedSteps<DIMS>& shared, const C* k_cache,
+                          const C* v_cache, const int* block_table, int first, const Tile& tile,
+                          const Shape& shape) {
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int begin = max(0, tile.first - first), end = min(kTile, tile.keys - first);
+  if (begin >= end) return;
+  const bool exists = lane >= begin && lane < end;
+  const std::int64_t offset =
+      exists ? cache_offset(block_table, first + lane, tile.kv_head, shape) : 0;
+  float score[kRows];
+  score_key(score, shared, k_cache + offset, exists ? tile.rows : 0, exists ? shape.head_dim : 0);
+  if (shape.soft_cap > 0.0f) cap_scores(score, shape.soft_cap);
+  update_weights(state, shared.probability[warp], score, first + lane, tile, shape);
+  add_values(state, shared.probability[warp], v_cache, offset, begin, end, tile.rows,
+             shape.head_dim);
 }
 
-template <int DIMS>
-__device__ void merge_state(State<DIMS>& state, const SharedStates<DIMS>& shared, int slot) {
-  const int lane = threadIdx.x % kWarp;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    const float new_max = fmaxf(state.max[r], shared.max[slot][r]);
-    const float factor = correction(shared.max[slot][r], new_max);
-    state.rescale(r, correction(state.max[r], new_max));
-    state.max[r] = new_max;
-    state.weight[r] += factor * shared.weight[slot][r];
-#pragma unroll
-    for (int i = 0; i < DIMS; ++i) {
-      state.sum[r][i] += factor * shared.sum[slot][r][lane * DIMS + i];
+// All keys of a slot; warp 0 ends with their state.
+template <int DIMS, typename T, typename C>
+__device__ void take_slot(State<DIMS>& state, Shared<DIMS>& shared, Rows<const T> q,
+                          const C* k_cache, const C* v_cache, const int* block_tables, int slot,
+                          const Tile& tile, const Shape& shape) {
+  __syncthreads();  // the queries overwrite states of the slot before
+  load_query(shared.steps, q, tile, shape);
+  __syncthreads();
+  const int* block_table = block_tables + tile.sequence * shape.max_blocks;
+  for (int chunk = tile.first_chunk(slot); chunk * kChunk < tile.keys; chunk += kSlots) {
+    for (int part = threadIdx.x / kWarp; part < kChunk / kTile; part += kWarps) {
+      take_keys(state, shared.steps, k_cache, v_cache, block_table, chunk * kChunk + part * kTile,
+                tile, shape);
     }
   }
+  merge_warps(state, shared.states);
 }
 
-// Halves the number of states until warp 0 holds the only one.
+// Joins the slot's state with those before it, on warp 0: row by row, in shared memory.
 template <int DIMS>
-__device__ void merge_warps(State<DIMS>& state, SharedStates<DIMS>& shared) {
-  const int warp = threadIdx.x / kWarp;
-  for (int half = kWarps / 2; half > 0; half /= 2) {
-    __syncthreads();  // nobody reads what the next line overwrites
-    if (warp >= half && warp < 2 * half) put_state(shared, warp - half, state);
-    __syncthreads();
-    if (warp < half) merge_state(state, shared, warp);
+__device__ void join_slot(Shared<DIMS>& shared, const State<DIMS>& state, bool is_first) {
+  const int lane = threadIdx.x % kWarp;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    float max = -INFINITY, weight = 0.0f, sum[DIMS] = {};
+    if (!is_first) {
+      max = shared.max[r];
+      weight = shared.weight[r];
+      load_floats<DIMS>(&shared.sum[r][lane * DIMS], sum);
+    }
+    merge_row<DIMS>(max, weight, sum, state.max[r], state.weight[r], state.sum[r]);
+    __syncwarp();  // every lane has read the row
+    shared.max[r] = max;
+    shared.weight[r] = weight;
+    store_floats<DIMS>(&shared.sum[r][lane * DIMS], sum);
+  }
+  __syncwarp();
+}
+
+// States of slots in memory: [tiles, kv_heads * parts, kSlots, kRows, 2 + head_dim] float32.
+__device__ float* state_row(float* states, int slot, int r, int head_dim) {
+  const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * gridDim.y + blockIdx.y;
+  return states + ((item * kSlots + slot) * kRows + r) * (2 + head_dim);
+}
+
+template <int DIMS>
+__device__ void put_slot(float* states, int slot, const State<DIMS>& state, int rows,
+                         int head_dim) {
+  const int dim = (threadIdx.x % kWarp) * DIMS;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= rows) break;
+    float* row = state_row(states, slot, r, head_dim);
+    row[0] = state.max[r];
+    row[1] = state.weight[r];
+#pragma unroll
+    for (int i = 0; i < DIMS; ++i) {
+      if (dim + i < head_dim) row[2 + dim + i] = state.sum[r][i];
+    }
   }
 }
 
 // A row that sees no key (length 0) becomes zeros.
 template <int DIMS, typename T>
-__device__ void store_rows(Rows<T> out, const State<DIMS>& state, const Tile& tile,
-                           const Shape& shape) {
+__device__ void store_row(Rows<T> out, int r, float weight, const float (&sum)[DIMS],
+                          const Tile& tile, const Shape& shape) {
   const int dim = (threadIdx.x % kWarp) * DIMS;
-  if (dim >= shape.head_dim) return;
+  const int head = tile.head + r % shape.heads_per_block;
+  if (dim >= shape.head_dim || r >= tile.rows || head >= tile.head_end) return;
+  T* row = out.row(tile.token + r / shape.heads_per_block) +
+           static_cast<std::int64_t>(head) * shape.head_dim + dim;
+  const float scale = weight == 0.0f ? 0.0f : 1.0f / weight;
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    const int head = tile.head + r % shape.heads_per_block;
-    if (r >= tile.rows || head >= tile.head_end) continue;
-    T* row = out.row(tile.token + r / shape.heads_per_block);
-    const float scale = state.weight[r] == 0.0f ? 0.0f : 1.0f / state.weight[r];
-#pragma unroll
-    for (int i = 0; i < DIMS; ++i) {
-      row[static_cast<std::int64_t>(head) * shape.head_dim + dim + i] =
-          from_float<T>(state.sum[r][i] * scale);
-    }
-  }
+  for (int i = 0; i < DIMS; ++i) row[i] = from_float<T>(sum[i] * scale);
 }
 
 // q, out: [tokens, q_heads * head_dim], rows a stride apart; caches: [num_blocks, kv_heads,
 // block_size, head_dim]; block_tables: [sequences, max_blocks]; seq_lens: [sequences];
-// query_start: [sequences + 1].
+// query_start: [sequences + 1]; states: see state_row, for more than one split.
 template <int DIMS, typename T, typename C>
 __global__ void __launch_bounds__(kWarps* kWarp)
     paged_attention_kernel(Rows<T> out, Rows<const T> q, const C* k_cache, const C* v_cache,
                            const int* block_tables, const int* seq_lens, const int* query_start,
-                           Shape shape) {
+                           float* states, Shape shape) {
   __shared__ Shared<DIMS> shared;
   const Tile tile = find_tile(query_start, seq_lens, shape);
   if (tile.rows == 0) return;
-  const int* block_table = block_tables + tile.sequence * shape.max_blocks;
-  const int warp = threadIdx.x / kWarp;
-  const int lane = threadIdx.x % kWarp;
-  load_query(shared.steps, q, tile, shape);
-  __syncthreads();
-
-  State<DIMS> state;
-  for (int first = warp * kTile; first < tile.keys; first += kWarps * kTile) {
-    const int key = first + lane;
-    const int count = min(kTile, tile.keys - first);
-    const std::int64_t offset =
-        lane < count ? cache_offset(block_table, key, tile.kv_head, shape) : 0;
-    float score[kRows];
-    score_key(score, shared.steps, k_cache + offset, lane < count ? tile.rows : 0,
-              lane < count ? shape.head_dim : 0);
-    update_weights(state, shared.steps.probability[warp], score, key, tile,
-                   shape.heads_per_block);
-    add_values(state, shared.steps.probability[warp], v_cache, offset, count, tile.rows,
-               shape.head_dim);
+  bool is_first = true;
+  for (int slot = blockIdx.z; slot < kSlots; slot += gridDim.z) {
+    if (!tile.has_keys(slot)) continue;
+    State<DIMS> state;
+    take_slot(state, shared, q, k_cache, v_cache, block_tables, slot, tile, shape);
+    if (threadIdx.x >= kWarp) continue;
+    if (states != nullptr) {
+      put_slot(states, slot, state, tile.rows, shape.head_dim);
+    } else {
+      join_slot(shared, state, is_first);
+    }
+    is_first = false;
   }
-  merge_warps(state, shared.states);
-  if (warp == 0) store_rows(out, state, tile, shape);
+  if (threadIdx.x >= kWarp || states != nullptr) return;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    float sum[DIMS] = {};
+    if (!is_first) load_floats<DIMS>(&shared.sum[r][threadIdx.x * DIMS], sum);
+    store_row<DIMS>(out, r, is_first ? 0.0f : shared.weight[r], sum, tile, shape);
+  }
+}
+
+// Warp r joins the slots of row r.
+template <int DIMS, typename T>
+__global__ void __launch_bounds__(kRows* kWarp)
+    join_slots_kernel(Rows<T> out, float* states, const int* seq_lens, const int* query_start,
+                      Shape shape) {
+  const Tile tile = find_tile(query_start, seq_lens, shape);
+  const int r = threadIdx.x / kWarp, dim = (threadIdx.x % kWarp) * DIMS;
+  if (r >= tile.rows) return;
+  float max = -INFINITY, weight = 0.0f, sum[DIMS] = {};
+  for (int slot = 0; slot < kSlots; ++slot) {
+    if (!tile.has_keys(slot)) continue;
+    const float* row = state_row(states, slot, r, shape.head_dim);
+    float other[DIMS] = {};
+#pragma unroll
+    for (int i = 0; i < DIMS; ++i) {
+      if (dim + i < shape.head_dim) other[i] = row[2 + dim + i];
+    }
+    merge_row<DIMS>(max, weight, sum, row[0], row[1], other);
+  }
+  store_row<DIMS>(out, r, weight, sum, tile, shape);
 }
 
 struct Tensors {
@@ -343,19 +296,46 @@ struct Tensors {
   const int* query_start;
   std::int64_t out_stride;
   std::int64_t q_stride;
+  float* states;
 };
+
+// The grid of a step, which its shapes alone decide.
+struct Grid {
+  std::int64_t tiles;
+  std::int64_t heads;
+  std::int64_t splits;
+};
+
+// As many splits as keep a GPU busy (about four blocks for each of 132 multiprocessors) and as there
+// can be chunks. They do not change the results.
+Grid grid_for(const Shape& shape, std::int64_t tokens) {
+  constexpr std::int64_t kEnoughBlocks = 512;
+  Grid grid{tokens / shape.tokens_per_block + shape.sequences,
+            shape.kv_heads * divide_up(shape.group, shape.heads_per_block), 1};
+  const std::int64_t chunks = divide_up(shape.max_blocks * shape.block_size, kChunk);
+  while (grid.splits < kSlots && grid.splits < chunks &&
+         grid.tiles * grid.heads * grid.splits * 2 <= kEnoughBlocks) {
+    grid.splits *= 2;
+  }
+  return grid;
+}
 
 template <int DIMS, typename T, typename C>
 cudaError_t launch(const Tensors& tensors, const Shape& shape, std::int64_t tokens,
                    cudaStream_t stream) {
-  const std::int64_t tiles = tokens / shape.tokens_per_block + shape.sequences;
-  const std::int64_t splits = divide_up(shape.group, shape.heads_per_block);
-  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(shape.kv_heads * splits));
-  VLLM_CUDA_LAUNCH((paged_attention_kernel<DIMS, T, C>), grid, dim3(kWarps * kWarp), stream,
-                   rows_of<T>(tensors.out, tensors.out_stride),
+  const Grid sizes = grid_for(shape, tokens);
+  dim3 grid(static_cast<unsigned>(sizes.tiles), static_cast<unsigned>(sizes.heads),
+            static_cast<unsigned>(sizes.splits));
+  float* const states = sizes.splits > 1 ? tensors.states : nullptr;
+  const auto out = rows_of<T>(tensors.out, tensors.out_stride);
+  VLLM_CUDA_LAUNCH((paged_attention_kernel<DIMS, T, C>), grid, dim3(kWarps * kWarp), stream, out,
                    rows_of<const T>(tensors.q, tensors.q_stride),
                    static_cast<const C*>(tensors.k_cache), static_cast<const C*>(tensors.v_cache),
-                   tensors.block_tables, tensors.seq_lens, tensors.query_start, shape);
+                   tensors.block_tables, tensors.seq_lens, tensors.query_start, states, shape);
+  if (states == nullptr) return cudaGetLastError();
+  grid.z = 1;
+  VLLM_CUDA_LAUNCH((join_slots_kernel<DIMS, T>), grid, dim3(kRows * kWarp), stream, out, states,
+                   tensors.seq_lens, tensors.query_start, shape);
   return cudaGetLastError();
 }
 
@@ -380,25 +360,48 @@ cudaError_t launch_for_cache(const Tensors& tensors, const Shape& shape, std::in
   return cudaErrorInvalidValue;
 }
 
+Shape shape_of(int sequences, std::int64_t max_blocks, int q_heads, int kv_heads, int block_size,
+               int head_dim) {
+  Shape shape{};
+  shape.sequences = sequences;
+  shape.kv_heads = kv_heads;
+  shape.group = q_heads / kv_heads;
+  shape.heads_per_block = shape.group < kRows ? shape.group : kRows;
+  shape.tokens_per_block = kRows / shape.heads_per_block;
+  shape.block_size = block_size;
+  shape.head_dim = head_dim;
+  shape.max_blocks = max_blocks;
+  return shape;
+}
+
 }  // namespace
 }  // namespace vllm_kernels::cuda
 
 using namespace vllm_kernels::cuda;
 
+extern "C" std::int64_t vllm_cuda_attention_scratch(std::int64_t tokens, int sequences,
+                                                    std::int64_t max_blocks, int q_heads,
+                                                    int kv_heads, int block_size, int head_dim) {
+  if (tokens == 0 || sequences == 0) return 0;
+  const Shape shape = shape_of(sequences, max_blocks, q_heads, kv_heads, block_size, head_dim);
+  const Grid grid = grid_for(shape, tokens);
+  return grid.splits == 1 ? 0 : grid.tiles * grid.heads * kSlots * kRows * (2 + head_dim);
+}
+
 extern "C" cudaError_t vllm_cuda_paged_attention(
     void* out, std::int64_t out_stride, const void* q, std::int64_t q_stride, const void* k_cache,
     const void* v_cache, const std::int32_t* block_tables, const std::int32_t* seq_lens,
-    const std::int32_t* query_start, std::int64_t tokens, int sequences, std::int64_t max_blocks,
-    int q_heads, int kv_heads, int block_size, int head_dim, float scale, int dtype,
-    int cache_dtype, cudaStream_t stream) {
+    const std::int32_t* query_start, float* scratch, std::int64_t tokens, int sequences,
+    std::int64_t max_blocks, int q_heads, int kv_heads, int block_size, int head_dim, float scale,
+    int window, float soft_cap, int dtype, int cache_dtype, cudaStream_t stream) {
   if (tokens == 0 || sequences == 0) return cudaSuccess;
   if (head_dim % kKeyPiece != 0 || head_dim > kMaxHeadDim) return cudaErrorInvalidValue;
-  Shape shape{sequences, kv_heads, q_heads / kv_heads, 0, 0, block_size, head_dim, max_blocks,
-              scale};
-  shape.heads_per_block = shape.group < kRows ? shape.group : kRows;
-  shape.tokens_per_block = kRows / shape.heads_per_block;
-  const Tensors tensors{out,      q,           k_cache,    v_cache, block_tables,
-                        seq_lens, query_start, out_stride, q_stride};
+  Shape shape = shape_of(sequences, max_blocks, q_heads, kv_heads, block_size, head_dim);
+  shape.scale = scale;
+  shape.window = window;
+  shape.soft_cap = soft_cap;
+  const Tensors tensors{out,         q,          k_cache,  v_cache, block_tables, seq_lens,
+                        query_start, out_stride, q_stride, scratch};
   return with_type(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     return launch_for_cache<T>(tensors, shape, tokens, dtype, cache_dtype, stream);

@@ -65,6 +65,12 @@ bool takes_pieces(Rows<T> rows, std::int64_t width) {
   return is_aligned16(rows.data) && rows.stride % kPiece == 0 && width % kPiece == 0;
 }
 
+// Whether four neighbours, the first a multiple of four elements into its row, are one load.
+template <typename T>
+bool takes_fours(Rows<T> rows) {
+  return reinterpret_cast<std::uintptr_t>(rows.data) % (4 * sizeof(T)) == 0 && rows.stride % 4 == 0;
+}
+
 inline std::int64_t divide_up(std::int64_t count, std::int64_t piece) {
   return (count + piece - 1) / piece;
 }

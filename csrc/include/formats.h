@@ -97,6 +97,11 @@ static constexpr int64_t tile_bytes(int64_t qtype) {
   return run_bytes(qtype) + (qtype == kQ8_0 ? 32 : 64);
 }
 
+// Bytes of a repacked matrix [n, k].
+static constexpr int64_t packed_bytes(int64_t qtype, int64_t n, int64_t k) {
+  return (n + kTileRows - 1) / kTileRows * (k / block_format(qtype).columns) * tile_bytes(qtype);
+}
+
 static inline float bf16_to_f32(uint16_t h) {
   const uint32_t bits = static_cast<uint32_t>(h) << 16;
   float f;

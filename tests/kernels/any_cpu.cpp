@@ -60,7 +60,7 @@ std::vector<uint8_t> random_blocks(int64_t qtype, int64_t n, int64_t k) {
 void check_quantized(int64_t qtype, const char* name, int64_t m) {
   constexpr int64_t n = 40, k = 512;
   const std::vector<uint8_t> raw = random_blocks(qtype, n, k);
-  std::vector<uint8_t> packed(static_cast<size_t>(ops::packed_bytes(qtype, n, k)));
+  std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes(qtype, n, k)));
   ops::quant_repack(packed.data(), raw.data(), qtype, n, k);
   std::vector<float> weight(static_cast<size_t>(n * k)), x = random_floats(m * k);
   ops::dequantize(weight.data(), raw.data(), qtype, n * k / kBlock);

@@ -89,28 +89,29 @@ def silu_and_mul(out: Tensor, x: Tensor) -> None:
 
 def gelu_tanh_and_mul(out: Tensor, x: Tensor) -> None:
     """out = gelu(x[:, :I]) * x[:, I:], with gelu(x) = x (1 + tanh(u)) / 2 and
-    u = sqrt(2 / pi) (x + 0.044715 x^3). out: [T, I]; x: [T, 2 I]. CPU only.
+    u = sqrt(2 / pi) (x + 0.044715 x^3). out: [T, I]; x: [T, 2 I].
     (Hendrycks and Gimpel 2016, arXiv 1606.08415.)
     """
     _ops.gelu_tanh_and_mul(out, x)
 
 
 def soft_cap(x: Tensor, cap: float) -> None:
-    """x = cap * tanh(x / cap), written. x: [T, N]; cap above 0. CPU only."""
+    """x = cap * tanh(x / cap), written. x: [T, N]; cap above 0."""
     _ops.soft_cap(x, cap)
 
 
 def scale(x: Tensor, factor: float) -> None:
-    """x *= factor, written. x: [T, N]. CPU only."""
+    """x *= factor, written. x: [T, N]."""
     _ops.scale(x, factor)
 
 
 def copy_heads(out: Tensor, x: Tensor) -> None:
-    """out = x, head by head; out written. out, x: [T, heads, width], float32.
+    """out = x, head by head; out written. out, x: [T, heads, width], float32
+    on the CPU and any activation type on CUDA.
 
     Rows and heads may lie at any distance, the elements of a head are adjacent; heads of out lie
     apart, those of x may be one expanded, and the memory of both is distinct. What an
-    `out.copy_(x)` does, as part of a recording. CPU only.
+    `out.copy_(x)` does, as part of a recording.
     """
     _ops.copy_heads(out, x)
 
@@ -135,7 +136,8 @@ def route_experts(
     (DeepSeek-AI 2024, arXiv 2412.19437). Weights are the scores, divided by their sum over the K
     if `renormalize`, times `factor`. The lower id wins among equals.
 
-    ids: int32 [T, K]; weights: float32 [T, K]; logits: float32 [T, E]. CPU only.
+    ids: int32 [T, K]; weights: float32 [T, K]; logits: float32 [T, E], at
+    most 1,024 experts on CUDA.
     """
     _ops.route_experts(
         ids,
@@ -168,8 +170,9 @@ def fused_experts(
 
     out, x, addend: [T, H]; ids: int32 [T, K], distinct within a row; weights: float32 [T, K].
     gate_up and down hold the matrices of E experts: dense [E, 2 inner, H] and [E, H, inner] in
-    float32, bfloat16 or float16, or uint8 [E, bytes] with the result of `quant_repack` for each
-    expert, whose qtype is then `gate_up_type` and `down_type`. CPU only.
+    float32, bfloat16 or float16 (CUDA: the type of x), or uint8 [E, bytes] with the result of
+    `quant_repack` for each expert, whose qtype is then `gate_up_type` and `down_type`. CUDA rounds
+    the results of each product to the type of x, and leaves out experts that do not exist.
     """
     _ops.fused_experts(out, x, ids, weights, gate_up, gate_up_type, down, down_type, inner, addend)
 
@@ -204,7 +207,7 @@ def paged_attention(
     sequence; they are the last of its context. heads is a multiple of kv_heads; query head h reads
     KV head h // (heads / kv_heads). A sequence without query tokens is skipped. A token sees the
     last `window` tokens, itself included, or all before it (0). With a soft cap above 0 a score s
-    becomes soft_cap * tanh(s / soft_cap). CUDA takes neither.
+    becomes soft_cap * tanh(s / soft_cap).
     """
     _ops.paged_attention(
         out,
@@ -223,7 +226,8 @@ def paged_attention(
 def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
     """out = x @ weight.T + bias. out: [T, N]; x: [T, K]; weight: [N, K]; bias: [N].
 
-    On the CPU weight is float32, bfloat16 or float16 and bias float32.
+    On the CPU weight is float32, bfloat16 or float16; on CUDA of the type of x. bias is float32.
+    The CUDA kernel is made for few rows, and a row's result does not depend on the others.
     """
     _ops.linear(out, x, weight, bias)
 
@@ -234,7 +238,8 @@ def quant_repack(raw: Tensor, qtype: int, n: int, k: int) -> Tensor:
     raw: uint8, the blocks in row order, as in the file. Returns uint8 [bytes]. Matrices that share
     their input can be one call of `quant_linear`: concatenate their raw rows first. 16 rows take,
     per 32 columns, 320 bytes as Q4_0 and Q4_1, 384 as Q5_0 and Q5_1, 544 as Q8_0, 296 as Q4_K, 360
-    as Q5_K and 424 as Q6_K; n is rounded up to 16 rows.
+    as Q5_K and 424 as Q6_K; n is rounded up to 16 rows. CPU only: CUDA reads the same layout, so
+    copy the result to the device.
     """
     return _ops.quant_repack(raw, qtype, n, k)
 
@@ -256,18 +261,21 @@ def quant_linear(
     The avx2 and avx512 kernels round x to two 8-bit digits per block of 32 columns first (error at
     most 1.5 * max|x| / 127 / 256 per element of a block), and for the first `coarse` columns of
     `out`, a multiple of 16 or n, to one (error at most 0.5 * max|x| / 127), in half the time where
-    arithmetic is the limit. Q6_K always gets two. The scalar kernels don't round.
+    arithmetic is the limit. Q6_K always gets two. The scalar and the CUDA kernels don't round, and
+    ignore `coarse`.
     """
     _ops.quant_linear(out, x, packed, qtype, n, k, bias, coarse)
 
 
 def dequantize(out: Tensor, raw: Tensor, qtype: int) -> None:
-    """Widens GGUF blocks to float32. out: float32, any shape; raw: uint8, its blocks in order."""
+    """Widens GGUF blocks. out: float32 (CUDA: any activation type), any shape; raw: uint8, its
+    blocks in order."""
     _ops.dequantize(out, raw, qtype)
 
 
 def embedding_dequantize(out: Tensor, ids: Tensor, raw: Tensor, qtype: int) -> None:
-    """out[t] = row ids[t] of a table. out: float32 [T, H]; ids: int64 [T].
+    """out[t] = row ids[t] of a table. out: float32 (CUDA: any activation type) [T, H]; ids: int64
+    [T], on CUDA NaN for an id outside of the table.
 
     raw: uint8 [V, bytes of a row] for quantized types; float32, float16 or bfloat16 [V, H] for F32,
     F16 and BF16.
@@ -284,11 +292,11 @@ def argmax(out: Tensor, logits: Tensor) -> None:
 
 
 def choose_greedy(out: Tensor, suspect: Tensor, hidden: Tensor, logits: Tensor) -> None:
-    """`argmax`, and suspect[0] = 1 where a hidden state or a logit may be NaN, else 0; CPU only.
+    """`argmax`, and suspect[0] = 1 where a hidden state or a logit may be NaN, else 0.
 
     Logits are looked at in the first row alone: a NaN that does not come from the row's own hidden
     state comes from a weight of the head and is in the same column of every row. An infinite sum of
-    hidden states is suspected, too. out: int64 [B]; suspect: int64 [1]; hidden: float32 [B, H];
+    hidden states is suspected, too. out: int64 [B]; suspect: int64 [1]; hidden: [B, H];
     logits: float32 [B, V]. Can be recorded.
     """
     _ops.choose_greedy(out, suspect, hidden, logits)

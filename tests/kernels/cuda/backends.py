@@ -73,7 +73,7 @@ def toolkit_include() -> str | None:
 def build_emulated(folder: Path) -> Path:
     """Compiles every kernel for the host, two files at a time, and links them."""
     flags = ["-x", "c++", "-std=c++20", "-O1", "-fPIC", "-include", str(EMULATION)]
-    flags += ["-isystem", str(toolkit_include())]
+    flags += ["-isystem", str(toolkit_include()), f"-I{ROOT / 'csrc' / 'include'}"]
     flags += ["-U_FORTIFY_SOURCE"]  # its longjmp takes a switch of stacks for an attack
     sources = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
     pending = [(source, folder / f"{source.stem}.o") for source in sources]
@@ -142,6 +142,76 @@ class Emulated:
     def silu_and_mul(self, out: Tensor, x: Tensor) -> None:
         self._call("silu_and_mul", *_rows(out), *_rows(x), x.size(0), out.size(1), _type(x))
 
+    def gelu_tanh_and_mul(self, out: Tensor, x: Tensor) -> None:
+        self._call("gelu_tanh_and_mul", *_rows(out), *_rows(x), x.size(0), out.size(1), _type(x))
+
+    def soft_cap(self, x: Tensor, cap: float) -> None:
+        self._call("soft_cap", *_rows(x), *x.shape, cap, _type(x))
+
+    def scale(self, x: Tensor, factor: float) -> None:
+        self._call("scale", *_rows(x), *x.shape, factor, _type(x))
+
+    def copy_heads(self, out: Tensor, x: Tensor) -> None:
+        rows, heads, width = out.shape
+        self._call(
+            "copy_heads", out, *out.stride()[:2], x, *x.stride()[:2], rows, _int(heads),
+            _int(width), _type(x),
+        )  # fmt: skip
+
+    def linear(self, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._call(
+            "linear", *_rows(out), *_rows(x), weight, bias, _int(x.size(0)), _int(weight.size(0)),
+            _int(x.size(1)), _type(x),
+        )  # fmt: skip
+
+    def route_experts(
+        self, ids: Tensor, weights: Tensor, logits: Tensor, bias: Tensor | None, sigmoid: bool,
+        groups: int, top_groups: int, group_best: int, renormalize: bool, factor: float,
+    ) -> None:  # fmt: skip
+        rows, experts = logits.shape
+        sizes = (experts, ids.size(1), groups, top_groups, group_best)
+        self._call(
+            "route_experts", ids, weights, *_rows(logits), bias, ctypes.c_bool(sigmoid), rows,
+            *map(_int, sizes), ctypes.c_bool(renormalize), factor,
+        )  # fmt: skip
+
+    def fused_experts(
+        self, out: Tensor, x: Tensor, ids: Tensor, weights: Tensor, gate_up: Tensor,
+        gate_up_type: int, down: Tensor, down_type: int, inner: int, addend: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        rows, hidden = x.shape
+        sizes = [_int(n) for n in (ids.size(1), gate_up.size(0), hidden, inner)]
+        count = self._library.vllm_cuda_experts_scratch
+        count.restype = ctypes.c_int64
+        scratch = torch.full((count(ctypes.c_int64(rows), *sizes, _type(x)),), -1, dtype=torch.int8)
+        self._call(
+            "fused_experts", *_rows(out), *_rows(x), addend,
+            0 if addend is None else addend.stride(0), ids, weights,
+            ctypes.byref(_ExpertMatrices.of(gate_up, gate_up_type)),
+            ctypes.byref(_ExpertMatrices.of(down, down_type)), scratch, rows, *sizes, _type(x),
+        )  # fmt: skip
+
+    def quant_linear(
+        self, out: Tensor, x: Tensor, packed: Tensor, qtype: int, n: int, k: int,
+        bias: Tensor | None = None, coarse: int = 0,
+    ) -> None:  # fmt: skip
+        self._call(
+            "quant_linear", *_rows(out), *_rows(x), packed, _int(qtype), bias, _int(x.size(0)),
+            _int(n), _int(k), _type(x),
+        )  # fmt: skip
+
+    def dequantize(self, out: Tensor, raw: Tensor, qtype: int) -> None:
+        self._call("dequantize", out, raw, _int(qtype), out.numel(), _type(out))
+
+    def embedding_dequantize(self, out: Tensor, ids: Tensor, raw: Tensor, qtype: int) -> None:
+        name, kind = ("embedding_dequantize", _int(qtype))
+        if raw.dtype != torch.uint8:
+            name, kind = ("embedding", _type(raw))
+        self._call(
+            name, *_rows(out), ids, ids.size(0), raw, kind, raw.size(0), _int(out.size(1)),
+            _type(out),
+        )  # fmt: skip
+
     def kv_write(
         self, k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slot_mapping: Tensor
     ) -> None:
@@ -153,18 +223,37 @@ class Emulated:
 
     def paged_attention(
         self, out: Tensor, q: Tensor, k_cache: Tensor, v_cache: Tensor, block_tables: Tensor,
-        seq_lens: Tensor, query_start_loc: Tensor, scale: float,
+        seq_lens: Tensor, query_start_loc: Tensor, scale: float, window: int = 0,
+        soft_cap: float = 0.0,
     ) -> None:  # fmt: skip
         _, kv_heads, block_size, head_dim = k_cache.shape
+        heads = q.size(1) // head_dim
+        sizes = (_int(heads), _int(kv_heads), _int(block_size), _int(head_dim))
         self._call(
             "paged_attention", *_rows(out), *_rows(q), k_cache, v_cache, block_tables, seq_lens,
-            query_start_loc, q.size(0), _int(seq_lens.size(0)), block_tables.size(1),
-            _int(q.size(1) // head_dim), _int(kv_heads), _int(block_size), _int(head_dim), scale,
+            query_start_loc, self._attention_scratch(q, block_tables, sizes), q.size(0),
+            _int(seq_lens.size(0)), block_tables.size(1), *sizes, scale, _int(window), soft_cap,
             _type(q), _type(k_cache),
         )  # fmt: skip
 
+    def _attention_scratch(self, q: Tensor, block_tables: Tensor, sizes: tuple) -> Tensor:
+        """NaN, so that reading what was not written shows."""
+        function = self._library.vllm_cuda_attention_scratch
+        function.restype = ctypes.c_int64
+        count = function(
+            ctypes.c_int64(q.size(0)), _int(block_tables.size(0)),
+            ctypes.c_int64(block_tables.size(1)), *sizes,
+        )  # fmt: skip
+        return torch.full((count,), torch.nan)
+
     def argmax(self, out: Tensor, logits: Tensor) -> None:
         self._call("argmax", out, *_rows(logits), logits.size(0), _int(logits.size(1)))
+
+    def choose_greedy(self, out: Tensor, suspect: Tensor, hidden: Tensor, logits: Tensor) -> None:
+        self._call(
+            "choose_greedy", out, suspect, *_rows(hidden), _int(hidden.size(1)), _type(hidden),
+            *_rows(logits), logits.size(0), _int(logits.size(1)),
+        )  # fmt: skip
 
     def apply_logit_bias(
         self, logits: Tensor, rows: Tensor, token_ids: Tensor, bias: Tensor
@@ -204,6 +293,15 @@ class Emulated:
             "sample", out, *_rows(logits), temperature, top_k, top_p, min_p, uniform,
             logits.size(0), _int(logits.size(1)),
         )  # fmt: skip
+
+
+class _ExpertMatrices(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("stride", ctypes.c_int64), ("qtype", ctypes.c_int))
+
+    @classmethod
+    def of(cls, stored: Tensor, qtype: int) -> _ExpertMatrices:
+        bytes_apart = stored.stride(0) * stored.element_size()
+        return cls(stored.data_ptr(), bytes_apart, qtype if stored.dtype == torch.uint8 else 0)
 
 
 def _rows(matrix: Tensor) -> tuple[Tensor, int]:

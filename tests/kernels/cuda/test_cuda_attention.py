@@ -36,6 +36,8 @@ class Batch:
     seq_lens: torch.Tensor
     query_start: torch.Tensor
     scale: float
+    window: int = 0
+    soft_cap: float = 0.0
 
 
 def paged(contexts, block_tables, block_size, blocks, dtype):
@@ -85,13 +87,17 @@ def run(cuda, batch: Batch) -> torch.Tensor:
         batch.seq_lens.to(cuda.device),
         batch.query_start.to(cuda.device),
         batch.scale,
+        batch.window,
+        batch.soft_cap,
     )
     return out.cpu().reshape(tokens, heads, dim)
 
 
 def expected(batch: Batch) -> torch.Tensor:
     parts = [
-        reference.attention(batch.q[begin:end], keys, values, batch.scale)
+        reference.attention(
+            batch.q[begin:end], keys, values, batch.scale, batch.window, batch.soft_cap
+        )
         for begin, end, keys, values in zip(
             batch.query_start[:-1], batch.query_start[1:], batch.keys, batch.values, strict=True
         )
@@ -169,6 +175,45 @@ def test_batched_chunked_and_single_runs_are_equal_bit_by_bit(cuda, heads, kv_he
     assert torch.equal(together[21:], run(cuda, one_sequence(batch, 2, 0, 1)))
 
 
+PLAIN = dict(dtype=torch.float32, cache_dtype=torch.float32)
+
+
+# Slots of 512 keys go to several blocks where there are few tokens, to one where there are many.
+# After 16 slots, at 8,192 keys, the first has its turn again.
+@pytest.mark.parametrize("context", [511, 513, 1500, 8195, 8800])
+def test_contexts_of_several_slots(cuda, context):
+    shape = dict(heads=2, kv_heads=1, dim=8, block_size=64)
+    check(cuda, make_batch([1], [context], **shape, **PLAIN))
+
+
+def test_blocks_that_share_a_row_and_one_block_give_equal_bits(cuda):
+    shape = dict(heads=1, kv_heads=1, dim=8, block_size=16)
+    batch = make_batch([1] * 300, [1300] + [1] * 299, **shape, **PLAIN)  # too many for splits
+    alone = run(cuda, one_sequence(batch, 0, 0, 1))
+    assert torch.equal(run(cuda, batch)[:1], alone)
+
+
+@pytest.mark.parametrize("window", [1, 7, 32, 600, 5000])
+@pytest.mark.parametrize("queries", [1, 9])
+def test_windows(cuda, queries, window):
+    shape = dict(heads=4, kv_heads=2, dim=16, block_size=16)
+    batch = make_batch([queries, 2], [1203, 40], **shape, **PLAIN)
+    batch.window = window
+    # What no token sees may have been given to somebody else since.
+    for sequence, (count, context) in enumerate([(queries, 1203), (2, 40)]):
+        unseen = max(0, context - count + 1 - window) // 16
+        batch.block_tables[sequence, :unseen] = -1
+    check(cuda, batch)
+
+
+@pytest.mark.parametrize("soft_cap", [0.5, 30.0])
+def test_soft_caps(cuda, soft_cap):
+    shape = dict(heads=4, kv_heads=2, dim=16, block_size=16)
+    batch = make_batch([3, 1], [50, 700], **shape, **PLAIN)
+    batch.scale, batch.soft_cap = 2.0, soft_cap
+    check(cuda, batch)
+
+
 def test_no_tokens(cuda):
     shape = dict(heads=2, kv_heads=1, dim=16, block_size=16)
     types = dict(dtype=torch.float32, cache_dtype=torch.float32)
@@ -180,3 +225,4 @@ def test_no_tokens(cuda):
 def test_long_contexts(gpu, dtype):
     shape = dict(heads=32, kv_heads=8, dim=128, block_size=16)
     check(gpu, make_batch([1, 500, 1], [3000, 700, 9], **shape, dtype=dtype, cache_dtype=dtype))
+    check(gpu, make_batch([1, 1], [9000, 70], **shape, dtype=dtype, cache_dtype=dtype))

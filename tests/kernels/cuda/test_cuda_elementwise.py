@@ -82,6 +82,50 @@ def test_silu_and_mul(cuda, width, dtype):
     close(out, reference.silu_and_mul(x.cpu()))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_gelu_tanh_and_mul(cuda, width, dtype):
+    x = wide(2 * width, 3, dtype, cuda.device) * 4
+    out = torch.full((3, width), torch.nan, dtype=dtype, device=cuda.device)
+    cuda.gelu_tanh_and_mul(out, x)
+    # 1 + tanh cancels where the gate is far below 0.
+    found, expected = out.double().cpu(), reference.gelu_tanh_and_mul(x.cpu())
+    slack = x.double().cpu().chunk(2, -1)[0].abs() * x.double().cpu().chunk(2, -1)[1].abs()
+    assert (
+        (found - expected).abs() <= RELATIVE[dtype] * expected.abs() + 4e-7 * slack + 1e-7
+    ).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 33, 576])
+def test_soft_cap(cuda, width, dtype):
+    x = wide(width, 3, dtype, cuda.device) * 40
+    expected = 30 * torch.tanh(x.double().cpu() / 30)
+    cuda.soft_cap(x, 30.0)
+    close(x, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 33, 576])
+def test_scale(cuda, width, dtype):
+    x = wide(width, 3, dtype, cuda.device)
+    expected = x.double().cpu() * 3.25
+    cuda.scale(x, 3.25)
+    close(x, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_copy_heads(cuda, dtype):
+    x = torch.randn(5, 3, 24).to(cuda.device, dtype)
+    out = torch.zeros(5, 4, 40, dtype=dtype, device=cuda.device)
+    cuda.copy_heads(out[:, 1:, 8:32], x)
+    assert torch.equal(out[:, 1:, 8:32], x)
+    assert out.count_nonzero() == x.count_nonzero()
+    one = x[:, :1].expand(5, 4, 24)  # the same head four times
+    cuda.copy_heads(out[:, :, :24], one)
+    assert torch.equal(out[:, :, :24], one)
+
+
 def test_silu_of_extreme_gates(cuda):
     x = torch.tensor([[-1e4, 1e4, -torch.inf, 2.0, 3.0, 1.0]], device=cuda.device)
     out = torch.empty(1, 3, device=cuda.device)
@@ -138,7 +182,19 @@ def test_kv_write(cuda, dtype, cache_dtype):
         assert torch.equal(cache.cpu(), expected)
 
 
-@pytest.mark.parametrize("op", ["rms_norm", "fused_add_rms_norm", "silu_and_mul", "kv_write"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        "rms_norm",
+        "fused_add_rms_norm",
+        "silu_and_mul",
+        "gelu_tanh_and_mul",
+        "soft_cap",
+        "scale",
+        "copy_heads",
+        "kv_write",
+    ],
+)
 def test_no_rows(cuda, op):
     x, weight = torch.empty(0, 16, device=cuda.device), torch.ones(16, device=cuda.device)
     cache = torch.ones(1, 2, 4, 8, device=cuda.device)
@@ -146,6 +202,10 @@ def test_no_rows(cuda, op):
         "rms_norm": (x, x, weight, 1e-5),
         "fused_add_rms_norm": (x, x.clone(), weight, 1e-5),
         "silu_and_mul": (torch.empty(0, 8, device=cuda.device), x),
+        "gelu_tanh_and_mul": (torch.empty(0, 8, device=cuda.device), x),
+        "soft_cap": (x, 1.0),
+        "scale": (x, 1.0),
+        "copy_heads": (x.view(0, 2, 8), x.clone().view(0, 2, 8)),
         "kv_write": (x, x, cache, cache.clone(), torch.empty(0, dtype=torch.int64).to(x.device)),
     }
     getattr(cuda, op)(*arguments[op])

@@ -18,30 +18,30 @@ IMPLEMENTED = [
     "apply_logit_bias",
     "apply_penalties",
     "argmax",
-    "fused_add_rms_norm",
-    "kv_write",
-    "paged_attention",
-    "rms_norm",
-    "rotary_embedding",
-    "sample_top_k_top_p",
-    "silu_and_mul",
-    "token_logprobs_and_ranks",
-    "topk_logprobs",
-]
-REFUSED = [
     "choose_greedy",
     "copy_heads",
     "dequantize",
     "embedding_dequantize",
+    "fused_add_rms_norm",
     "fused_experts",
     "gelu_tanh_and_mul",
+    "kv_write",
     "linear",
+    "paged_attention",
     "quant_linear",
-    "quant_repack",
+    "rms_norm",
+    "rotary_embedding",
     "route_experts",
+    "sample_top_k_top_p",
     "scale",
+    "silu_and_mul",
     "soft_cap",
+    "token_logprobs_and_ranks",
+    "topk_logprobs",
 ]
+
+# Done once, on the CPU.
+REFUSED = ["quant_repack"]
 
 # The state of the runtime asks for no tensor, so it has no device to be dispatched by.
 WITHOUT_TENSORS = [
@@ -100,6 +100,8 @@ X = torch.zeros(2, 16)
 CACHE = torch.zeros(3, 2, 4, 8)
 LOGITS = torch.zeros(2, 5)
 ROW = torch.zeros(2)
+MANY = torch.zeros(0, 1025)
+BYTES = torch.zeros(18, dtype=torch.uint8)
 
 
 def attention_arguments(**changes):
@@ -160,17 +162,26 @@ WRONG = [
         "q has dtype float16 and k_cache float32, expected the same dtype",
     ),
     ("paged_attention", attention_arguments(), "q is on the CPU, expected a CUDA device"),
+    ("paged_attention", (*attention_arguments(), -7), "window is -7, expected 0 .none. or more"),
     (
         "paged_attention",
-        (*attention_arguments(), 7),
-        "window is 7, the CUDA kernel takes 0 .none. only",
+        (*attention_arguments(), 0, -30.0),
+        "soft_cap is -30, expected 0 .off. or more",
     ),
+    ("soft_cap", (X, 0.0), "cap is 0, expected a number above 0"),
+    ("scale", (X, 2.0), "x is on the CPU, expected a CUDA device"),
+    ("gelu_tanh_and_mul", (X, torch.zeros(2, 5)), r"x has shape \[2, 5\], its second size must be"),
     (
-        "paged_attention",
-        (*attention_arguments(), 0, 30.0),
-        "soft_cap is 30, the CUDA kernel takes 0 .off. only",
+        "copy_heads",
+        (X.view(2, 2, 8), X.view(2, 2, 8).half()),
+        "x has dtype float16, expected float32",
     ),
-    ("soft_cap", (X, 30.0), "soft_cap: not implemented on CUDA; use --device cpu"),
+    ("copy_heads", (X.view(2, 2, 8), X.view(2, 2, 8)), "out and x must not lie in the same memory"),
+    (
+        "choose_greedy",
+        (torch.zeros(2).long(), torch.zeros(2).long(), X, LOGITS),
+        r"suspect has shape \[2\], expected \[1\]",
+    ),
     ("argmax", (torch.zeros(2), LOGITS), "out has dtype float32, expected int64"),
     (
         "topk_logprobs",
@@ -187,11 +198,43 @@ WRONG = [
         (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 600000), ROW, ROW, ROW, ROW, ROW),
         r"logits has shape \[0, 600000\], the CUDA kernel takes rows of at most 524288 tokens",
     ),
-    ("linear", (X, X, X, None), "linear: not implemented on CUDA; use torch"),
+    ("linear", (X, X, X.half(), None), "weight has dtype float16, expected float32"),
+    ("linear", (X, X, X, None), r"out has shape \[2, 16\], expected \[2, 2\]"),
+    (
+        "route_experts",
+        (torch.zeros(2, 2).int(), torch.zeros(2, 2), X, None, False, 3, 1, 1, True, 1.0),
+        "groups is 3, which does not divide 16 experts",
+    ),
+    (
+        "route_experts",
+        (torch.zeros(0, 2).int(), torch.zeros(0, 2), MANY, None, False, 1, 1, 1, True, 1.0),
+        "there are 1025 experts, the CUDA kernel takes at most 1024",
+    ),
+    (
+        "fused_experts",
+        (X, X, X[:, :2].int(), X[:, :2].clone(), torch.zeros(3, 8, 16), 0, X, 0, 4, None),
+        r"down has shape \[2, 16\], expected \[3, 16, 4\]",
+    ),
+    (
+        "fused_experts",
+        (X, X, X[:, :2].int(), X[:, :2].clone(), torch.zeros(3, 8, 16).half(), 0, X, 0, 4, None),
+        "gate_up has dtype float16, expected float32 or uint8",
+    ),
+    ("quant_repack", (BYTES, 2, 1, 32), "quant_repack: not implemented on CUDA; repack on the CPU"),
+    ("quant_linear", (X, X, BYTES, 2, 2, 16, None, 0), "k is 16, expected 32 to"),
+    ("quant_linear", (X, X, BYTES, 11, 2, 32, None, 0), r"qtype is 11, expected 2 \(Q4_0\)"),
+    ("quant_linear", (X, X, BYTES, 2, 16, 32, None, 0), "packed has 18 bytes, expected 320"),
     (
         "quant_linear",
-        (X, X, X, 2, 2, 16, None, 0),
-        "quant_linear: not implemented on CUDA; dequantize",
+        (X, X, torch.zeros(320, dtype=torch.uint8), 2, 16, 32, None, 0),
+        r"x has shape \[2, 16\], expected \[any, 32\]",
+    ),
+    ("dequantize", (torch.zeros(33), BYTES, 2), "out has 33 elements, expected a multiple of 32"),
+    ("dequantize", (torch.zeros(32), BYTES, 2), "out is on the CPU, expected a CUDA device"),
+    (
+        "embedding_dequantize",
+        (X, torch.zeros(2, dtype=torch.int64), X, 30),
+        "raw has dtype float32, expected bfloat16",
     ),
 ]
 

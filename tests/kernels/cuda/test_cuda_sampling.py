@@ -223,3 +223,34 @@ def test_greedy_cases(cuda):
 def test_no_rows(cuda):
     assert sample(cuda, torch.empty(0, 8), []) == []
     assert argmax(cuda, torch.empty(0, 8)) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_choose_greedy_is_argmax(cuda, rows, dtype):
+    hidden, logits = torch.randn(rows, 37).to(cuda.device, dtype), torch.randn(rows, 1000)
+    out = torch.full((rows,), -1, device=cuda.device)
+    suspect = torch.tensor([7], device=cuda.device)
+    cuda.choose_greedy(out, suspect, hidden, logits.to(cuda.device))
+    assert torch.equal(out.cpu(), logits.argmax(-1))
+    assert suspect.tolist() == [0]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("column", [0, 15, 36])
+def test_choose_greedy_suspects_hidden_states_that_are_not_finite(cuda, column, bad):
+    hidden, logits = torch.randn(4, 37), torch.randn(4, 50)
+    hidden[2, column] = bad
+    out, suspect = (torch.zeros(n, dtype=torch.int64, device=cuda.device) for n in (4, 1))
+    cuda.choose_greedy(out, suspect, hidden.to(cuda.device), logits.to(cuda.device))
+    assert suspect.tolist() == [1]
+
+
+@pytest.mark.parametrize("column", [0, 31, 49])
+def test_choose_greedy_suspects_a_column_of_nan(cuda, column):
+    hidden, logits = torch.randn(4, 37), torch.randn(4, 50)
+    out, suspect = (torch.zeros(n, dtype=torch.int64, device=cuda.device) for n in (4, 1))
+    for bad, expected in ((-torch.inf, 0), (torch.nan, 1)):  # a token ruled out is no fault
+        logits[:, column] = bad
+        cuda.choose_greedy(out, suspect, hidden.to(cuda.device), logits.to(cuda.device))
+        assert suspect.tolist() == [expected]

@@ -55,9 +55,16 @@ struct Fiber {
   bool finished = false;
 };
 
+// A lane's operands of an mma.
+struct Operands {
+  unsigned a[4];
+  unsigned b[2];
+};
+
 struct Warp {
   Barrier barrier;
   std::uint64_t value[kLanes];
+  Operands operands[kLanes];
 };
 
 struct Block {
@@ -116,6 +123,26 @@ T exchange(unsigned mask, T value, int source) {
   std::memcpy(&result, &warp.value[source], sizeof(T));
   wait(warp.barrier);
   return result;
+}
+
+// mma.m16n8k16 (the layouts are in csrc/cuda/mma.cuh), summed in ascending order. `widen` makes a
+// float of 16 bits.
+template <typename Widen>
+void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], Widen widen) {
+  Warp& warp = own_warp();
+  const int lane = block->current % kLanes, g = lane / 4, t = lane % 4;
+  std::memcpy(warp.operands[lane].a, a, sizeof(a));
+  std::memcpy(warp.operands[lane].b, b, sizeof(b));
+  wait(warp.barrier);
+  const auto item = [&](unsigned pair, int k) { return widen(pair >> (16 * (k % 2)) & 0xffffu); };
+  for (int i = 0; i < 4; ++i) {
+    for (int k = 0; k < 16; ++k) {
+      const unsigned left = warp.operands[4 * g + k % 8 / 2].a[i / 2 + k / 8 * 2];
+      const unsigned right = warp.operands[4 * (2 * t + i % 2) + k % 8 / 2].b[k / 8];
+      d[i] += item(left, k) * item(right, k);
+    }
+  }
+  wait(warp.barrier);
 }
 
 inline void run_fiber() {
@@ -191,8 +218,10 @@ inline void launch(dim3 grid, dim3 threads, std::function<void()> body) {
   block = &running;
   block_size = threads;
   grid_size = grid;
-  for (block_index.y = 0; block_index.y < grid.y; ++block_index.y) {
-    for (block_index.x = 0; block_index.x < grid.x; ++block_index.x) run_block(running);
+  for (block_index.z = 0; block_index.z < grid.z; ++block_index.z) {
+    for (block_index.y = 0; block_index.y < grid.y; ++block_index.y) {
+      for (block_index.x = 0; block_index.x < grid.x; ++block_index.x) run_block(running);
+    }
   }
   block = nullptr;
 }
@@ -207,6 +236,7 @@ inline void launch(dim3 grid, dim3 threads, std::function<void()> body) {
 #define VLLM_CUDA_LAUNCH(kernel, grid, block, stream, ...) \
   ((void)(stream), emulation::launch((grid), (block), [=] { (kernel)(__VA_ARGS__); }))
 #define cudaGetLastError() cudaSuccess
+#define VLLM_CUDA_EMULATION
 
 using std::isfinite;
 using std::isnan;
@@ -221,12 +251,23 @@ inline float __int_as_float(int bits) {
   std::memcpy(&value, &bits, sizeof(value));
   return value;
 }
+inline float __uint_as_float(unsigned bits) { return __int_as_float(static_cast<int>(bits)); }
+// Byte i of the result is byte (selector >> 4 i) % 8 of low, then high.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+  const std::uint64_t bytes = static_cast<std::uint64_t>(high) << 32 | low;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) {
+    result |= static_cast<unsigned>(bytes >> (8 * (selector >> (4 * i) & 7)) & 255) << (8 * i);
+  }
+  return result;
+}
 inline unsigned __float_as_uint(float value) {
   unsigned bits;
   std::memcpy(&bits, &value, sizeof(bits));
   return bits;
 }
 
+inline int atomicAdd(int* target, int value) { return std::exchange(*target, *target + value); }
 inline float atomicAdd(float* target, float value) {
   return std::exchange(*target, *target + value);
 }

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Owns: reading dense weights [n, k] as operands of the tensor cores, in the places of packed_weights.cuh:
+// row 2 g and 2 g + 1 of 16, columns 4 t ... 4 t + 3 and 16 columns on of 32. Must not know: what they
+// are multiplied with.
+#pragma once
+
+#include "digits.cuh"
+#include "linear_shape.cuh"
+
+namespace vllm_kernels::cuda {
+
+// Weights of type S; float16 is multiplied as such, float32 in three digits.
+template <typename S>
+struct DenseWeights {
+  using Element = std::conditional_t<sizeof(S) == 2, S, __nv_bfloat16>;
+  using D = Digits<Element, S>;
+  struct Raw {
+    Vec<S, 4> four[2][2];  // row, half
+  };
+  static constexpr int kDigits = D::kCount;
+  static constexpr int kUnit = 2;  // runs that a warp loads before it multiplies: 2 KiB of 16 bits
+  static constexpr bool kHasScale = false;
+  static constexpr bool kHasMinimum = false;
+  static constexpr bool kTwoScales = false;
+
+  static __device__ Raw load(const std::uint8_t* matrix, int group, int run,
+                             const LinearShape& shape) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    Raw raw{};
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const int n = 16 * group + 2 * g + row;
+      if (n >= shape.n) continue;
+      const S* from = reinterpret_cast<const S*>(matrix) + static_cast<std::int64_t>(n) * shape.k;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int column = 32 * run + 16 * half + 4 * t;
+        load_four(raw.four[row][half], from + column, shape.k - column, shape.weight_aligned);
+      }
+    }
+    return raw;
+  }
+  static __device__ void operand(unsigned (&a)[kDigits][4], const Raw& raw, int half) {
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      unsigned words[kDigits][2];
+      D::split(words, raw.four[row][half]);
+#pragma unroll
+      for (int digit = 0; digit < kDigits; ++digit) {
+        a[digit][row] = words[digit][0];
+        a[digit][row + 2] = words[digit][1];
+      }
+    }
+  }
+  static __device__ RunScales scales(const Raw&, int) { return {{1.0f, 1.0f}, 0.0f}; }
+};
+
+}  // namespace vllm_kernels::cuda

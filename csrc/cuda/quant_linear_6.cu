@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Owns: the kernels of the quantized linear layer for weights of 6 bits.
+#include "packed_linear.cuh"
+
+namespace vllm_kernels::cuda {
+
+template cudaError_t launch_format<kQ6_K>(const LinearArguments&, bool, int, cudaStream_t);
+
+}  // namespace vllm_kernels::cuda

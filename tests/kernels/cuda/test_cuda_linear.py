@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dense linear layers against float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.kernels import reference
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+ROUNDING = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+
+# Columns come in runs of 32, two a unit, 8 slices of units: 31 and 100 end within a run, 31 and 33
+# also have rows that cannot be read in pieces.
+SHAPES = [
+    (1, 1, 1),
+    (1, 37, 576),
+    (2, 64, 31),
+    (3, 17, 100),
+    (8, 16, 33),
+    (9, 33, 96),
+    (70, 40, 64),
+]
+
+
+def multiply(cuda, x, weight, bias=None):
+    n = weight.shape[0]
+    out = torch.full((x.shape[0], n + 3), torch.nan, dtype=x.dtype, device=cuda.device)[:, :n]
+    bias = None if bias is None else bias.to(cuda.device)
+    cuda.linear(out, x.to(cuda.device), weight.to(cuda.device), bias)
+    return out.double().cpu()
+
+
+def slack(x, weight, expected):
+    """Float32 sums, which tensor cores cut where float32 arithmetic rounds, rounded once."""
+    sums = x.double().abs() @ weight.double().abs().T
+    steps = 4 * x.shape[1] ** 0.5 * reference.F32_EPS
+    return steps * sums + expected.abs() * ROUNDING[x.dtype] + 1e-6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n", "k"), SHAPES)
+def test_linear(cuda, m, n, k, dtype):
+    x, weight, bias = torch.randn(m, k + 8).to(dtype)[:, :k], torch.randn(n, k).to(dtype), None
+    for bias in (None, torch.randn(n)):
+        expected = x.double() @ weight.double().T + (0 if bias is None else bias)
+        error = (multiply(cuda, x, weight, bias) - expected).abs()
+        assert (error <= slack(x, weight, expected)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_does_not_depend_on_the_others(cuda, dtype):
+    x, weight = torch.randn(41, 288).to(dtype), torch.randn(48, 288).to(dtype)
+    together = multiply(cuda, x, weight)
+    for part in (slice(0, 1), slice(40, 41), slice(3, 11), slice(5, 38)):
+        assert torch.equal(multiply(cuda, x[part], weight), together[part])
+
+
+def test_no_rows(cuda):
+    assert multiply(cuda, torch.empty(0, 32), torch.randn(5, 32)).shape == (0, 5)
