@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Owns: causal attention over the paged cache, prefill and decode in one launch, with the online
+// Owns: causal attention over the paged cache of any shape and type, with the online
 // softmax of FlashAttention (Dao et al., 2022, arXiv:2205.14135; the running maximum is Milakov and
 // Gimelshein, 2018, arXiv:1805.02867), and the division of keys among blocks of Flash-Decoding (Dao et
 // al., 2023). Must not know: which request a sequence is, torch.
@@ -18,8 +18,10 @@
 // A row's keys reach its sums in the same order whatever else is in the batch, however the prompt was
 // cut and into how many blocks the slots are split: keys that a row does not see change nothing (weights
 // 0, correction 1). Results are therefore equal bit by bit between batched, chunked and single runs.
+#include <climits>
 #include <cmath>
 
+#include "attention_launch.h"
 #include "attention_state.cuh"
 #include "attention_tiles.cuh"
 #include "dispatch.cuh"
@@ -286,19 +288,6 @@ __global__ void __launch_bounds__(kRows* kWarp)
   store_row<DIMS>(out, r, weight, sum, tile, shape);
 }
 
-struct Tensors {
-  void* out;
-  const void* q;
-  const void* k_cache;
-  const void* v_cache;
-  const int* block_tables;
-  const int* seq_lens;
-  const int* query_start;
-  std::int64_t out_stride;
-  std::int64_t q_stride;
-  float* states;
-};
-
 // The grid of a step, which its shapes alone decide.
 struct Grid {
   std::int64_t tiles;
@@ -321,7 +310,7 @@ Grid grid_for(const Shape& shape, std::int64_t tokens) {
 }
 
 template <int DIMS, typename T, typename C>
-cudaError_t launch(const Tensors& tensors, const Shape& shape, std::int64_t tokens,
+cudaError_t launch(const AttentionTensors& tensors, const Shape& shape, std::int64_t tokens,
                    cudaStream_t stream) {
   const Grid sizes = grid_for(shape, tokens);
   dim3 grid(static_cast<unsigned>(sizes.tiles), static_cast<unsigned>(sizes.heads),
@@ -340,7 +329,7 @@ cudaError_t launch(const Tensors& tensors, const Shape& shape, std::int64_t toke
 }
 
 template <typename T, typename C>
-cudaError_t launch_for_dims(const Tensors& tensors, const Shape& shape, std::int64_t tokens,
+cudaError_t launch_for_dims(const AttentionTensors& tensors, const Shape& shape, std::int64_t tokens,
                             cudaStream_t stream) {
   if (shape.head_dim <= 2 * kWarp) return launch<2, T, C>(tensors, shape, tokens, stream);
   if (shape.head_dim <= 4 * kWarp) return launch<4, T, C>(tensors, shape, tokens, stream);
@@ -349,7 +338,7 @@ cudaError_t launch_for_dims(const Tensors& tensors, const Shape& shape, std::int
 
 // The cache has the activations' type; float32 activations read any cache.
 template <typename T>
-cudaError_t launch_for_cache(const Tensors& tensors, const Shape& shape, std::int64_t tokens,
+cudaError_t launch_for_cache(const AttentionTensors& tensors, const Shape& shape, std::int64_t tokens,
                              int dtype, int cache_dtype, cudaStream_t stream) {
   if (cache_dtype == dtype) return launch_for_dims<T, T>(tensors, shape, tokens, stream);
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -366,8 +355,7 @@ Shape shape_of(int sequences, std::int64_t max_blocks, int q_heads, int kv_heads
   shape.sequences = sequences;
   shape.kv_heads = kv_heads;
   shape.group = q_heads / kv_heads;
-  shape.heads_per_block = shape.group < kRows ? shape.group : kRows;
-  shape.tokens_per_block = kRows / shape.heads_per_block;
+  shape.set_rows(kRows);
   shape.block_size = block_size;
   shape.head_dim = head_dim;
   shape.max_blocks = max_blocks;
@@ -400,8 +388,17 @@ extern "C" cudaError_t vllm_cuda_paged_attention(
   shape.scale = scale;
   shape.window = window;
   shape.soft_cap = soft_cap;
-  const Tensors tensors{out,         q,          k_cache,  v_cache, block_tables, seq_lens,
+  shape.min_queries = 1;
+  shape.max_queries = INT_MAX;
+  const AttentionTensors tensors{out,         q,          k_cache,  v_cache, block_tables, seq_lens,
                         query_start, out_stride, q_stride, scratch};
+  if (tokens >= kPromptTokens && takes_prompts(tensors, shape, dtype, cache_dtype)) {
+    shape.min_queries = kPromptTokens;
+    const cudaError_t error = launch_prompts(tensors, shape, tokens, dtype, stream);
+    if (error != cudaSuccess || sequences == 1) return error;
+    shape.min_queries = 1;
+    shape.max_queries = kPromptTokens - 1;
+  }
   return with_type(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     return launch_for_cache<T>(tensors, shape, tokens, dtype, cache_dtype, stream);

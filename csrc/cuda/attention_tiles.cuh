@@ -30,6 +30,14 @@ struct Shape {
   float scale;
   int window;      // keys that a token sees, itself included; 0: all before it
   float soft_cap;  // 0: none
+  int min_queries;  // sequences with fewer tokens in this step, or more, are left out
+  int max_queries;
+
+  // Blocks of so many rows at most.
+  void set_rows(int rows) {
+    heads_per_block = group < rows ? group : rows;
+    tokens_per_block = rows / heads_per_block;
+  }
 };
 
 // The query rows of one block. Row r is token `token + r / h` and query head
@@ -89,7 +97,8 @@ __device__ inline Tile find_tile(const int* query_start, const int* seq_lens, co
   const int local = static_cast<int>(blockIdx.x) -
                     first_tile(query_start, tile.sequence, shape.tokens_per_block);
   tile.token = begin + local * shape.tokens_per_block;
-  const int tokens = max(0, min(shape.tokens_per_block, end - tile.token));
+  const bool taken = end - begin >= shape.min_queries && end - begin <= shape.max_queries;
+  const int tokens = taken ? max(0, min(shape.tokens_per_block, end - tile.token)) : 0;
   tile.rows = tokens * shape.heads_per_block;
   const int splits = gridDim.y / shape.kv_heads;
   tile.kv_head = blockIdx.y / splits;

@@ -81,6 +81,26 @@ __device__ void sum_activations(X& x) {
   }
 }
 
+// total += scale * (a b) of each half, or of the run where both have one scale; then the minima.
+template <class W, class X>
+__device__ void add_scaled(float (&total)[4], const unsigned (&a)[2][W::kDigits][4], const X& x,
+                           int token, const RunScales (&scales)[2]) {
+  constexpr int kSteps = W::kTwoScales ? 2 : 1;
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    float acc[4] = {};
+    multiply<X>(acc, a, x.b[token], step, step + 3 - kSteps, typename W::Element{});
+#pragma unroll
+    for (int i = 0; i < 4; ++i) total[i] = fmaf(scales[i / 2].scale[step], acc[i], total[i]);
+  }
+  if constexpr (W::kHasMinimum) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      total[i] = fmaf(scales[i / 2].minimum, x.sum[token][i % 2], total[i]);
+    }
+  }
+}
+
 // One run of one group of 16 rows.
 template <class W, class X, int TOKENS>
 __device__ void add_run(float (&total)[TOKENS][4], const typename W::Raw& raw, const X& x) {
@@ -88,27 +108,12 @@ __device__ void add_run(float (&total)[TOKENS][4], const typename W::Raw& raw, c
   W::operand(a[0], raw, 0);
   W::operand(a[1], raw, 1);
   const RunScales scales[2] = {W::scales(raw, 0), W::scales(raw, 1)};
-  constexpr int kSteps = W::kTwoScales ? 2 : 1;
 #pragma unroll
   for (int token = 0; token < TOKENS; ++token) {
-    if constexpr (!W::kHasScale) {
+    if constexpr (W::kHasScale) {
+      add_scaled<W>(total[token], a, x, token, scales);
+    } else {
       multiply<X>(total[token], a, x.b[token], 0, 2, typename W::Element{});
-      continue;
-    }
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      float acc[4] = {};
-      multiply<X>(acc, a, x.b[token], step, step + 3 - kSteps, typename W::Element{});
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        total[token][i] = fmaf(scales[i / 2].scale[step], acc[i], total[token][i]);
-      }
-    }
-    if constexpr (W::kHasMinimum) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        total[token][i] = fmaf(scales[i / 2].minimum, x.sum[token][i % 2], total[token][i]);
-      }
     }
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Owns: one instruction of the tensor cores and the packing of its operands. Must not know: what is
+// Owns: the instruction of the tensor cores and those that bring its operands. Must not know: what is
 // multiplied.
 //
 // mma.m16n8k16 (PTX, sm_80 and newer), as held by lane 4 g + t of a warp, two bfloat16 per register:
@@ -47,6 +47,29 @@ __device__ inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// Four matrices of 8 x 8 numbers of 16 bits: row l % 8 of matrix l / 8 starts at lane l's `row`, in shared
+// memory, at a multiple of 16 bytes. Lane 4 g + t gets in m[i] the elements 2 t and 2 t + 1 of row g of
+// matrix i, or of its column g (transposed).
+template <bool TRANSPOSED>
+__device__ inline void load_matrices(unsigned (&m)[4], const void* row) {
+#ifdef VLLM_CUDA_EMULATION
+  emulation::load_matrices(m, row, TRANSPOSED);
+#else
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  if constexpr (TRANSPOSED) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"(address)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+                 : "r"(address)
+                 : "memory");
+  }
 #endif
 }
 

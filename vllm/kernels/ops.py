@@ -207,7 +207,8 @@ def paged_attention(
     sequence; they are the last of its context. heads is a multiple of kv_heads; query head h reads
     KV head h // (heads / kv_heads). A sequence without query tokens is skipped. A token sees the
     last `window` tokens, itself included, or all before it (0). With a soft cap above 0 a score s
-    becomes soft_cap * tanh(s / soft_cap).
+    becomes soft_cap * tanh(s / soft_cap). In 16-bit types CUDA may round the weights of the values
+    where a sequence has 16 tokens or more in this step.
     """
     _ops.paged_attention(
         out,

@@ -214,6 +214,53 @@ def test_soft_caps(cuda, soft_cap):
     check(cuda, batch)
 
 
+# From 16 tokens of a sequence on, 16-bit types of these head dims go through the tensor cores, which
+# also round the weights of the values; blocks have 64 rows, tiles 32 keys.
+PROMPT_TYPES = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", PROMPT_TYPES)
+@pytest.mark.parametrize("dim", [64, 128])
+def test_prompts(cuda, dim, dtype):
+    shape = dict(heads=4, kv_heads=2, dim=dim, block_size=16, dtype=dtype, cache_dtype=dtype)
+    check(cuda, make_batch([1, 40, 15, 16, 0, 33], [37, 40, 40, 100, 9, 33], **shape))
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (9, 3), (20, 1), (70, 1)])
+def test_groups_of_prompts(cuda, heads, kv_heads):
+    types = dict(dtype=torch.bfloat16, cache_dtype=torch.bfloat16)
+    check(cuda, make_batch([70, 17], [75, 40], heads=heads, kv_heads=kv_heads, dim=64,
+                           block_size=5, **types))  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [1, 7, 32, 100])
+def test_windows_of_prompts(cuda, window):
+    types = dict(dtype=torch.float16, cache_dtype=torch.float16)
+    batch = make_batch([30], [203], heads=4, kv_heads=2, dim=64, block_size=16, **types)
+    batch.window = window
+    batch.block_tables[0, : max(0, 203 - 30 + 1 - window) // 16] = -1
+    check(cuda, batch)
+
+
+def test_soft_caps_of_prompts(cuda):
+    types = dict(dtype=torch.float16, cache_dtype=torch.float16)
+    batch = make_batch([30], [50], heads=4, kv_heads=2, dim=64, block_size=16, **types)
+    batch.scale, batch.soft_cap = 0.5, 5.0
+    check(cuda, batch)
+
+
+def test_prompts_are_independent_of_the_batch_and_of_the_cut(cuda):
+    types = dict(dtype=torch.bfloat16, cache_dtype=torch.bfloat16)
+    batch = make_batch(
+        [5, 70, 1], [7, 190, 80], heads=3, kv_heads=1, dim=64, block_size=16, **types
+    )
+    together = run(cuda, batch)
+    chunks = [(0, 16), (16, 37), (37, 70)]
+    apart = torch.cat([run(cuda, one_sequence(batch, 1, *chunk)) for chunk in chunks])
+    assert torch.equal(together[5:75], apart)
+    assert torch.equal(together[75:], run(cuda, one_sequence(batch, 2, 0, 1)))
+
+
 def test_no_tokens(cuda):
     shape = dict(heads=2, kv_heads=1, dim=16, block_size=16)
     types = dict(dtype=torch.float32, cache_dtype=torch.float32)

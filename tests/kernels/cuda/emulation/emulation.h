@@ -145,6 +145,25 @@ void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], Widen wi
   wait(warp.barrier);
 }
 
+// ldmatrix, four matrices of 8 x 8.
+inline void load_matrices(unsigned (&m)[4], const void* row, bool transposed) {
+  const int lane = block->current % kLanes, g = lane / 4, t = lane % 4;
+  if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0) {
+    std::fprintf(stderr, "emulation: a row of a matrix is not aligned\n");
+    std::abort();
+  }
+  const std::uint64_t own = reinterpret_cast<std::uintptr_t>(row);
+  for (int i = 0; i < 4; ++i) {
+    std::uint16_t pair[2];
+    for (int j = 0; j < 2; ++j) {
+      const int from = transposed ? 2 * t + j : g, column = transposed ? g : 2 * t + j;
+      const std::uint64_t address = exchange(0xffffffffu, own, 8 * i + from);
+      std::memcpy(&pair[j], reinterpret_cast<const std::uint16_t*>(address) + column, 2);
+    }
+    m[i] = pair[0] | static_cast<unsigned>(pair[1]) << 16;
+  }
+}
+
 inline void run_fiber() {
   block->body();
   block->fibers[block->current].finished = true;
