@@ -173,7 +173,7 @@ VARIABLES: dict[str, Variable] = {
     ),
     "VLLM_CPU_ISA": Variable(
         None,
-        _one_of("scalar", "avx2", "avx512"),
+        _one_of("scalar", "avx2", "avx512", "amx"),
         "Forces the CPU kernels' instruction set; default: the best.",
     ),
 }

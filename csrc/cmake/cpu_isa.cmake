@@ -12,6 +12,7 @@ set(VLLM_AVX2_FLAGS -mavx2 -mfma -mf16c)
 # gcc 12 warns inside its own intrinsics header (_mm512_undefined_*), hence the last flags.
 set(VLLM_AVX512_FLAGS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16
   -mavx2 -mfma -mf16c -mprefer-vector-width=512 -Wno-maybe-uninitialized -Wno-uninitialized)
+set(VLLM_AMX_FLAGS ${VLLM_AVX512_FLAGS} -mamx-tile -mamx-int8)
 
 function(_vllm_add_isa target isa)
   cmake_parse_arguments(ARG "" "" "SOURCES;FLAGS" ${ARGN})
@@ -31,7 +32,7 @@ function(vllm_add_cpu_kernels target)
     message(STATUS "CPU kernels: scalar only on ${CMAKE_SYSTEM_PROCESSOR}")
     return()
   endif()
-  foreach(isa IN ITEMS avx2 avx512)
+  foreach(isa IN ITEMS avx2 avx512 amx)
     file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/cpu/${isa}/*.cpp")
     string(TOUPPER ${isa} upper)
     string(REPLACE ";" " " flags "${VLLM_${upper}_FLAGS}")
@@ -50,7 +51,7 @@ endfunction()
 
 # vllm_link_cpu_kernels(TARGET): the same objects, compiled once, for one more target.
 function(vllm_link_cpu_kernels target)
-  foreach(isa IN ITEMS scalar avx2 avx512)
+  foreach(isa IN ITEMS scalar avx2 avx512 amx)
     if(TARGET vllm_cpu_${isa})
       target_sources(${target} PRIVATE $<TARGET_OBJECTS:vllm_cpu_${isa}>)
       string(TOUPPER ${isa} upper)

@@ -4,6 +4,8 @@
 
 #include "cpu/isa.h"
 
+#include "cpu/amx/quant.h"
+
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -11,6 +13,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace vllm_kernels {
@@ -19,6 +23,7 @@ namespace {
 struct CpuFeatures {
   bool avx2 = false;
   bool avx512 = false;
+  bool amx = false;
 };
 
 #if defined(__x86_64__)
@@ -32,6 +37,13 @@ uint64_t extended_control_register() {
 
 bool has(uint32_t value, int bit) { return (value >> bit) & 1u; }
 
+// Linux hands out the tile registers on request, for the whole process (arch/x86/xstate in its
+// documentation); it refuses where a thread's signal stack is too small for them.
+bool tiles_granted() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 // Bits from the CPUID tables of the Intel SDM vol. 2: leaf 1, leaf 7 subleaf 0 and subleaf 1.
 CpuFeatures detect() {
   CpuFeatures features;
@@ -43,18 +55,35 @@ CpuFeatures detect() {
   const bool ymm = (xcr0 & 0x06) == 0x06, zmm = (xcr0 & 0xe6) == 0xe6;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return features;
   const uint32_t subleaves = a;
+  const bool tiles = (xcr0 & 0x60000) == 0x60000 && has(d, 24) && has(d, 25);  // TILE INT8
   features.avx2 = ymm && fma && f16c && has(b, 5);
   const bool foundation = has(b, 16) && has(b, 17) && has(b, 30) && has(b, 31);  // F DQ BW VL
   const bool vnni = has(c, 11);
   if (subleaves < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d)) return features;
   const bool bf16 = has(a, 5);
   features.avx512 = features.avx2 && zmm && foundation && vnni && bf16;
+  features.amx = features.avx512 && tiles && tiles_granted();
   return features;
 }
 
 #else
 
 CpuFeatures detect() { return {}; }
+
+#endif
+
+#if VLLM_HAVE_AMX
+
+// AVX-512 with a quantized linear layer of its own.
+const KernelTable& amx_table() {
+  static const KernelTable table = [] {
+    KernelTable made = avx512::kernel_table();
+    made.isa = "amx";
+    made.quant_linear = amx::quant_linear;
+    return made;
+  }();
+  return table;
+}
 
 #endif
 
@@ -77,6 +106,11 @@ std::vector<Candidate> candidates() {
   all.push_back({"avx512", cpu.avx512 ? &avx512::kernel_table() : nullptr, cpu.avx512});
 #else
   all.push_back({"avx512", nullptr, false});
+#endif
+#if VLLM_HAVE_AMX
+  all.push_back({"amx", cpu.amx ? &amx_table() : nullptr, cpu.amx});
+#else
+  all.push_back({"amx", nullptr, false});
 #endif
   return all;
 }

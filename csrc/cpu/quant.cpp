@@ -35,19 +35,18 @@ struct Activations {
 
 // Row m of digits of rows of k columns.
 Digits row_of(const Digits& d, int64_t m, int64_t k) {
-  const int64_t first = m * (k / kBlock);
-  return {d.digits + 2 * m * k, d.scale + first, d.sum + first, d.half_sum + first,
-          d.high_sum + first};
+  return {d.digits + 2 * m * k, d.scale + m, d.sum + m, d.half_sum + m, d.high_sum + m, d.rows};
 }
 
 void quantize_activations(QuantLinearArgs& a) {
   static thread_local Activations buffer;
-  const int64_t count = a.m * (a.k / kBlock);
+  // Not a power of two, whose blocks would share the few cache sets of one another.
+  const int64_t rows = (a.m + 15) / 16 * 16 + 16, count = rows * (a.k / kBlock);
   const int64_t digit_bytes = (2 * a.m * a.k + 63) / 64 * 64;
   uint8_t* const memory = buffer.reserve(static_cast<size_t>(digit_bytes + 4 * count * 4));
   float* const floats = reinterpret_cast<float*>(memory + digit_bytes);
   a.xq = {reinterpret_cast<int8_t*>(memory), floats, floats + count, floats + 2 * count,
-          floats + 3 * count};
+          floats + 3 * count, rows};
   const auto kernel = kernels().quantize_row;
   parallel_for(a.m, balanced_grain(a.m, 16384 / a.k + 1), [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) kernel(row_of(a.xq, m, a.k), a.x.row(m), a.k);

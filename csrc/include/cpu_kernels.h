@@ -2,7 +2,7 @@
 
 // The table of CPU kernels: one entry per inner loop, one table per ISA. Owns the calling
 // convention between the ops (cpu/*.cpp, compiled for any CPU) and the kernels
-// (cpu/{scalar,avx2,avx512}); knows no thread and no framework. A kernel works on the range it is
+// (cpu/{scalar,avx2,avx512,amx}); knows no thread and no framework. A kernel works on the range it is
 // given, in the calling thread, and allocates nothing. Sizes and strides count elements.
 
 #pragma once
@@ -40,10 +40,11 @@ struct LinearArgs {
 //   x = 256 * scale * high            one digit
 struct Digits {
   int8_t* digits;   // [m, k / 32, 2, 32]: 32 x high, then 32 x low
-  float* scale;     // [m, k / 32]
-  float* sum;       // [m, k / 32]: of the block's x as two digits
-  float* half_sum;  // [m, k / 32]: the same of the first 16 columns
-  float* high_sum;  // [m, k / 32]: of the block's x as one digit
+  float* scale;     // [k / 32, rows]: what kernels of several rows want of a block lies side by side
+  float* sum;       // [k / 32, rows]: of the block's x as two digits
+  float* half_sum;  // [k / 32, rows]: the same of the first 16 columns
+  float* high_sum;  // [k / 32, rows]: of the block's x as one digit
+  int64_t rows;     // at least m
 };
 
 // out[m, n] = x[m, k] . packed^T, packed as formats.h describes. Kernels with quantized activations

@@ -112,7 +112,7 @@ def test_hub_name_from_the_local_cache(start: Start, tiny_model: Path, tmp_path:
         ("VLLM_HTTP_MAX_REQUEST_BODY_SIZE", "lots", "bytes"),
         ("VLLM_ENGINE_READY_TIMEOUT_S", "-1", "at least 1"),
         ("VLLM_LOGGING_LEVEL", "loud", "debug, info, warning or error"),
-        ("VLLM_CPU_ISA", "mmx", "scalar, avx2 or avx512"),
+        ("VLLM_CPU_ISA", "mmx", "scalar, avx2, avx512 or amx"),
     ],
 )
 def test_bad_environment(

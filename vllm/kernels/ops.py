@@ -25,7 +25,7 @@ from torch import Tensor
 from vllm.kernels import library
 
 CPU_ISA: str = library.load_cpu()
-"""The instruction set of the CPU kernels: "scalar", "avx2" or "avx512"."""
+"""The instruction set of the CPU kernels: "scalar", "avx2", "avx512" or "amx"."""
 
 HAS_CUDA: bool = library.load_cuda()
 """Whether CUDA kernels are loaded."""
@@ -259,7 +259,7 @@ def quant_linear(
 
     out: [T, n]; x: [T, k]; packed: from `quant_repack`; bias: float32 [n].
 
-    The avx2 and avx512 kernels round x to two 8-bit digits per block of 32 columns first (error at
+    The avx2, avx512 and amx kernels round x to two 8-bit digits per block of 32 columns first (error at
     most 1.5 * max|x| / 127 / 256 per element of a block), and for the first `coarse` columns of
     `out`, a multiple of 16 or n, to one (error at most 0.5 * max|x| / 127), in half the time where
     arithmetic is the limit. Q6_K always gets two. The scalar and the CUDA kernels don't round, and

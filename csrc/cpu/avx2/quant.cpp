@@ -60,11 +60,13 @@ inline __m256 dot(const HalfRun& run, const int8_t* x) {
   return _mm256_cvtepi32_ps(sum);
 }
 
-// sum + one run against block `at` of x.
+// sum + one run against block `block` of row m of x.
 template <int64_t kType, int D>
-inline __m256 add_block(__m256 sum, const QuantLinearArgs& a, const HalfRun& run, int64_t at) {
+inline __m256 add_block(__m256 sum, const QuantLinearArgs& a, const HalfRun& run, int64_t m,
+                        int64_t block) {
   constexpr int kBits = block_format(kType).bits;
-  const int8_t* x = a.xq.digits + 2 * kBlock * at;
+  const int8_t* x = a.xq.digits + 2 * kBlock * (m * (a.k / kBlock) + block);
+  const int64_t at = block * a.xq.rows + m;
   const __m256 x_scale = _mm256_set1_ps(D == 2 ? a.xq.scale[at] : 256.0f * a.xq.scale[at]);
   const __m256 scale = _mm256_mul_ps(run.scale[0], x_scale);
   if constexpr (has_halves(kType)) {
@@ -92,7 +94,7 @@ inline void store_columns(float* row, int64_t column, int64_t n, __m256 v) {
 template <int64_t kType, int D, int R>
 void pass(const QuantLinearArgs& a, int64_t group, int64_t half, int64_t m) {
   constexpr int64_t bytes = tile_bytes(kType), runs = block_format(kType).columns / kBlock;
-  const int64_t blocks = a.k / kBlock, tiles = blocks / runs;
+  const int64_t tiles = a.k / kBlock / runs;
   const uint8_t* tile = a.packed + group * tiles * bytes;
   __m256 y[R];
 #pragma GCC unroll 4
@@ -104,7 +106,7 @@ void pass(const QuantLinearArgs& a, int64_t group, int64_t half, int64_t m) {
       const HalfRun run = load_run<kType>(tile, index, half);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-        y[r] = add_block<kType, D>(y[r], a, run, (m + r) * blocks + t * runs + index);
+        y[r] = add_block<kType, D>(y[r], a, run, m + r, t * runs + index);
     }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)
@@ -185,10 +187,10 @@ void quantize_row(const Digits& out, const float* x, int64_t k) {
     const int low0 = add_up(_mm256_add_epi32(low[0], low[1]));
     const int low1 = add_up(_mm256_add_epi32(low[2], low[3]));
     const float scale = top / (127.0f * 256.0f);
-    out.scale[b] = scale;
-    out.half_sum[b] = scale * static_cast<float>(256 * high0 + low0);
-    out.sum[b] = scale * static_cast<float>(256 * (high0 + high1) + low0 + low1);
-    out.high_sum[b] = 256.0f * scale * static_cast<float>(high0 + high1);
+    out.scale[b * out.rows] = scale;
+    out.half_sum[b * out.rows] = scale * static_cast<float>(256 * high0 + low0);
+    out.sum[b * out.rows] = scale * static_cast<float>(256 * (high0 + high1) + low0 + low1);
+    out.high_sum[b * out.rows] = 256.0f * scale * static_cast<float>(high0 + high1);
   }
 }
 

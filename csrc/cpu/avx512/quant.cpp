@@ -60,8 +60,8 @@ struct Pass {
     const int64_t blocks = a.k / kBlock;
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const int64_t at = (m + r) * blocks + block;
-      const int8_t* x = a.xq.digits + 2 * kBlock * at;
+      const int64_t at = block * a.xq.rows + m + r;
+      const int8_t* x = a.xq.digits + 2 * kBlock * ((m + r) * blocks + block);
       Sums sums[G];
 #pragma GCC unroll 2
       for (int g = 0; g < G; ++g) sums[g].half[0] = sums[g].half[1] = _mm512_setzero_si512();
@@ -226,10 +226,10 @@ void quantize_row(const Digits& out, const float* x, int64_t k) {
     _mm256_storeu_si256(digits + 1, low);
     const DigitSums sums = add_up(high, low);
     const float scale = max / (127.0f * 256.0f);
-    out.scale[b] = scale;
-    out.half_sum[b] = scale * static_cast<float>(sums.first);
-    out.sum[b] = scale * static_cast<float>(sums.first + sums.last);
-    out.high_sum[b] = 256.0f * scale * static_cast<float>(sums.high);
+    out.scale[b * out.rows] = scale;
+    out.half_sum[b * out.rows] = scale * static_cast<float>(sums.first);
+    out.sum[b * out.rows] = scale * static_cast<float>(sums.first + sums.last);
+    out.high_sum[b * out.rows] = 256.0f * scale * static_cast<float>(sums.high);
   }
 }
 

@@ -99,10 +99,10 @@ void quantize_row(const Digits& out, const float* x, int64_t k) {
       sums[i / 16] += 256 * high[i] + high[kBlock + i];
       high_sum += high[i];
     }
-    out.scale[b] = scale;
-    out.sum[b] = scale * static_cast<float>(sums[0] + sums[1]);
-    out.half_sum[b] = scale * static_cast<float>(sums[0]);
-    out.high_sum[b] = 256.0f * scale * static_cast<float>(high_sum);
+    out.scale[b * out.rows] = scale;
+    out.sum[b * out.rows] = scale * static_cast<float>(sums[0] + sums[1]);
+    out.half_sum[b * out.rows] = scale * static_cast<float>(sums[0]);
+    out.high_sum[b * out.rows] = 256.0f * scale * static_cast<float>(high_sum);
   }
 }
 
