@@ -259,9 +259,9 @@ def quant_linear(
 
     out: [T, n]; x: [T, k]; packed: from `quant_repack`; bias: float32 [n].
 
-    The avx2, avx512 and amx kernels round x to two 8-bit digits per block of 32 columns first (error at
-    most 1.5 * max|x| / 127 / 256 per element of a block), and for the first `coarse` columns of
-    `out`, a multiple of 16 or n, to one (error at most 0.5 * max|x| / 127), in half the time where
+    The vector kernels round x to two 8-bit digits per block of 32 columns first (error at most
+    1.5 * max|x| / 127 / 256 per element of a block), and for the first `coarse` columns of `out`,
+    a multiple of 16 or n, to one (error at most 0.5 * max|x| / 127), in half the time where
     arithmetic is the limit. Q6_K always gets two. The scalar and the CUDA kernels don't round, and
     ignore `coarse`.
     """
