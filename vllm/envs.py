@@ -154,8 +154,8 @@ VARIABLES: dict[str, Variable] = {
         32 << 20, parse_size, "Largest accepted request body in bytes; unit suffixes are accepted."
     ),
     "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": Variable(
-        5,
-        _at_least(int, 0, "whole seconds, at least 0"),
+        5.0,
+        _at_least(float, 0, "seconds, at least 0"),
         "Idle seconds before a connection is closed.",
     ),
     "VLLM_SERVER_DEV_MODE": Variable(

@@ -160,6 +160,7 @@ def test_an_engine_that_ends_fails_its_own_requests(
         assert codes == {"engine_unavailable"}
         wait_for(lambda: not scene.is_ready(VICTIM), "the engine to count as lost")
         assert scene.deployment.status("/health") == 200
+        assert scene.deployment.metric("kv_cache_usage_perc", engine=str(VICTIM)) == 0
         scene.replace_victim()
     scene.wait_quiet()
 

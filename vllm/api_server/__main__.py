@@ -154,13 +154,19 @@ def _uvicorn(config: dict[str, Any], state: State) -> uvicorn.Config:
         access_log=False,
         lifespan="off",
         server_header=False,
-        timeout_keep_alive=config.get("http_timeout_keep_alive", 5),
+        timeout_keep_alive=_keep_alive(config),
         timeout_graceful_shutdown=_grace(config),
     )
 
 
+# The library takes fractions of these seconds, its annotations do not say so.
+def _keep_alive(config: dict[str, Any]) -> Any:
+    """Seconds that an idle connection is kept."""
+    return config.get("http_timeout_keep_alive", 5.0)
+
+
 def _grace(config: dict[str, Any]) -> Any:
-    """Seconds for running answers; the library takes fractions, its annotation does not say so."""
+    """Seconds for running answers."""
     return max(config.get("shutdown_timeout", 0), LEAST_GRACE_S)
 
 

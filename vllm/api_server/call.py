@@ -70,10 +70,10 @@ class Call:
     id: str = ""
 
     def __post_init__(self) -> None:
-        """The id is the header's, where it is one that can be shown, else a random one."""
+        """The id is the header's, where it is one word that can be shown, else a random one."""
         header = self.http.headers.get("x-request-id", "")
         shown = 0 < len(header) <= MAX_ID_BYTES and header.isascii() and header.isprintable()
-        self.id = header if shown else uuid.uuid4().hex
+        self.id = header if shown and " " not in header else uuid.uuid4().hex
 
     async def body(self) -> bytes:
         """The whole body within the limit. Raises ApiError."""

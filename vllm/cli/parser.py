@@ -108,7 +108,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     namespace = _parsed(["serve", *_without_refused(arguments[1:])])
     if file is not None and namespace.model is None:
         namespace.model = file.model
+    _check_place(arguments)
     return namespace
+
+
+def _check_place(arguments: Sequence[str]) -> None:
+    """One place to listen at. Raises UsageError naming the flags that exclude each other."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    network = sorted(given & {"--host", "--port"})
+    if "--uds" in given and network:
+        raise UsageError(
+            f"--uds and {network[0]} exclude each other: the server listens on a Unix socket or on "
+            "host and port; leave one of them out"
+        )
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -94,7 +94,7 @@ class FrontendConfig:
     engine_silence_timeout: float = 6.0
     engine_prompt_timeout: float = 300.0
     max_request_body_size: int = 32 << 20
-    http_timeout_keep_alive: int = 5
+    http_timeout_keep_alive: float = 5.0
     public_metrics: bool = False
     enable_request_id_headers: bool = False
     enable_prompt_tokens_details: bool = False

@@ -101,3 +101,10 @@ def test_version() -> None:
 def test_supervisor_and_frontend_never_import_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("place", ["--port=1", "--host=::1"])
+def test_a_unix_socket_and_an_address_exclude_each_other(place: str) -> None:
+    line = refusal("--uds", "/tmp/s", place)
+    assert "--uds" in line and place.partition("=")[0] in line
+    assert parse(["serve", "--uds", "/tmp/s"]).uds == "/tmp/s"

@@ -39,6 +39,11 @@ def test_an_error_names_variable_value_and_accepted_words(monkeypatch: pytest.Mo
         envs.check()
 
 
+def test_seconds_have_fractions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "0.5")
+    assert envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE == 0.5
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("100", 100), ("1k", 1000), ("1.5MiB", 3 << 19), ("2 GB", 2 * 10**9), ("7b", 7)],
