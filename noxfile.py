@@ -27,6 +27,7 @@ nox.options.sessions = ["tests"]
 # One environment for all, see tools/dev/environment.py.
 nox.options.default_venv_backend = "none"
 
+CARGO_FUZZ = "0.13.2"
 WORKSPACE = ["--manifest-path", str(ROOT / "rust" / "Cargo.toml"), "--workspace", "--locked"]
 
 
@@ -224,19 +225,26 @@ def history_import(session: nox.Session) -> None:
     session.run(interpreter, "-m", "tools.history_import", *session.posargs, external=True)
 
 
+def cargo_fuzz(session: nox.Session) -> str:
+    """PATH with cargo-fuzz; it is installed for this repository where it is not yet."""
+    folder = ROOT / ".nox" / "cargo"
+    path = f"{os.environ['PATH']}{os.pathsep}{folder / 'bin'}"
+    if shutil.which("cargo-fuzz", path=path) is None:
+        install = [build_rust.require_cargo(), "install", "cargo-fuzz", "--locked"]
+        session.run(*install, "--version", CARGO_FUZZ, "--root", str(folder), external=True)
+    return path
+
+
 def fuzz_targets(session: nox.Session, counts: Counts, seconds: int) -> None:
-    """Every libFuzzer target for so long, where cargo-fuzz is installed."""
-    cargo = build_rust.require_cargo()
-    if shutil.which("cargo-fuzz") is None:
-        session.warn("no libFuzzer targets: cargo-fuzz is missing (cargo install cargo-fuzz)")
-        return
+    """Every libFuzzer target for so long."""
+    cargo, path = build_rust.require_cargo(), cargo_fuzz(session)
     folder = ROOT / "rust" / "fuzz"
     seeds = ["-p", "vllm-fuzzing", "--example", "seeds", "--", str(folder / "corpus")]
     session.run(cargo, "run", "--quiet", *WORKSPACE[:2], "--locked", *seeds, external=True)
     for target in sorted(path.stem for path in (folder / "fuzz_targets").iterdir()):
         run = [cargo, "fuzz", "run", "-s", "none", "--fuzz-dir", str(folder)]
         limits = ["--", f"-max_total_time={seconds}", "-max_len=16384", "-timeout=60"]
-        counts.check(f"cargo fuzz {target}", [*run, target, *limits])
+        counts.check(f"cargo fuzz {target}", [*run, target, *limits], PATH=path)
 
 
 @nox.session

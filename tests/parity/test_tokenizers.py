@@ -15,11 +15,12 @@ from tests.parity.rust import cargo
 pytestmark = pytest.mark.download
 
 
-def _compare(size: int) -> None:
+def _compare(size: int, *options: str) -> None:
     files = [fetched(package) / "models" / "tokenizer.json" for package in TOKENIZERS.values()]
     words = ("test", "-p", "vllm-tokenizer", "--test", "published")
     cargo(
         *words,
+        *options,
         "--",
         "--ignored",
         "--nocapture",
@@ -36,4 +37,5 @@ def test_three_hundred_kilobytes_each() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_five_megabytes_each() -> None:
-    _compare(5_000_000)
+    # Unoptimized, this takes longer than building it once more.
+    _compare(5_000_000, "--release")
