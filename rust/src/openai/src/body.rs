@@ -39,7 +39,7 @@ pub(crate) fn read_into(draft: &mut Draft, body: &[u8], route: Routes) -> Result
                 Some(field) => refuse_misplaced(field, raw, route)?,
                 // null is the same as leaving a field out.
                 None if raw.get() == "null" => {}
-                None => note_unknown(draft, name),
+                None => note_unknown(draft, &name),
             },
         }
     }
@@ -70,9 +70,10 @@ fn refuse_misplaced(field: &Field, raw: &RawValue, route: Routes) -> Result<(), 
     Err(ApiError::field(name, format!("`{name}` {remedy}.")).with_code("unsupported_field"))
 }
 
-fn note_unknown(draft: &mut Draft, name: Cow<'_, str>) {
+/// Keeps the name, or the path, of a field that nobody knows.
+pub(crate) fn note_unknown(draft: &mut Draft, path: &str) {
     if draft.options.unknown.len() < MAX_UNKNOWN {
-        draft.options.unknown.push(shorten(&name));
+        draft.options.unknown.push(shorten(path));
     }
 }
 

@@ -126,6 +126,12 @@ pub(crate) fn read_template_kwargs(
     Ok(())
 }
 
+const STREAM_OPTIONS: [&str; 3] = [
+    "include_usage",
+    "continuous_usage_stats",
+    "include_obfuscation",
+];
+
 /// `include_obfuscation` is accepted: chunks are never padded.
 pub(crate) fn read_stream_options(
     draft: &mut Draft,
@@ -144,6 +150,15 @@ pub(crate) fn read_stream_options(
         include_usage: flag("include_usage")?,
         continuous_usage_stats: flag("continuous_usage_stats")?,
     });
+    let mut unknown: Vec<&String> = members
+        .iter()
+        .filter(|(name, raw)| !STREAM_OPTIONS.contains(&name.as_str()) && raw.get() != "null")
+        .map(|(name, _)| name)
+        .collect();
+    unknown.sort_unstable();
+    for name in unknown {
+        body::note_unknown(draft, &format!("{path}.{name}"));
+    }
     Ok(())
 }
 

@@ -21,6 +21,10 @@ const TEXT_PARTS: &[(&str, &str)] = &[
     ("refusal", "refusal"),
 ];
 
+/// Members of messages and of parts that clients send back as they got them, and that say nothing to a model here.
+const UNREAD: &[&str] = &["refusal", "annotations", "audio", "function_call"];
+const UNREAD_OF_PARTS: &[&str] = &["annotations", "logprobs", "cache_control"];
+
 /// Content of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
@@ -66,25 +70,22 @@ pub(crate) fn read(draft: &mut Draft, path: &str, raw: &RawValue) -> Result<(), 
             "`messages` must have at least one message.",
         ));
     }
-    let read = |(i, value)| message(&format!("{path}[{i}]"), value);
-    draft.messages = Some(
-        values
-            .into_iter()
-            .enumerate()
-            .map(read)
-            .collect::<Result<_, _>>()?,
-    );
+    let mut messages = Vec::with_capacity(values.len());
+    for (i, value) in values.into_iter().enumerate() {
+        messages.push(message(draft, &format!("{path}[{i}]"), value)?);
+    }
+    draft.messages = Some(messages);
     Ok(())
 }
 
-fn message(path: &str, value: Value) -> Result<Message, ApiError> {
+fn message(draft: &mut Draft, path: &str, value: Value) -> Result<Message, ApiError> {
     let Value::Object(mut map) = value else {
         return Err(wrong(path, "an object", &value));
     };
     let role = role(path, &mut map)?;
     let content = match map.remove("content") {
         None | Some(Value::Null) => None,
-        Some(value) => Some(content(&format!("{path}.content"), value)?),
+        Some(value) => Some(content(draft, &format!("{path}.content"), value)?),
     };
     let message = Message {
         content,
@@ -95,7 +96,16 @@ fn message(path: &str, value: Value) -> Result<Message, ApiError> {
         role,
     };
     require_content(path, &message)?;
+    map.retain(|name, _| !UNREAD.contains(&name.as_str()));
+    note_rest(draft, path, &map);
     Ok(message)
+}
+
+/// What is left of an object when all that is known was taken out.
+fn note_rest(draft: &mut Draft, path: &str, rest: &Map<String, Value>) {
+    for (name, _) in rest.iter().filter(|(_, value)| !value.is_null()) {
+        body::note_unknown(draft, &format!("{path}.{name}"));
+    }
 }
 
 fn role(path: &str, map: &mut Map<String, Value>) -> Result<String, ApiError> {
@@ -142,24 +152,19 @@ fn require_content(path: &str, message: &Message) -> Result<(), ApiError> {
     ))
 }
 
-fn content(path: &str, value: Value) -> Result<Content, ApiError> {
+fn content(draft: &mut Draft, path: &str, value: Value) -> Result<Content, ApiError> {
     match value {
         Value::String(text) => Ok(Content::Text(text)),
         Value::Array(parts) => {
-            let read = |(i, value)| part(&format!("{path}[{i}]"), value);
-            Ok(Content::Parts(
-                parts
-                    .into_iter()
-                    .enumerate()
-                    .map(read)
-                    .collect::<Result<_, _>>()?,
-            ))
+            let read = |(i, value)| part(draft, &format!("{path}[{i}]"), value);
+            let texts = parts.into_iter().enumerate().map(read);
+            Ok(Content::Parts(texts.collect::<Result<_, _>>()?))
         }
         value => Err(wrong(path, "a string or a list of parts", &value)),
     }
 }
 
-fn part(path: &str, value: Value) -> Result<String, ApiError> {
+fn part(draft: &mut Draft, path: &str, value: Value) -> Result<String, ApiError> {
     let mut map = match value {
         Value::String(text) => return Ok(text),
         Value::Object(map) => map,
@@ -177,7 +182,11 @@ fn part(path: &str, value: Value) -> Result<String, ApiError> {
     let Some((_, member)) = TEXT_PARTS.iter().find(|(name, _)| *name == kind) else {
         return Err(unserved_part(path, &kind));
     };
-    match map.remove(*member) {
+    let text = map.remove(*member);
+    map.remove("type");
+    map.retain(|name, _| !UNREAD_OF_PARTS.contains(&name.as_str()));
+    note_rest(draft, path, &map);
+    match text {
         Some(Value::String(text)) => Ok(text),
         other => Err(wrong(
             &format!("{path}.{member}"),

@@ -212,6 +212,37 @@ fn strict_servers_name_the_field_that_nobody_knows() {
 }
 
 #[test]
+fn strict_servers_look_into_objects() {
+    let mut setup = Setup::saying("x");
+    setup.config.strict_fields = true;
+    let (strict, lenient) = (setup.start(), Setup::saying("x").start());
+    let part = json!({"type": "text", "text": "a", "no_such": 1});
+    for (more, path) in [
+        (
+            json!({"stream": true, "stream_options": {"no_such": 1}}),
+            "stream_options.no_such",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "a", "no_such": 1}]}),
+            "messages[0].no_such",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [part]}]}),
+            "messages[0].content[0].no_such",
+        ),
+    ] {
+        let body = body(CHAT, &more);
+        let refused = post(strict.address, CHAT, &body);
+        assert_eq!(refused.status, 400, "{path}");
+        assert_eq!(refused.json()["error"]["param"], path);
+        assert_eq!(post(lenient.address, CHAT, &body).status, 200, "{path}");
+    }
+    let known = json!({"role": "assistant", "content": "a", "refusal": null, "annotations": []});
+    let more = json!({"messages": [known, {"role": "user", "content": "b", "name": "n"}], "max_tokens": 1});
+    assert_eq!(post(strict.address, CHAT, &body(CHAT, &more)).status, 200);
+}
+
+#[test]
 fn headers_that_mean_something_are_checked() {
     let server = Setup::saying("x").start();
     let ask = |headers: &str| {
