@@ -3,6 +3,8 @@
 //! Bodies in both directions: requests within their limits, answers whole or streamed.
 
 use std::convert::Infallible;
+use std::error::Error as _;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -113,7 +115,7 @@ async fn next(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, 
                 ));
             }
             Ok(None) => return Ok(None),
-            Ok(Some(Err(_))) => return Err(ApiError::bad_request("The request body broke off.")),
+            Ok(Some(Err(error))) => return Err(unreadable(&error)),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));
@@ -121,6 +123,19 @@ async fn next(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, 
             }
         }
     }
+}
+
+/// A body that ended too early, or chunks that are none.
+fn unreadable(error: &hyper::Error) -> ApiError {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    let kind = cause.map(std::io::Error::kind);
+    if matches!(kind, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData)) {
+        return ApiError::bad_request(
+            "The request body is not in the chunks that `Transfer-Encoding: chunked` announces: each is its size in \
+             hexadecimal, a line break, so many bytes, and a line break.",
+        );
+    }
+    ApiError::bad_request("The request body broke off.")
 }
 
 fn too_large(limit: usize) -> ApiError {

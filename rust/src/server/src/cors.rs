@@ -6,8 +6,9 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN,
+    VARY,
 };
 use http::{Method, Response, StatusCode};
 
@@ -17,6 +18,8 @@ use crate::config::ConfigError;
 /// A browser asks again after this many seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const ANY: &str = "*";
+/// What a page may read of an answer's head beside what browsers always show.
+const EXPOSED: HeaderValue = HeaderValue::from_static("X-Request-Id, Retry-After");
 
 /// Which origins may use the server from a browser.
 #[derive(Debug, Clone)]
@@ -107,6 +110,7 @@ impl Cors {
             origin.clone()
         };
         response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, shown);
+        response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         if self.credentials {
             response.insert(
                 ACCESS_CONTROL_ALLOW_CREDENTIALS,

@@ -5,7 +5,9 @@
 //!
 //! Must not know: keys, what a body holds.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Version};
@@ -87,15 +89,34 @@ pub fn check_body(headers: &HeaderMap) -> Result<(), ApiError> {
         ));
     }
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-    let plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
-    match codings.find(|coding| !plain(coding)) {
-        Some(coding) => Err(unsupported(
+    if let Some(coding) = codings.find(|coding| !is(coding, "identity")) {
+        return Err(unsupported(
             "Content-Encoding",
             coding,
             "send the body as it is",
-        )),
+        ));
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match codings.find(|coding| !is(coding, "chunked")) {
+        Some(coding) => Err(unknown_transfer(coding)),
         None => Ok(()),
     }
+}
+
+fn is(value: &HeaderValue, word: &str) -> bool {
+    value
+        .as_bytes()
+        .trim_ascii()
+        .eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// 501, as the protocol has it for a transfer coding that a server does not know.
+fn unknown_transfer(coding: &HeaderValue) -> ApiError {
+    let shown = shorten(&String::from_utf8_lossy(coding.as_bytes()));
+    ApiError::not_served(format!(
+        "A body with `Transfer-Encoding: {shown}` is not read: send it `chunked` or with its length."
+    ))
+    .with_param("Transfer-Encoding")
 }
 
 /// `application/json` and `application/anything+json`, whatever parameters follow.
@@ -152,5 +173,15 @@ mod tests {
         }
         assert!(is_read("content-encoding", "Identity"));
         assert!(!is_read("content-encoding", "gzip"));
+        assert!(is_read("transfer-encoding", "Chunked"));
+        for coding in ["gzip, chunked", "gzip", "chunked, chunked"] {
+            let error = check_body(&HeaderMap::from_iter([(
+                TRANSFER_ENCODING,
+                HeaderValue::from_static(coding),
+            )]));
+            let error = error.expect_err("refused");
+            assert!(error.message.contains(coding), "{error:?}");
+            assert_eq!(error.status, 501);
+        }
     }
 }

@@ -9,9 +9,10 @@ use vllm_openai::limits::{MAX_ID_BYTES, MAX_PRIORITY};
 /// Header that carries a request's id in both directions.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// The id of a request: the header's, where it is one that can be shown, else 32 random hexadecimal digits.
+/// The id of a request: the header's, where it is one word that can be shown, else 32 random hexadecimal digits.
 pub fn request_id(headers: &HeaderMap) -> String {
-    shown(headers, REQUEST_ID).map_or_else(random, str::to_owned)
+    let own = shown(headers, REQUEST_ID).filter(|id| !id.contains(' '));
+    own.map_or_else(random, str::to_owned)
 }
 
 /// 32 random hexadecimal digits.
@@ -94,7 +95,7 @@ mod tests {
     fn an_id_that_cannot_be_shown_is_replaced() {
         assert_eq!(request_id(&headers(REQUEST_ID, "mine")), "mine");
         let long = "x".repeat(MAX_ID_BYTES + 1);
-        for unfit in ["", "a\tb", &long] {
+        for unfit in ["", "a\tb", "a b", &long] {
             assert_eq!(request_id(&headers(REQUEST_ID, unfit)).len(), 32, "{unfit}");
         }
     }

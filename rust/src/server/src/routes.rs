@@ -8,8 +8,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{
+    ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use vllm_metrics::Handler as Named;
 use vllm_openai::{ApiError, Options};
@@ -65,6 +67,9 @@ impl Head {
         HeaderValue::try_from(id).ok().filter(|_| shown)
     }
 }
+
+/// Whether the same request may be answered otherwise soon; OpenAI's clients read it.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// What a handler gives.
 pub type Answer = Result<Response<Body>, ApiError>;
@@ -142,6 +147,7 @@ pub async fn dispatch(app: Rc<App>, request: Request<Incoming>) -> Response<Body
         cors.mark(origin.as_ref(), response.headers_mut());
         return response;
     }
+    let version = parts.version;
     let id = identity::request_id(&parts.headers);
     let shown_id = app.shared.config.request_id_headers.then(|| id.clone());
     let head = Head {
@@ -158,6 +164,10 @@ pub async fn dispatch(app: Rc<App>, request: Request<Incoming>) -> Response<Body
         headers.entry(identity::REQUEST_ID).or_insert(id);
     }
     cors.mark(origin.as_ref(), response.headers_mut());
+    if version == Version::HTTP_10 && matches!(response.body(), Body::Stream(_)) {
+        // Before chunks were known, a stream ended with its connection; its head must not promise to keep that.
+        *response.version_mut() = version;
+    }
     let seconds = arrival.elapsed().as_secs_f64();
     app.cells
         .handler(position)
@@ -279,6 +289,12 @@ pub fn error_response(error: &ApiError) -> Response<Body> {
         response
             .headers_mut()
             .insert(RETRY_AFTER, admission::RETRY_AFTER.into());
+    }
+    if status == StatusCode::NOT_IMPLEMENTED {
+        // OpenAI's clients send what was answered with 5xx again, unless they are told not to.
+        response
+            .headers_mut()
+            .insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if status == StatusCode::UNAUTHORIZED {
         response

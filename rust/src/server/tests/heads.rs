@@ -67,6 +67,58 @@ fn a_body_is_json_or_names_what_it_is() {
     assert_eq!(server.counter(|c| &c.added), 4);
 }
 
+#[test]
+fn a_transfer_coding_that_nobody_knows_is_refused_by_name() {
+    let server = Setup::saying("x").start();
+    for (coding, status) in [("chunked", 200), ("gzip, chunked", 501)] {
+        let body = json!({"prompt": "a", "max_tokens": 1}).to_string();
+        let reply = raw(
+            &server,
+            &format!(
+                "POST {COMPLETIONS} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                body.len()
+            ),
+        );
+        assert_eq!(reply.status, status, "{}", reply.text());
+        assert!(
+            status == 200 || reply.text().contains(coding),
+            "{}",
+            reply.text()
+        );
+    }
+}
+
+#[test]
+fn a_stream_of_http_1_0_ends_with_its_connection_and_says_nothing_else() {
+    let server = Setup::saying("x").start();
+    for (stream, kept) in [(false, Some("keep-alive")), (true, None)] {
+        let body = json!({"prompt": "a", "max_tokens": 1, "stream": stream}).to_string();
+        let mut connection = Connection::open(server.address);
+        let head = format!(
+            "POST {COMPLETIONS} HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        connection.write(head.as_bytes());
+        let (status, headers) = connection.head();
+        assert_eq!(status, 200);
+        assert_eq!(headers.get("connection").map(String::as_str), kept);
+    }
+}
+
+#[test]
+fn chunks_that_are_none_are_told_from_a_body_that_broke_off() {
+    let server = Setup::saying("x").start();
+    let head =
+        format!("POST {COMPLETIONS} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let reply = raw(&server, &format!("{head}no size\r\n"));
+    assert_eq!(reply.status, 400);
+    assert!(
+        reply.text().contains("size in hexadecimal"),
+        "{}",
+        reply.text()
+    );
+}
+
 const FOREIGN: &[&str] = &[
     "Origin: https://evil.example\r\n",
     "Origin: http://127.0.0.1:9\r\n",
@@ -188,7 +240,13 @@ fn an_id_is_repeated_only_where_it_can_be_shown() {
         ("cmpl-mine".into(), "mine".into())
     );
     let long = format!("X-Request-Id: {}\r\n", "y".repeat(513));
-    for headers in ["", "X-Request-Id:\r\n", "X-Request-Id: a\tb\r\n", &long] {
+    for headers in [
+        "",
+        "X-Request-Id:\r\n",
+        "X-Request-Id: a\tb\r\n",
+        "X-Request-Id: a b\r\n",
+        &long,
+    ] {
         let (id, shown) = ids(headers);
         assert_eq!(id, format!("cmpl-{shown}"), "one id in both places");
         assert_eq!(shown.len(), 32, "{headers:.40}");

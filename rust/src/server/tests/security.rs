@@ -357,6 +357,7 @@ fn pages_of_other_origins_are_shut_out_unless_named() {
         ("access-control-allow-methods", "POST, GET"),
         ("access-control-allow-headers", "authorization"),
         ("access-control-allow-credentials", "true"),
+        ("access-control-expose-headers", "X-Request-Id, Retry-After"),
         ("vary", "Origin"),
     ] {
         assert_eq!(asked.headers[name], value);

@@ -186,6 +186,8 @@ fn unknown_paths_methods_and_routes_have_json_errors() {
         (unserved.status, unserved.json()["error"]["type"].as_str()),
         (501, Some("not_implemented_error"))
     );
+    assert_eq!(unserved.headers["x-should-retry"], "false");
+    assert!(!wrong.headers.contains_key("x-should-retry"));
     assert_eq!(
         post(server.address, "/sleep", &json!({})).status,
         501,

@@ -88,7 +88,13 @@ pub async fn load(call: Call) -> Answer {
 /// `GET /metrics`.
 pub async fn metrics(call: Call) -> Answer {
     let shared = &call.head.app.shared;
-    let engines: Vec<_> = shared.engine.stats().iter().map(gauges).collect();
+    let health = shared.engine.health();
+    let stats = shared.engine.stats();
+    let engines: Vec<_> = stats
+        .iter()
+        .zip(&health.engines)
+        .map(|(stats, health)| gauges(stats, &health.state))
+        .collect();
     let mut response = answer(
         StatusCode::OK,
         shared.metrics.expose(&engines, queue(shared)),
@@ -106,13 +112,21 @@ fn queue(shared: &Shared) -> QueueGauges {
     }
 }
 
-fn gauges(stats: &EngineStats) -> EngineGauges {
-    EngineGauges {
-        running: stats.running,
-        waiting: stats.waiting,
-        kv_cache_usage: stats.kv_cache_usage,
+/// An engine that is lost runs nothing and holds nothing; what it has counted stays.
+fn gauges(stats: &EngineStats, state: &EngineState) -> EngineGauges {
+    let counted = EngineGauges {
         prefix_cache_queries: stats.prefix_cache_queries,
         prefix_cache_hits: stats.prefix_cache_hits,
+        ..EngineGauges::default()
+    };
+    match state {
+        EngineState::Failed(_) => counted,
+        EngineState::Ready => EngineGauges {
+            running: stats.running,
+            waiting: stats.waiting,
+            kv_cache_usage: stats.kv_cache_usage,
+            ..counted
+        },
     }
 }
 
