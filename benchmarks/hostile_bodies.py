@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 LARGEST = 64 << 10
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -294,6 +294,62 @@ def template_sources(rng: random.Random) -> Body:
     return _chat("chat_template", json.dumps(rng.choice(bombs)))
 
 
+_TWICE = "{% set n.a = [n.a, n.a] %}"
+# What a template of a request works on, as `v`: long, wide, deep, and lists that hold themselves.
+TEMPLATE_VALUES = (
+    "{% set v = 'x ' * 500000 %}",
+    "{% set v = 'aB ' * 20000 %}",
+    "{% set v = 'x\n' * 500000 %}",
+    "{% set v = range(90000) | list %}",
+    "{% set v = ('a ' * 20000).split() %}",
+    "{% set v = range(90000) | batch(2) | list %}",
+    "{% set t = 'x' * 1000000 %}{% set v = [t] * 20000 %}",
+    "{% set v = [{'a': 1, 'b': 'x' * 1000}] * 5000 %}",
+    "{% set n = namespace(a=[1]) %}{% for i in range(50000) %}{% set n.a = [n.a] %}{% endfor %}"
+    "{% set v = n.a %}",
+    "{% set n = namespace(a=[1]) %}" + _TWICE * 60 + "{% set v = n.a %}",
+    "{% set n = namespace(a=[1]) %}" + _TWICE * 14 + "{% set v = n.a %}",
+)
+_FILTERS = (
+    "upper", "lower", "title", "capitalize", "replace('x','yy')", "replace('','y')", "trim",
+    "trim(v)", "escape", "string", "list", "first", "last", "min", "max", "sort",
+    "sort(attribute='a')", "unique|list", "sum", "join", "join(v)", "split('x')", "lines",
+    "batch(2)|list", "batch(1000000,'x')|list", "slice(3)|list", "slice(100000)|list",
+    "reverse|list", "items", "dictsort", "tojson", "tojson(indent=64)", "tojson(indent=v)",
+    "tojson(separators=[v,v])", "pprint", "indent(1000)", "urlencode", "select|list",
+    "select('in',v)|list", "selectattr('b','in',v)|list", "map('upper')|list",
+    "map('string')|list", "map('tojson')|list", "map('list')|list", "map('pprint')|list",
+    "groupby('a')|list", "groupby(attribute=0)|list", "chain(v)|list", "zip(v)|list",
+    "format(v,v)", "map('map','upper')|list", "select('eq',1)|list", "sum(start=v)",
+)  # fmt: skip
+_METHODS = (
+    "upper()", "strip(v)", "lstrip(v)", "rstrip(v)", "replace('x',v)", "replace('','y')",
+    "title()", "split()", "split('')", "splitlines()", "count('x')", "count(v)", "find(v)",
+    "rfind('q')", "startswith(v)", "join(v)", "items()|list", "get(v)", "partition('q')",
+    "rsplit('x')", "rsplit()", "removesuffix(v)", "isalnum()", "format(v)", "capitalize()",
+)  # fmt: skip
+_OPERATIONS = (
+    "v+v", "v~v", "v*3", "v==(v|list)", "v<=(v|list)", "v in [[v]]", "1 in v", "v[::-1]", "v[::2]",
+    "{v:1}[v]", "[v,v]|string", "[v,[v]]|sort", "[v,[v]]|unique|list", "[v,v]|tojson", "'%s'%v",
+    "'{:>100000}'.format(v)", "'{0}{0}{0}'.format(v)", "debug(v)", "dict(a=v)", "namespace(a=v)",
+    "strftime_now('%c'*20000)", "raise_exception(v)", "range(99999)|list", "v|zip(v)|map('join')",
+    "''.join(v)", "v is eq(v|list)", "v is in [v]", "2**100000000", "v|map('map')|list|string",
+)  # fmt: skip
+TEMPLATE_WORK = (
+    *(f"v|{name}" for name in _FILTERS),
+    *(f"v.{name}" for name in _METHODS),
+    *_OPERATIONS,
+)
+
+
+def template_work(rng: random.Random) -> Body:
+    """Every filter, method and operation of templates on a large value, once or over and over."""
+    work = rng.choice(TEMPLATE_WORK)
+    once = f"{{% set y = {work} %}}"
+    form = rng.choice((once, f"{{{{ {work} }}}}", "{% for i in range(99999) %}@{% endfor %}"))
+    return _chat("chat_template", json.dumps(rng.choice(TEMPLATE_VALUES) + form.replace("@", once)))
+
+
 def _schema(rng: random.Random) -> str:
     depth = rng.choice((50, 3_000))
     nested = '{"properties":{"a":' * depth + "{}" + "}}" * depth
@@ -354,15 +410,18 @@ KINDS: tuple[Callable[[random.Random], Body], ...] = (
     logit_bias, token_lists, duplicate_keys, many_members, huge_numbers, many_numbers, one_text,
     mixed_text, random_text, words_without_spaces, escapes, many_prompts, many_choices,
     prompt_logprobs, logprobs_at_the_bound, many_messages, many_parts, tool_calls,
-    template_variables, template_sources, schemas, tokenize, detokenize, rendered, broken_text,
+    template_variables, template_sources, template_work, schemas, tokenize, detokenize, rendered,
+    broken_text,
 )  # fmt: skip
 
 
-def bodies(seed: int, count: int) -> Iterator[tuple[str, str, bytes]]:
-    """(kind, path, body) for `count` bodies, none above LARGEST bytes."""
+def bodies(
+    seed: int, count: int, kinds: Sequence[Callable[[random.Random], Body]] = KINDS
+) -> Iterator[tuple[str, str, bytes]]:
+    """(kind, path, body) for `count` bodies of these kinds, none above LARGEST bytes."""
     rng = random.Random(seed)
     for number in range(count):
-        kind = KINDS[number % len(KINDS)]
+        kind = kinds[number % len(kinds)]
         path, text = kind(rng)
         while len(body := text.encode("utf-8", "surrogateescape")) > LARGEST:
             path, text = kind(rng)

@@ -89,19 +89,20 @@ def before_a_double(
     double: Sequence[str],
     logs: Path,
     *,
+    flags: Sequence[str] = (),
     wrapper: Sequence[str] = (),
     limit_s: float = START_LIMIT_S,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes], float]]:
     """A frontend with an engine double of its own: its URL, its process and seconds to ready.
 
-    `double` are options of the double; `wrapper` is a command that runs the frontend, such as
-    valgrind.
+    `double` are options of the double, `flags` of the frontend; `wrapper` is a command that runs
+    the frontend, such as valgrind.
     """
     port, rpc = free_port(), free_port()
     serve = [
         *wrapper, str(binary), "serve", str(model), "--host", "127.0.0.1", "--port", str(port),
         "--data-parallel-address", "127.0.0.1", "--data-parallel-rpc-port", str(rpc),
-        "--data-parallel-size", "1", "--data-parallel-size-local", "0",
+        "--data-parallel-size", "1", "--data-parallel-size-local", "0", *flags,
     ]  # fmt: skip
     engine = [str(double_path()), "--handshake", f"tcp://127.0.0.1:{rpc}", *double]
     log = logs / f"{binary.name}.log"

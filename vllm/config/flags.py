@@ -265,8 +265,8 @@ SERVED: tuple[Flag, ...] = (
     Flag(
         "trust-request-chat-template",
         "HTTP",
-        "let requests bring a chat template of their own; only for clients you trust: not all of "
-        "its work is bounded",
+        "let requests bring a chat template of their own; only for clients you trust: each starts "
+        "a process",
         kind=None,
     ),
     Flag(

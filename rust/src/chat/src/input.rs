@@ -2,6 +2,7 @@
 
 //! What a template is rendered with.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// One rendering: the conversation and everything beside it that a template may read.
@@ -22,7 +23,7 @@ pub struct ChatInput<'a> {
 }
 
 /// One message of a conversation.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user`, `assistant`, `tool`, `developer` or what else the template knows.
     pub role: String,
@@ -34,7 +35,7 @@ pub struct Message {
 }
 
 /// Content of a message.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Content {
     /// No content; the template sees `none`.
     #[default]
@@ -46,7 +47,7 @@ pub enum Content {
 }
 
 /// One part of a message's content.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ContentPart {
     /// `{"type": "text", "text": ...}`
     Text(String),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use minijinja::{Environment, ErrorKind, Value};
+use serde::{Deserialize, Serialize};
 use vllm_model_files::{ModelFiles, SpecialToken, SpecialTokens};
 
 use crate::environment::{self, Refusal};
@@ -40,7 +41,7 @@ struct Shared {
 }
 
 /// Texts of the special tokens that templates read as variables.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateTokens {
     /// `bos_token`
     pub bos: Option<String>,

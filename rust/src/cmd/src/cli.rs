@@ -32,6 +32,9 @@ enum Command {
     Render(RenderFlags),
     /// Print what this binary's tables say: the HTTP interface, the options
     Reference(ReferenceFlags),
+    /// Render the chat template on standard input, for a server that runs this program
+    #[command(name = vllm_server::guest::VERB, hide = true)]
+    RenderGuest,
     /// Measure servers
     #[command(subcommand)]
     Bench(Bench),
@@ -56,6 +59,8 @@ pub fn run() -> Result<(), Fault> {
         Command::Frontend(flags) => frontend::run(flags),
         Command::Serve(flags) => serve::run(*flags),
         Command::Render(flags) => render::run(flags),
+        Command::RenderGuest => vllm_server::guest::serve()
+            .map_err(|error| Fault::new(Code::Internal, error.to_string())),
         Command::Reference(flags) => {
             reference::run(&flags, &Cli::command());
             Ok(())

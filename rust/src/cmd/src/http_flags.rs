@@ -72,7 +72,7 @@ pub struct HttpFlags {
     /// Serve /inference/v1/generate: token ids in, token ids out
     #[arg(long)]
     enable_scale_out: bool,
-    /// Let requests bring a chat template of their own; only for clients you trust: not all of its work is bounded
+    /// Let requests bring a chat template of their own; only for clients you trust: each starts a process
     #[arg(long)]
     trust_request_chat_template: bool,
     /// Say in the usage how many prompt tokens were found in the prefix cache

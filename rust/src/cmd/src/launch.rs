@@ -167,6 +167,8 @@ pub fn load(plan: ModelPlan) -> Result<Model, Fault> {
         };
     }
     let mut model = Model::load(&files, plan.root, plan.names).map_err(|error| fault(&error))?;
+    // The program that runs, whatever has been installed in its place since.
+    model.guest_program = Some("/proc/self/exe".into());
     if let Some(source) = plan.template {
         let template = ChatTemplate::compile(&source, tokens(&files));
         model.template =

@@ -54,7 +54,7 @@ pub struct ServerConfig {
     pub sse_keep_alive: Option<Duration>,
     /// Routes for operators during development.
     pub dev_mode: bool,
-    /// Requests may bring chat templates of their own: fuel bounds most of their work, not all.
+    /// Requests may bring chat templates of their own, see [`crate::guest`].
     pub trust_templates: bool,
     /// The usage says how many prompt tokens were cached.
     pub prompt_tokens_details: bool,

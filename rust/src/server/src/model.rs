@@ -2,6 +2,8 @@
 
 //! What the server knows of the model: names, tokenizer, template, limits.
 
+use std::path::PathBuf;
+
 use vllm_chat::ChatTemplate;
 use vllm_engine_client::Registration;
 use vllm_model_files::{GenerationDefaults, ModelFiles, SpecialTokens};
@@ -22,6 +24,8 @@ pub struct Model {
     pub tokenizer: Tokenizer,
     /// Conversation to prompt; none for a base model.
     pub template: Option<ChatTemplate>,
+    /// What renders the templates of requests, see [`crate::guest`]; none: this process, without a bound on its time.
+    pub guest_program: Option<PathBuf>,
     /// Longest sequence in tokens, from the engines' registration.
     pub context: u32,
     /// Token ids are below this.
@@ -73,6 +77,7 @@ impl Model {
             names,
             tokenizer,
             template,
+            guest_program: None,
             context,
             vocab,
             eos,

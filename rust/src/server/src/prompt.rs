@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use serde_json::Value;
-use vllm_chat::{
-    ChatInput, ChatTemplate, Content, ContentPart, Message, RenderError, TemplateTokens,
-};
-use vllm_openai::{ApiError, ChatRequest, Options, Prompt, messages};
+use vllm_chat::TemplateTokens;
+use vllm_openai::{ApiError, ChatRequest, Options, Prompt};
 
+use crate::conversation::Conversation;
+use crate::guest::Guest;
 use crate::model::Model;
 use crate::routes::Head;
 use crate::sampling;
@@ -22,9 +21,6 @@ const INLINE_BYTES: usize = 16 << 10;
 
 /// The same for bodies that are read as JSON, which is faster than encoding.
 const INLINE_JSON_BYTES: usize = 64 << 10;
-
-/// What a message, or a value of one, costs a template beside its text: as much as so many bytes of text.
-const VALUE_WEIGHT: usize = 64;
 
 /// Token ids of one prompt.
 pub type Ids = Arc<[u32]>;
@@ -78,7 +74,7 @@ pub async fn chat_unlimited(head: &Head, request: ChatRequest) -> Result<Vec<u32
     chat_ids(head, ChatJob::split(request).1).await
 }
 
-/// A template is a program, and fuel does not bound all that it can do: it runs only where the operator trusts clients.
+/// A template is a program: it runs only where the operator trusts clients, and in a process of its own.
 fn check_template(head: &Head, request: &ChatRequest) -> Result<(), ApiError> {
     if request.chat_template.is_none() || head.app.shared.config.trust_templates {
         return Ok(());
@@ -206,13 +202,9 @@ async fn on_worker<T: Send + 'static>(
 
 /// A conversation on its way to token ids; moves to another thread when it is long.
 struct ChatJob {
-    messages: Vec<Message>,
+    conversation: Conversation,
     /// In place of the model's own.
     template: Option<String>,
-    documents: Vec<Value>,
-    kwargs: serde_json::Map<String, Value>,
-    add_generation_prompt: bool,
-    continue_final_message: bool,
     encoding: Encoding,
 }
 
@@ -242,34 +234,23 @@ struct Encoded {
 }
 
 impl ChatJob {
-    fn split(request: ChatRequest) -> (Options, Self) {
+    fn split(mut request: ChatRequest) -> (Options, Self) {
         let job = Self {
-            messages: request.messages.into_iter().map(message).collect(),
-            template: request.chat_template,
-            documents: request.documents,
-            kwargs: request.template_kwargs,
-            add_generation_prompt: request.add_generation_prompt,
-            continue_final_message: request.continue_final_message,
+            template: request.chat_template.take(),
             // The template writes special tokens itself.
             encoding: Encoding {
                 add_special_tokens: request.options.add_special_tokens.unwrap_or(false),
                 must_fit: false,
             },
+            conversation: Conversation::of(&mut request),
         };
         (request.options, job)
     }
 
-    /// Whether rendering may take longer than a shard may stand still. All that reaches the template counts; a
-    /// template of the request's own is a program that nobody knows.
+    /// Whether rendering may take longer than a shard may stand still. A template of the request's own is a program
+    /// that nobody knows.
     fn is_heavy(&self) -> bool {
-        let extra = |message: &Message| message.extra.values().map(weight).sum::<usize>();
-        let of_message = |message: &Message| {
-            VALUE_WEIGHT + message.role.len() + content_bytes(&message.content) + extra(message)
-        };
-        let messages: usize = self.messages.iter().map(of_message).sum();
-        let documents: usize = self.documents.iter().map(weight).sum();
-        let kwargs: usize = self.kwargs.values().map(weight).sum();
-        self.template.is_some() || messages + documents + kwargs > INLINE_BYTES
+        self.template.is_some() || self.conversation.weight() > INLINE_BYTES
     }
 
     fn run(&self, model: &Model) -> Result<Encoded, ApiError> {
@@ -278,13 +259,7 @@ impl ChatJob {
 
     fn render(&self, model: &Model) -> Result<Rendered, ApiError> {
         let started = Instant::now();
-        let text = match self.template {
-            None => self.text(model)?,
-            Some(_) => vllm_chat::on_deep_stack(|| self.text(model)).map_err(|error| {
-                tracing::error!(%error, "the thread of a request's template failed");
-                ApiError::internal()
-            })??,
-        };
+        let text = self.text(model)?;
         Ok(Rendered {
             text,
             encoding: self.encoding,
@@ -292,134 +267,25 @@ impl ChatJob {
         })
     }
 
-    /// The messages with an empty text where there is none; `None` when each has one.
-    fn with_texts(&self) -> Option<Vec<Message>> {
-        let silent = |message: &Message| message.content == Content::None;
-        let some = self.messages.iter().any(silent);
-        some.then(|| self.messages.iter().map(with_text).collect())
-    }
-
-    fn template(&self, model: &Model) -> Result<ChatTemplate, ApiError> {
-        let own = self.template.as_deref().map(|source| {
-            let tokens = TemplateTokens::of(&model.about.special_tokens);
-            ChatTemplate::compile_guest(source, tokens)
-                .map_err(|error| ApiError::field("chat_template", sentence(&error.to_string())))
-        });
-        let template = own.transpose()?.or_else(|| model.template.clone());
-        template.ok_or_else(|| {
-            ApiError::field(
-                "messages",
-                "The model has no chat template: send the text to /v1/completions instead.",
-            )
-        })
-    }
-
     fn text(&self, model: &Model) -> Result<String, ApiError> {
-        let template = self.template(model)?;
-        let input = ChatInput {
-            messages: &self.messages,
-            add_generation_prompt: self.add_generation_prompt,
-            continue_final_message: self.continue_final_message,
-            documents: (!self.documents.is_empty()).then_some(&self.documents),
-            template_kwargs: (!self.kwargs.is_empty()).then_some(&self.kwargs),
-            ..ChatInput::default()
+        let Some(source) = &self.template else {
+            let template = model.template.as_ref().ok_or_else(no_template)?;
+            return self.conversation.render(template);
         };
-        let mut text = template.render(&input);
-        if let (Err(RenderError::Failed { .. }), Some(messages)) = (&text, self.with_texts()) {
-            text = template.render(&ChatInput {
-                messages: &messages,
-                ..input
-            });
-        }
-        text.map_err(|error| {
-            let field = match error {
-                RenderError::CannotContinue { .. } => "continue_final_message",
-                _ => "messages",
-            };
-            ApiError::field(field, sentence(&error.to_string()))
-        })
-    }
-}
-
-/// An assistant message that only called tools has no content, which some templates ask for, and others cannot join
-/// with their own text.
-fn with_text(message: &Message) -> Message {
-    let mut message = message.clone();
-    if message.content == Content::None {
-        message.content = Content::Text(String::new());
-    }
-    message
-}
-
-fn content_bytes(content: &Content) -> usize {
-    match content {
-        Content::None => 0,
-        Content::Text(text) => text.len(),
-        Content::Parts(parts) => parts.iter().map(|ContentPart::Text(text)| text.len()).sum(),
-    }
-}
-
-/// What a value costs a template, in bytes of text.
-fn weight(value: &Value) -> usize {
-    VALUE_WEIGHT
-        + match value {
-            Value::String(text) => text.len(),
-            Value::Array(items) => items.iter().map(weight).sum(),
-            Value::Object(members) => {
-                let of_member = |(name, value): (&String, &Value)| name.len() + weight(value);
-                members.iter().map(of_member).sum()
-            }
-            _ => 0,
-        }
-}
-
-fn message(message: messages::Message) -> Message {
-    let mut out = Message {
-        role: message.role,
-        // Without content and without calls, nothing was said.
-        content: match content(message.content) {
-            Content::None if message.tool_calls.is_empty() => Content::Text(String::new()),
-            content => content,
-        },
-        ..Message::default()
-    };
-    let mut add = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            out.extra.insert(name.to_owned(), value);
-        }
-    };
-    add("name", message.name.map(Into::into));
-    add("tool_call_id", message.tool_call_id.map(Into::into));
-    add(
-        "tool_calls",
-        (!message.tool_calls.is_empty()).then(|| message.tool_calls.into()),
-    );
-    // Templates know it by either name.
-    add("reasoning", message.reasoning.clone().map(Into::into));
-    add("reasoning_content", message.reasoning.map(Into::into));
-    out
-}
-
-fn content(content: Option<messages::Content>) -> Content {
-    match content {
-        None => Content::None,
-        Some(messages::Content::Text(text)) => Content::Text(text),
-        Some(messages::Content::Parts(parts)) => {
-            Content::Parts(parts.into_iter().map(ContentPart::Text).collect())
+        let tokens = TemplateTokens::of(&model.about.special_tokens);
+        let guest = Guest::new(source, &tokens, &self.conversation);
+        match &model.guest_program {
+            Some(program) => guest.render_in(program),
+            None => guest.render(),
         }
     }
 }
 
-/// Upper case at the start, a full stop at the end.
-fn sentence(text: &str) -> String {
-    let mut rest = text.chars();
-    let first = rest.next().map(|first| first.to_ascii_uppercase());
-    let end = if text.ends_with(['.', '!', '?']) {
-        ""
-    } else {
-        "."
-    };
-    first.into_iter().chain(rest).collect::<String>() + end
+fn no_template() -> ApiError {
+    ApiError::field(
+        "messages",
+        "The model has no chat template: send the text to /v1/completions instead.",
+    )
 }
 
 /// Cuts a prompt as asked and checks that it leaves room for an answer.

@@ -359,8 +359,8 @@ fn a_sound_body_is_served_by_all_of_this() {
     assert_eq!(rendered[0]["token_ids"], json!([97, 98]));
 }
 
-/// Templates of clients (`--trust-request-chat-template`) that ask for much and are stopped. Not all are: joined lists,
-/// slices and lists within lists that are shown cost no fuel, which is why the flag says "trust".
+/// Templates of clients (`--trust-request-chat-template`) that ask for much and are stopped by their fuel. Not all are:
+/// what costs no fuel ends with the process that renders, which the command's tests show.
 const BOMBS: &[&str] = &[
     "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "{{ 'x' * 1000000000 }}",
