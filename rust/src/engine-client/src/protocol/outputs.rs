@@ -147,6 +147,17 @@ pub struct EngineOutput {
     pub rare: Option<Box<RareOutput>>,
 }
 
+impl EngineOutput {
+    /// One token and nothing else.
+    #[inline]
+    fn plain(token: u32) -> Self {
+        Self {
+            new_token_ids: SmallVec::from_buf_and_len([token, 0, 0, 0], 1),
+            ..Self::default()
+        }
+    }
+}
+
 /// An [`EngineOutput`] with its request's id.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EngineCoreOutput {
@@ -264,6 +275,11 @@ fn decode_batch<'a>(
         return Ok(());
     }
     for _ in 0..r.array_len("outputs")? {
+        if let Some((id, token, rest)) = split_plain(r.rest()) {
+            r.resume_at(rest);
+            each(id, Ok(EngineOutput::plain(token)));
+            continue;
+        }
         let start = r.position();
         let mut id: &[u8] = &[];
         match decode_output(r, frames, &mut id) {
@@ -279,6 +295,24 @@ fn decode_batch<'a>(
         }
     }
     Ok(())
+}
+
+/// The most frequent output by its bytes, one token and nothing else: its request's id, the token and what follows.
+/// A tenth of the instructions that reading slot by slot takes; `None` leaves every other form to that.
+#[inline]
+fn split_plain(bytes: &[u8]) -> Option<(&[u8], u32, &[u8])> {
+    // An array of 19: the id, an array of one, and slots 2 to 18.
+    let [0xdc, 0, 19, marker @ 0xa0..=0xbf, rest @ ..] = bytes else {
+        return None;
+    };
+    let (id, rest) = rest.split_at_checked(usize::from(marker & 0x1f))?;
+    let (token, rest) = match rest {
+        [0x91, token @ 0..=0x7f, rest @ ..] => (u32::from(*token), rest),
+        [0x91, 0xcd, a, b, rest @ ..] => (u32::from(u16::from_be_bytes([*a, *b])), rest),
+        [0x91, 0xce, a, b, c, d, rest @ ..] => (u32::from_be_bytes([*a, *b, *c, *d]), rest),
+        _ => return None,
+    };
+    Some((id, token, rest.strip_prefix(&PLAIN)?))
 }
 
 /// Decodes one output; `id` is set as soon as it is known, also when the rest fails.
@@ -299,7 +333,7 @@ fn decode_output<'a>(
     if slots.take() {
         out.logprobs = r.nullable(|r| Logprobs::decode(r, frames, "new_logprobs", 1))?;
     }
-    if slots.left() == PLAIN.len() && r.take_exactly(&PLAIN) {
+    if slots.left() == PLAIN.len() - 1 && r.take_exactly(&PLAIN[1..]) {
         return Ok(out);
     }
     decode_common(r, frames, &mut slots, &mut out)?;
@@ -307,10 +341,10 @@ fn decode_output<'a>(
     Ok(out)
 }
 
-/// Slots 3 to 18 of an output that brings tokens and nothing else: no NaNs (slot 13), else nil. Most outputs are so.
-const PLAIN: [u8; 16] = {
-    let mut plain = [0xc0; 16];
-    plain[13 - 3] = 0;
+/// Slots 2 to 18 of an output that brings tokens and nothing else: no NaNs (slot 13), else nil. Most outputs are so.
+const PLAIN: [u8; 17] = {
+    let mut plain = [0xc0; 17];
+    plain[13 - 2] = 0;
     plain
 };
 

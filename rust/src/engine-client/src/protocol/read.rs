@@ -125,6 +125,18 @@ impl<'a> Reader<'a> {
         found
     }
 
+    /// What is left to read.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.buf[self.pos..]
+    }
+
+    /// Goes on where `rest`, an end of [`Reader::rest`], begins.
+    #[inline]
+    pub(crate) fn resume_at(&mut self, rest: &'a [u8]) {
+        self.pos = self.buf.len() - rest.len();
+    }
+
     /// Consumes a nil when one is next.
     pub fn nil(&mut self) -> bool {
         let is_nil = self.buf.get(self.pos) == Some(&Marker::Null.to_u8());

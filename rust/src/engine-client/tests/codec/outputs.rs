@@ -148,3 +148,32 @@ fn a_message_without_payload_and_an_empty_one_are_accepted() {
         assert!(EngineCoreOutputs::decode(&pack(&message)).is_ok());
     }
 }
+
+#[test]
+fn an_output_of_one_token_is_read_whatever_its_width_and_its_id() {
+    let output = |id: &str, token| EngineCoreOutput {
+        request_id: id.to_owned(),
+        output: EngineOutput {
+            new_token_ids: [token].into_iter().collect(),
+            ..EngineOutput::default()
+        },
+    };
+    let long = "x".repeat(40);
+    let tokens = [0, 127, 128, 65_535, 65_536, u32::MAX];
+    let outputs: Vec<_> = tokens
+        .iter()
+        .flat_map(|&token| ["", "r-1", &long].map(|id| output(id, token)))
+        .collect();
+    let mut message = EngineCoreOutputs {
+        outputs,
+        ..EngineCoreOutputs::default()
+    };
+    // Almost plain: read slot by slot.
+    let rare = RareOutput {
+        num_nans_in_logits: 1,
+        ..RareOutput::default()
+    };
+    message.outputs[1].output.rare = Some(Box::new(rare));
+    let decoded = EngineCoreOutputs::decode(&Frames::from(message.encode()[0].to_vec()));
+    assert_eq!(decoded, Ok(message));
+}
