@@ -26,6 +26,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// Server-sent events.
     Stream(Box<SseBody>),
+    /// The first of the events whose others are written by `streaming`; `None` once it was handed out.
+    Begun(Option<Chunk>),
 }
 
 impl Body {
@@ -51,6 +53,10 @@ impl HttpBody for Body {
             Self::Stream(body) => body
                 .poll_chunk(cx)
                 .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
+            // Nothing wakes hyper: the connection leaves it before it asks again.
+            Self::Begun(first) => first.take().map_or(Poll::Pending, |first| {
+                Poll::Ready(Some(Ok(Frame::data(first))))
+            }),
         }
     }
 
@@ -58,6 +64,7 @@ impl HttpBody for Body {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Stream(body) => body.is_over(),
+            Self::Begun(_) => false,
         }
     }
 
@@ -66,7 +73,7 @@ impl HttpBody for Body {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Begun(_) => SizeHint::default(),
         }
     }
 }

@@ -3,21 +3,14 @@
 //! Connections of one shard: serving them, counting them, ending them.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use slab::Slab;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
@@ -25,17 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::accept::{Arrival, Room};
 use crate::app::App;
-use crate::body::Body;
-use crate::read_ahead::ReadAhead;
-use crate::{errors, routes};
-
-/// Headers of a request at most, and the bytes they may take.
-const MAX_HEADERS: usize = 100;
-const MAX_HEADER_BYTES: usize = 64 << 10;
-/// Requests on one HTTP/2 connection at once.
-const MAX_H2_STREAMS: u32 = 256;
-/// An HTTP/2 peer that does not answer a ping for this long is gone.
-const H2_PING: Duration = Duration::from_secs(20);
+use crate::protocol;
 
 /// Where room is scarce, nobody keeps a place by saying little.
 const SCARCE_PATIENCE: Duration = Duration::from_secs(5);
@@ -78,6 +61,11 @@ impl Connections {
             .for_each(|(_, waker)| waker.wake_by_ref());
     }
 
+    /// What they were told last.
+    pub fn orders(&self) -> Orders {
+        self.orders.get()
+    }
+
     /// Whether running requests are to end with an error.
     pub fn cut(&self) -> bool {
         self.orders.get() >= Orders::Cut
@@ -109,16 +97,6 @@ impl Drop for Open {
         if self.app.shared.phase.is_draining() {
             self.app.shared.closed.notify_one();
         }
-    }
-}
-
-/// Runs futures of HTTP/2 streams on the shard.
-#[derive(Clone)]
-struct OnShard;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnShard {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }
 
@@ -187,8 +165,16 @@ async fn peek(stream: &UnixStream) -> io::Result<usize> {
 
 /// With certificates, nothing is said before the handshake, which has a time limit.
 async fn secure(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    if app.shared.config.tls.is_some() {
+        // In a box of its own: what a handshake needs would be in every plain connection's memory.
+        return Box::pin(shake(app, room, stream)).await;
+    }
+    protocol::serve(app, patience(app, room), room, stream).await;
+}
+
+async fn shake(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     let Some(tls) = &app.shared.config.tls else {
-        return run(app, room, stream).await;
+        return;
     };
     let handshake = tls.acceptor().accept(stream);
     let limit = app.shared.config.handshake_timeout;
@@ -197,83 +183,8 @@ async fn secure(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite +
         () = app.shared.phase.draining() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => run(app, room, stream).await,
+        Ok(Ok(stream)) => protocol::serve(app, patience(app, room), room, stream).await,
         Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
         Err(_) => tracing::debug!("a handshake took too long"),
     }
-}
-
-async fn run(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-    let asked = Rc::new(Cell::new(false));
-    let service = {
-        let (app, asked) = (app.clone(), asked.clone());
-        service_fn(move |request| {
-            asked.set(true);
-            answer(app.clone(), room, request)
-        })
-    };
-    let mut patience = pin!(tokio::time::sleep(patience(app, room)));
-    let builder = builder(app.shared.config.idle_timeout);
-    let stream = TokioIo::new(ReadAhead::new(stream));
-    let mut connection = pin!(builder.serve_connection(stream, service));
-    let mut finishing = false;
-    poll_fn(|cx| {
-        let orders = app.connections.orders.get();
-        if orders == Orders::Close {
-            return Poll::Ready(());
-        }
-        // Until a head says which HTTP it is, nothing else limits the wait.
-        if !asked.get() && patience.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        if orders >= Orders::Finish && !finishing {
-            finishing = true;
-            connection.as_mut().graceful_shutdown();
-        }
-        let mut end = connection.as_mut().poll(cx);
-        if room == Room::Scarce && asked.get() && !finishing && end.is_pending() {
-            finishing = true;
-            connection.as_mut().graceful_shutdown();
-            end = connection.as_mut().poll(cx);
-        }
-        end.map(|end| {
-            if let Err(error) = end {
-                tracing::debug!(%error, "a connection ended");
-            }
-        })
-    })
-    .await;
-}
-
-fn builder(patience: Duration) -> auto::Builder<OnShard> {
-    let mut builder = auto::Builder::new(OnShard);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        // One buffer and a plain send: a chunk of a stream is shorter than what three vectors cost.
-        .writev(false)
-        .header_read_timeout(patience)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEADER_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_H2_STREAMS)
-        .max_header_list_size(MAX_HEADER_BYTES as u32)
-        .keep_alive_interval(H2_PING)
-        .keep_alive_timeout(H2_PING);
-    builder
-}
-
-async fn answer(
-    app: Rc<App>,
-    room: Room,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    if room == Room::Plenty || routes::is_about_health(&request) {
-        return Ok(routes::dispatch(app, request).await);
-    }
-    let refused = &app.shared.config.counters.connections_refused;
-    refused.fetch_add(1, Relaxed);
-    Ok(routes::error_response(&errors::crowded()))
 }

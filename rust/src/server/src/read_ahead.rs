@@ -7,14 +7,20 @@
 //! who left is not missed. Owns: reading a little further in that case, and keeping what was read for later. Must
 //! not know what the bytes mean.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes kept at most; behind more than these nobody's end is seen.
 const MOST: usize = 16 << 10;
+
+/// What every connection of HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection whose end is seen early.
 pub struct ReadAhead<S> {
@@ -24,6 +30,8 @@ pub struct ReadAhead<S> {
     at: usize,
     /// The reader waits for more, so it sees the end itself.
     waits: bool,
+    /// The socket took everything that was to be written.
+    written: Rc<Cell<bool>>,
 }
 
 impl<S> ReadAhead<S> {
@@ -34,7 +42,20 @@ impl<S> ReadAhead<S> {
             kept: Vec::new(),
             at: 0,
             waits: false,
+            written: Rc::default(),
         }
+    }
+
+    /// Tells whether the socket took everything that was to be written, also while somebody else has the connection.
+    pub fn written(&self) -> Rc<Cell<bool>> {
+        self.written.clone()
+    }
+
+    /// Takes back what a reader did not use; it is read again before anything else.
+    pub fn put_back(&mut self, unused: &[u8]) {
+        self.kept.splice(..self.at, unused.iter().copied());
+        self.at = 0;
+        self.waits = false;
     }
 
     /// Moves what is kept to its reader; whether there was anything.
@@ -52,21 +73,41 @@ impl<S> ReadAhead<S> {
 }
 
 impl<S: AsyncRead + Unpin> ReadAhead<S> {
+    /// Which HTTP the first bytes belong to; they stay to be read.
+    pub fn poll_version(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Version>> {
+        loop {
+            let seen = &self.kept[..self.kept.len().min(PREFACE.len())];
+            if !PREFACE.starts_with(seen) {
+                return Poll::Ready(Ok(Version::HTTP_11));
+            }
+            if seen.len() == PREFACE.len() {
+                return Poll::Ready(Ok(Version::HTTP_2));
+            }
+            ready!(self.read_on(cx))?;
+        }
+    }
+
     /// Reads what has come; an error where nothing more will.
-    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    pub fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while !self.waits && self.kept.len() < MOST {
-            let mut bytes = [0; 1024];
-            let mut into = ReadBuf::new(&mut bytes);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
+            match self.read_on(cx) {
                 Poll::Pending => break,
                 Poll::Ready(read) => read?,
             }
-            if into.filled().is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.kept.extend_from_slice(into.filled());
         }
         Ok(())
+    }
+
+    /// Reads a little more; an error at the end.
+    fn read_on(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 1024];
+        let mut into = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
+        if into.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.kept.extend_from_slice(into.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -92,12 +133,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.written.set(false);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     /// Whoever serves the connection comes by here at each turn, also with nothing to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.written.set(true);
         Poll::Ready(self.look(cx))
     }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::client::{Connection, get, post};
+use common::client::{Connection, Reply, get, post};
 use common::{Fixture, Setup, eventually};
 use serde_json::{Value, json};
 
@@ -60,20 +60,78 @@ fn a_client_that_leaves_ends_its_requests_streamed_or_not() {
 #[test]
 fn bytes_behind_a_request_do_not_hide_that_the_client_left() {
     let server = Setup::saying("ab").step_ms(5.0).start();
-    let body = json!({"prompt": "a", "max_tokens": 4000});
-    for more in [
+    let behind = [
         "\r\n",
         "GET /live HTTP/1.1\r\nHost: test\r\n\r\n",
         "GET /l",
         "\0\0",
-    ] {
-        let mut connection = open(&server, &body);
-        connection.write(more.as_bytes());
-        eventually("the engine works", || server.counter(|c| &c.open) == 1);
-        drop(connection);
-        eventually("the engine is told", || server.counter(|c| &c.open) == 0);
+    ];
+    for more in behind {
+        leave_bytes(&server, more, false);
+        leave_bytes(&server, more, true);
     }
-    assert_eq!(server.counter(|c| &c.aborted), 4);
+    assert_eq!(server.counter(|c| &c.aborted), 8);
+}
+
+fn leave_bytes(server: &Fixture, more: &str, stream: bool) {
+    let body = json!({"prompt": "a", "max_tokens": 4000, "stream": stream});
+    let mut connection = open(server, &body);
+    connection.write(more.as_bytes());
+    eventually("the engine works", || server.counter(|c| &c.open) == 1);
+    if stream {
+        assert_eq!(connection.head().0, 200);
+        connection.write(more.as_bytes());
+    }
+    drop(connection);
+    eventually("the engine is told", || server.counter(|c| &c.open) == 0);
+}
+
+#[test]
+fn streams_and_whole_answers_follow_each_other_on_one_connection() {
+    let server = Setup::saying("ab").step_ms(5.0).start();
+    let mut connection = Connection::open(server.address);
+    let ask = |connection: &mut Connection, tokens: u64, stream: bool| {
+        let mut body = json!({"prompt": "a", "max_tokens": tokens, "stream": stream});
+        if stream {
+            body["stream_options"] = json!({"include_usage": true});
+        }
+        connection.send("POST", COMPLETIONS, "", body.to_string().as_bytes());
+    };
+    for tokens in 2..6 {
+        ask(&mut connection, tokens, true);
+        assert_eq!(streamed_tokens(&connection.reply()), tokens);
+        ask(&mut connection, tokens, false);
+        assert_eq!(
+            connection.reply().json()["usage"]["completion_tokens"],
+            tokens
+        );
+    }
+    // Sent ahead, while the first one is streamed.
+    ask(&mut connection, 20, true);
+    assert_eq!(connection.head().0, 200);
+    ask(&mut connection, 3, true);
+    connection.send("GET", "/live", "", b"");
+    while connection.chunk().is_some() {}
+    assert_eq!(streamed_tokens(&connection.reply()), 3);
+    assert_eq!(connection.reply().status, 200);
+}
+
+/// By the usage at the end of a stream.
+fn streamed_tokens(reply: &Reply) -> u64 {
+    let events = reply.events();
+    let usage = &events.last().expect("a usage")["usage"];
+    usage["completion_tokens"].as_u64().expect("a number")
+}
+
+#[test]
+fn who_asks_for_it_has_the_connection_closed_behind_a_stream() {
+    let server = Setup::saying("ab").step_ms(5.0).start();
+    let mut connection = Connection::open(server.address);
+    let body = json!({"prompt": "a", "max_tokens": 3, "stream": true}).to_string();
+    let close = "Connection: close\r\n";
+    connection.send("POST", COMPLETIONS, close, body.as_bytes());
+    assert!(!connection.reply().events().is_empty());
+    assert!(connection.is_closed());
 }
 
 #[test]

@@ -44,6 +44,13 @@ pub enum Chunk {
     Pooled(Vec<u8>, usize),
 }
 
+impl Default for Chunk {
+    /// No data.
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
 impl Buf for Chunk {
     fn remaining(&self) -> usize {
         match self {

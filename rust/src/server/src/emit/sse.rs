@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use vllm_openai::ApiError;
 
 use super::envelope::ChunkWriter;
@@ -57,28 +56,53 @@ impl SseBody {
 
     /// The next chunk: everything that is ready, in one piece.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, Infallible>>> {
+        let events = self.gather(cx);
+        if !events.is_empty() {
+            return Poll::Ready(Some(Ok(Chunk::Pooled(events, 0))));
+        }
+        pooled::give(events);
+        if self.is_over() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Everything that is ready, in a pooled buffer; empty when there is nothing. Whoever waits is woken by what comes
+    /// next.
+    pub fn gather(&mut self, cx: &mut Context<'_>) -> Vec<u8> {
         if self.writer.buffer.capacity() == 0 {
             self.writer.buffer = pooled::take();
         }
         if let Some(end) = self.advance(cx) {
             self.finish(end);
         }
-        let buffer = std::mem::take(&mut self.writer.buffer);
-        if !buffer.is_empty() {
-            if let Some(keep_alive) = &mut self.keep_alive {
+        let mut events = std::mem::take(&mut self.writer.buffer);
+        if let Some(keep_alive) = self
+            .keep_alive
+            .as_mut()
+            .filter(|_| self.generation.is_some())
+        {
+            if !events.is_empty() {
                 keep_alive.spoke();
             }
-            return Poll::Ready(Some(Ok(Chunk::Pooled(buffer, 0))));
+            if keep_alive.poll(cx).is_ready() {
+                events.extend_from_slice(keep_alive::COMMENT);
+                // Starts to wait for the next one.
+                let _ = keep_alive.poll(cx);
+            }
         }
-        pooled::give(buffer);
-        if self.is_over() {
-            return Poll::Ready(None);
-        }
-        let comment = || Some(Ok(Chunk::Whole(Bytes::from_static(keep_alive::COMMENT))));
-        match &mut self.keep_alive {
-            Some(keep_alive) => keep_alive.poll(cx).map(|()| comment()),
-            None => Poll::Pending,
-        }
+        events
+    }
+
+    /// What was ready at the start.
+    pub fn first(&mut self) -> Chunk {
+        Chunk::Pooled(std::mem::take(&mut self.writer.buffer), 0)
+    }
+
+    /// Whether more comes behind what is ready.
+    pub fn goes_on(&self) -> bool {
+        self.generation.is_some()
     }
 
     /// Whether everything was handed out.

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//! A streamed answer over HTTP/1.1, from behind its head to its end: events in chunks, written without hyper.
+//!
+//! hyper keeps 24 KiB of buffers for each open answer and takes about 1,500 instructions for each chunk of it. Owns:
+//! the chunks' framing and what the socket did not take yet; notices that the client left. Must not know: heads,
+//! engines.
+
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::emit::pooled::{self, Chunk};
+use crate::emit::sse::SseBody;
+use crate::read_ahead::ReadAhead;
+
+/// Behind the last chunk.
+const END: &[u8] = b"0\r\n\r\n";
+
+/// Writes a stream to its end and gives the connection back; none when the client left.
+pub async fn run<S>(stream: ReadAhead<S>, events: Box<SseBody>) -> Option<ReadAhead<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut streaming = Streaming {
+        stream,
+        events,
+        unsent: Chunk::default(),
+    };
+    match poll_fn(|cx| streaming.poll(cx)).await {
+        Ok(()) => Some(streaming.stream),
+        Err(error) => {
+            tracing::debug!(%error, "a stream ended");
+            None
+        }
+    }
+}
+
+struct Streaming<S> {
+    stream: ReadAhead<S>,
+    events: Box<SseBody>,
+    /// Framed and not yet taken by the socket. While there is any, nothing new is asked for, and what the engine
+    /// sends waits within the stream's limit.
+    unsent: Chunk,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
+    /// Ready at the end of the stream; an error when nobody reads it.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.look(cx)?;
+        ready!(self.send(cx))?;
+        if !self.events.is_over() {
+            self.gather(cx);
+            ready!(self.send(cx))?;
+        }
+        match self.events.is_over() {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Puts everything that is ready into one chunk.
+    fn gather(&mut self, cx: &mut Context<'_>) {
+        let events = self.events.gather(cx);
+        if !events.is_empty() {
+            let mut framed = pooled::take();
+            frame(&events, self.events.is_over(), &mut framed);
+            self.unsent = Chunk::Pooled(framed, 0);
+        }
+        pooled::give(events);
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.unsent.has_remaining() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut stream = Pin::new(&mut self.stream);
+        while self.unsent.has_remaining() {
+            match ready!(stream.as_mut().poll_write(cx, self.unsent.chunk()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => self.unsent.advance(sent),
+            }
+        }
+        self.unsent = Chunk::default();
+        stream.poll_flush(cx)
+    }
+}
+
+/// One chunk of HTTP/1.1, and the end of the answer behind the last one.
+fn frame(events: &[u8], last: bool, out: &mut Vec<u8>) {
+    write!(out, "{:x}\r\n", events.len()).expect("memory takes everything");
+    out.extend_from_slice(events);
+    out.extend_from_slice(b"\r\n");
+    if last {
+        out.extend_from_slice(END);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_carry_their_length_and_the_last_one_the_end() {
+        let framed = |events: &[u8], last| {
+            let mut out = Vec::new();
+            frame(events, last, &mut out);
+            out
+        };
+        assert_eq!(
+            framed(&[b'x'; 26], false),
+            b"1a\r\nxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n"
+        );
+        assert_eq!(framed(b"data", true), b"4\r\ndata\r\n0\r\n\r\n");
+    }
+}
