@@ -18,7 +18,7 @@ use vllm_server::{
 
 use crate::fault::Fault;
 use crate::logging::{self, LogFormat};
-use crate::{descriptors, environment};
+use crate::{descriptors, environment, memory};
 
 /// How often certificate files are looked at.
 const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
@@ -188,6 +188,7 @@ impl Settings {
                 log_lines_dropped: logging::dropped(),
                 ..ProcessCounters::default()
             },
+            give_back: memory::give_back_idle,
             dev_mode: environment::flag("VLLM_SERVER_DEV_MODE")?.unwrap_or(false),
             request_id_headers: self.enable_request_id_headers.unwrap_or(false),
             strict_fields: self.strict_fields.unwrap_or(false),

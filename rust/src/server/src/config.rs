@@ -74,6 +74,9 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// What the process counts beside its requests.
     pub counters: ProcessCounters,
+    /// Gives memory back that the calling thread's allocator keeps for later. Each shard calls it once a second: what
+    /// many arrivals at once needed would otherwise be kept until as many come again.
+    pub give_back: fn(),
 }
 
 impl Default for ServerConfig {
@@ -104,6 +107,7 @@ impl Default for ServerConfig {
             handshake_timeout: Duration::from_secs(10),
             max_connections: MAX_CONNECTIONS,
             counters: ProcessCounters::default(),
+            give_back: || {},
         }
     }
 }

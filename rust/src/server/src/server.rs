@@ -275,7 +275,7 @@ async fn shard(
     tokio::time::sleep(ABORT_GRACE).await;
 }
 
-/// Tells a shard's connections what the server is up to, and measures the shard.
+/// Tells a shard's connections what the server is up to, measures the shard, and keeps its memory small.
 async fn follow(app: Rc<App>, busy: Arc<Busy>) {
     let shared = app.shared.clone();
     let orders = async {
@@ -289,5 +289,13 @@ async fn follow(app: Rc<App>, busy: Arc<Busy>) {
     tokio::select! {
         () = orders => {}
         () = busy.measure() => {}
+        () = tidy(shared.config.give_back) => {}
+    }
+}
+
+async fn tidy(give_back: fn()) {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        give_back();
     }
 }
