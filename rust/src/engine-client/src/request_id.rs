@@ -80,15 +80,14 @@ impl Nonce {
         let digits = id
             .strip_prefix(&self.0)
             .filter(|digits| digits.len() == 11)?;
-        let mut bits = 0u64;
+        let (mut bits, mut seen) = (0u64, 0);
         for digit in digits {
             let value = DECODE[usize::from(*digit)];
-            if value == 0xff {
-                return None;
-            }
+            seen |= value;
             bits = bits << 6 | u64::from(value);
         }
-        Some(RequestKey::unpack(bits))
+        // No digit's value has this bit; what is none has all.
+        (seen & 0x80 == 0).then(|| RequestKey::unpack(bits))
     }
 
     /// Ids of this process anywhere in a message that can't be decoded.

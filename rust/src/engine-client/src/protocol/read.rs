@@ -137,6 +137,13 @@ impl<'a> Reader<'a> {
         self.pos = self.buf.len() - rest.len();
     }
 
+    /// Consumes a nil, an empty map or an empty array when one is next.
+    pub(crate) fn empty(&mut self) -> bool {
+        let is_empty = matches!(self.rest(), [0xc0 | 0x80 | 0x90, ..]);
+        self.pos += usize::from(is_empty);
+        is_empty
+    }
+
     /// Consumes a nil when one is next.
     pub fn nil(&mut self) -> bool {
         let is_nil = self.buf.get(self.pos) == Some(&Marker::Null.to_u8());
@@ -256,7 +263,17 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned 64-bit integer.
+    #[inline]
     pub fn u64(&mut self, field: &'static str) -> Result<u64> {
+        // One byte, as most counts are, before the general way.
+        if let Some(value @ 0..=0x7f) = self.buf.get(self.pos) {
+            self.pos += 1;
+            return Ok(u64::from(*value));
+        }
+        self.long_u64(field)
+    }
+
+    fn long_u64(&mut self, field: &'static str) -> Result<u64> {
         let value = self.integer(field)?;
         u64::try_from(value).map_err(|_| DecodeError::Range {
             field,

@@ -372,15 +372,8 @@ impl SchedulerStats {
 
     /// Keeps a rare value when there is one.
     fn decode_other(&mut self, r: &mut Reader<'_>, name: &'static str) -> Result<()> {
-        let value = r.value(name)?;
-        let empty = match &value {
-            Value::Nil => true,
-            Value::Map(entries) => entries.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            _ => false,
-        };
-        if !empty {
-            self.other.push((name, value));
+        if !r.empty() {
+            self.other.push((name, r.value(name)?));
         }
         Ok(())
     }
