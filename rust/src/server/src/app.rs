@@ -17,6 +17,7 @@ use crate::config::ServerConfig;
 use crate::connection::Connections;
 use crate::drain::Phase;
 use crate::model::Model;
+use crate::sends::Sends;
 
 /// Shared by all shards.
 pub struct Shared {
@@ -81,6 +82,8 @@ pub struct App {
     pub connections: Connections,
     /// Memory for advancing choices.
     pub scratch: RefCell<Scratch>,
+    /// What streams send together.
+    pub sends: Rc<RefCell<Sends>>,
 }
 
 impl App {
@@ -92,6 +95,7 @@ impl App {
             cells: shared.metrics.open_shard(),
             connections: Connections::default(),
             scratch: RefCell::default(),
+            sends: Sends::start(),
             shared,
         })
     }

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
@@ -15,6 +16,7 @@ use slab::Slab;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use crate::accept::{Arrival, Room};
 use crate::app::App;
@@ -109,6 +111,30 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// What a connection is read from and written to.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// The descriptor, when what is written goes there as it is.
+    fn plain(&self) -> Option<RawFd>;
+}
+
+impl Socket for TcpStream {
+    fn plain(&self) -> Option<RawFd> {
+        Some(self.as_raw_fd())
+    }
+}
+
+impl Socket for UnixStream {
+    fn plain(&self) -> Option<RawFd> {
+        Some(self.as_raw_fd())
+    }
+}
+
+impl<S: Socket> Socket for TlsStream<S> {
+    fn plain(&self) -> Option<RawFd> {
+        None
+    }
+}
+
 /// Serves a connection to its end. The caller counted it in `shared.connections`.
 pub async fn serve(app: Rc<App>, Arrival { stream, room }: Arrival) {
     let open = Open::new(
@@ -164,7 +190,7 @@ async fn peek(stream: &UnixStream) -> io::Result<usize> {
 }
 
 /// With certificates, nothing is said before the handshake, which has a time limit.
-async fn secure(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+async fn secure(app: &Rc<App>, room: Room, stream: impl Socket) {
     if app.shared.config.tls.is_some() {
         // In a box of its own: what a handshake needs would be in every plain connection's memory.
         return Box::pin(shake(app, room, stream)).await;
@@ -172,7 +198,7 @@ async fn secure(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite +
     protocol::serve(app, patience(app, room), room, stream).await;
 }
 
-async fn shake(app: &Rc<App>, room: Room, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+async fn shake(app: &Rc<App>, room: Room, stream: impl Socket) {
     let Some(tls) = &app.shared.config.tls else {
         return;
     };

@@ -39,6 +39,7 @@ pub mod reference;
 pub mod render;
 mod routes;
 mod sampling;
+mod sends;
 mod server;
 mod streaming;
 mod submit;

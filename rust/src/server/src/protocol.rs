@@ -26,7 +26,7 @@ use tokio::time::Sleep;
 use crate::accept::Room;
 use crate::app::App;
 use crate::body::Body;
-use crate::connection::Orders;
+use crate::connection::{Orders, Socket};
 use crate::emit::sse::SseBody;
 use crate::read_ahead::ReadAhead;
 use crate::{errors, routes, streaming};
@@ -42,7 +42,7 @@ const H2_PING: Duration = Duration::from_secs(20);
 /// Serves a connection to its end. Its first head must come within `patience`.
 pub async fn serve<S>(app: &Rc<App>, patience: Duration, room: Room, stream: S)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Socket,
 {
     let mut stream = ReadAhead::new(stream);
     let mut course = Course {
@@ -183,7 +183,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnShard {
 
 async fn serve_http2<S>(course: &mut Course<'_>, stream: ReadAhead<S>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Socket,
 {
     let (app, room, asked) = (course.app.clone(), course.room, course.asked.clone());
     let service = service_fn(move |request| {
@@ -209,17 +209,19 @@ fn http2_builder() -> http2::Builder<OnShard> {
 /// By hyper until an answer is streamed, by `streaming` until that is over, and so on.
 async fn serve_http1<S>(course: &mut Course<'_>, mut stream: ReadAhead<S>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Socket,
 {
     while let Some((taken, events)) = until_streamed(course, stream).await {
-        let mut streaming = pin!(streaming::run(taken, events));
+        let socket = taken.get_ref().plain();
+        let streaming = streaming::run(taken, socket, events, course.app.sends.clone());
+        let mut streaming = pin!(streaming);
         let done = poll_fn(|cx| match course.poll_close(cx) {
             Poll::Ready(()) => Poll::Ready(None),
             Poll::Pending => streaming.as_mut().poll(cx),
         });
         match done.await {
-            Some(back) if !course.finishes() => stream = back,
-            _ => return,
+            Some(back) => stream = back,
+            None => return,
         }
     }
 }
@@ -230,7 +232,7 @@ async fn until_streamed<S>(
     stream: ReadAhead<S>,
 ) -> Option<(ReadAhead<S>, Box<SseBody>)>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Socket,
 {
     let written = stream.written();
     let streamed = Rc::new(Streamed::default());

@@ -46,6 +46,11 @@ impl<S> ReadAhead<S> {
         }
     }
 
+    /// What is read and written here.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// Tells whether the socket took everything that was to be written, also while somebody else has the connection.
     pub fn written(&self) -> Rc<Cell<bool>> {
         self.written.clone()

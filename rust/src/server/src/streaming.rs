@@ -3,12 +3,14 @@
 //! A streamed answer over HTTP/1.1, from behind its head to its end: events in chunks, written without hyper.
 //!
 //! hyper keeps 24 KiB of buffers for each open answer and takes about 1,500 instructions for each chunk of it. Owns:
-//! the chunks' framing and what the socket did not take yet; notices that the client left. Must not know: heads,
-//! engines.
+//! the chunks' framing; notices that the client left. Must not know: heads, engines.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, Write};
+use std::os::fd::RawFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
@@ -17,19 +19,27 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::emit::pooled::{self, Chunk};
 use crate::emit::sse::SseBody;
 use crate::read_ahead::ReadAhead;
+use crate::sends::{Outbox, Sends};
 
 /// Behind the last chunk.
 const END: &[u8] = b"0\r\n\r\n";
 
-/// Writes a stream to its end and gives the connection back; none when the client left.
-pub async fn run<S>(stream: ReadAhead<S>, events: Box<SseBody>) -> Option<ReadAhead<S>>
+/// Writes a stream to its end and gives the connection back; none when the client left. `socket`: the connection's,
+/// when what is written goes there as it is.
+pub async fn run<S>(
+    stream: ReadAhead<S>,
+    socket: Option<RawFd>,
+    events: Box<SseBody>,
+    sends: Rc<RefCell<Sends>>,
+) -> Option<ReadAhead<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut streaming = Streaming {
         stream,
         events,
-        unsent: Chunk::default(),
+        outbox: Occupied(Outbox::new(socket)),
+        sends,
     };
     match poll_fn(|cx| streaming.poll(cx)).await {
         Ok(()) => Some(streaming.stream),
@@ -41,21 +51,34 @@ where
 }
 
 struct Streaming<S> {
+    /// First, to be dropped before its socket is.
+    outbox: Occupied,
     stream: ReadAhead<S>,
     events: Box<SseBody>,
-    /// Framed and not yet taken by the socket. While there is any, nothing new is asked for, and what the engine
-    /// sends waits within the stream's limit.
-    unsent: Chunk,
+    sends: Rc<RefCell<Sends>>,
+}
+
+/// An outbox whose connection is there.
+struct Occupied(Rc<RefCell<Outbox>>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.borrow_mut().close();
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
     /// Ready at the end of the stream; an error when nobody reads it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.look(cx)?;
-        ready!(self.send(cx))?;
+        // While anything is unsent, nothing new is asked for: what the engine sends waits within the stream's limit.
+        ready!(self.send_rest(cx))?;
         if !self.events.is_over() {
             self.gather(cx);
-            ready!(self.send(cx))?;
+            if !self.events.is_over() && self.outbox.0.borrow().is_queued() {
+                return Poll::Pending;
+            }
+            ready!(self.send_rest(cx))?;
         }
         match self.events.is_over() {
             true => Poll::Ready(Ok(())),
@@ -69,23 +92,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
         if !events.is_empty() {
             let mut framed = pooled::take();
             frame(&events, self.events.is_over(), &mut framed);
-            self.unsent = Chunk::Pooled(framed, 0);
+            let chunk = Chunk::Pooled(framed, 0);
+            self.sends.borrow_mut().queue(cx, &self.outbox.0, chunk);
         }
         pooled::give(events);
     }
 
-    fn send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.unsent.has_remaining() {
+    /// Sends what no batch did.
+    fn send_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outbox = self.outbox.0.borrow_mut();
+        let chunk = ready!(outbox.poll_rest(cx))?;
+        if !chunk.has_remaining() {
             return Poll::Ready(Ok(()));
         }
         let mut stream = Pin::new(&mut self.stream);
-        while self.unsent.has_remaining() {
-            match ready!(stream.as_mut().poll_write(cx, self.unsent.chunk()))? {
+        while chunk.has_remaining() {
+            match ready!(stream.as_mut().poll_write(cx, chunk.chunk()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => self.unsent.advance(sent),
+                sent => chunk.advance(sent),
             }
         }
-        self.unsent = Chunk::default();
+        *chunk = Chunk::default();
         stream.poll_flush(cx)
     }
 }
