@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,8 +56,7 @@ class PackedLinear:
         self.qtype = weights[0].qtype
         self.bias = bias
         self.coarse_rows = count_coarse_rows(weights, ops.COARSE_ROWS)
-        raw = torch.cat([weight.data for weight in weights]) if len(weights) > 1 else None
-        raw = weights[0].data if raw is None else raw
+        raw = _end_to_end([weight.data for weight in weights])
         self.packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
@@ -151,6 +151,17 @@ def _format(weight: Weight, place: int, target: Target) -> tuple[str, int]:
     if weight.packed and target.packs:
         return "packed", weight.qtype
     return "dense", place
+
+
+def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
+    """Raw bytes of packed weights as one tensor.
+
+    By numpy: torch wakes its threads for a megabyte, and where other processes have the CPUs it
+    waits for them 60 times while a model loads (a second and more, against 60 ms).
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))
 
 
 def _join(biases: Sequence[Weight], dtype: torch.dtype, device: torch.device) -> Tensor | None:
