@@ -137,7 +137,9 @@ def answers(
 ) -> Iterator[dict[str, dict[str, Answer]]]:
     """The corpus answered by each frontend that is there."""
     kinds = ["python"] + (["rust"] if rust_frontend() is not None else [])
+    marks = '{"reasoning_start_str": "<t>", "reasoning_end_str": "</t>"}'
     arguments = [str(tiny_model), "--port", "0", "--served-model-name", MODEL]
+    arguments += ["--reasoning-config", marks]
     servers = [
         Server(
             tmp_path_factory.mktemp(kind), arguments, **ENVIRONMENT, **frontend_environment(kind)
@@ -169,6 +171,21 @@ def test_the_oracle_serves_what_is_valid_and_refuses_the_rest(
         if case.name.startswith(("wrong-", "malformed-")):
             assert status in (400, 404), (case.name, found[case.name])
             assert found[case.name].body["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["python", "rust"])
+def test_limits_on_repetition_and_thoughts_are_kept(
+    answers: dict[str, dict[str, Answer]], kind: str
+) -> None:
+    if kind not in answers:
+        pytest.skip(RUST_MISSING)
+    (choice,) = answers[kind]["completion-repeats"].body["choices"]
+    told = (choice["text"], choice["finish_reason"], choice["stop_reason"])
+    assert told == ("b" * 4, "repetition", "repetition_detected")
+    (choice,) = answers[kind]["completion-thought-closed"].body["choices"]
+    assert "</t>" in choice["text"]
+    (plain,) = answers[kind]["completion-thought-not-begun"].body["choices"]
+    assert "</t>" not in plain["text"]
 
 
 @pytest.mark.parametrize("kind", ["python", "rust"])

@@ -140,6 +140,7 @@ def _state(config: dict[str, Any], model: Model, client: AsyncEngineClient) -> S
         metrics=Metrics(model.name),
         max_body=config.get("max_request_body_size", 32 << 20),
         max_logprobs=config.get("max_logprobs", 20),
+        thinking_budgets=config.get("reasoning_config") is not None,
         keys=tuple(config.get("api_key") or ()),
         public_metrics=config.get("public_metrics", False),
         prompt_tokens_details=config.get("enable_prompt_tokens_details", False),

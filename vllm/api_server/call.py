@@ -13,7 +13,7 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HTTPRequest
 
-from vllm.api_server.errors import ApiError, bad_request, model_not_found, too_large
+from vllm.api_server.errors import ApiError, bad_field, bad_request, model_not_found, too_large
 from vllm.api_server.limits import MAX_ID_BYTES
 from vllm.api_server.metrics import Metrics
 from vllm.api_server.model import Model
@@ -32,6 +32,7 @@ class State:
     metrics: Metrics
     max_body: int
     max_logprobs: int
+    thinking_budgets: bool = False
     keys: tuple[str, ...] = field(default=(), repr=False)
     public_metrics: bool = False
     id_headers: bool = False
@@ -54,6 +55,13 @@ class State:
                     f"most {self.max_logprobs}.",
                     param=name,
                 )
+        if request.get("thinking_token_budget", -1) >= 0 and not self.thinking_budgets:
+            raise bad_field(
+                "thinking_token_budget",
+                "`thinking_token_budget` needs a server that knows where the model's thoughts "
+                "begin and end: one started with --reasoning-config. Leave it out.",
+                "unsupported_field",
+            )
 
     def check_model(self, name: str | None) -> None:
         if name is not None and name not in self.model.names:

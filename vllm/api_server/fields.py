@@ -42,6 +42,7 @@ from vllm.api_server.limits import (
     TEMPERATURE,
 )
 from vllm.api_server.messages import read_messages
+from vllm.sampling.params import MAX_PATTERN_SIZE, RepetitionDetectionParams
 
 CHAT, COMPLETIONS = "chat", "completions"
 BOTH = (CHAT, COMPLETIONS)
@@ -173,6 +174,36 @@ def read_stream_options(path: str, member: Member) -> dict[str, bool]:
     return found
 
 
+def read_repetition_detection(path: str, member: Member) -> RepetitionDetectionParams | None:
+    """Three sizes, 0 where they are left out; a largest size of 0 asks for nothing."""
+    given = read_object("an object of three sizes")(path, member)
+    largest = _size(path, given, "max_pattern_size", 0)
+    least = _size(path, given, "min_pattern_size", 0)
+    if least > largest:
+        raise bad_field(
+            f"{path}.min_pattern_size",
+            f"`{path}.min_pattern_size` is {least}, above `{path}.max_pattern_size`, which is "
+            f"{largest}.",
+        )
+    count = _size(path, given, "min_count", 2 if largest else 0)
+    if not largest:
+        return None
+    return RepetitionDetectionParams(
+        max_pattern_size=largest, min_pattern_size=least, min_count=count
+    )
+
+
+def _size(path: str, given: dict[str, Any], name: str, least: int) -> int:
+    value = 0 if given.get(name) is None else given[name]
+    path = f"{path}.{name}"
+    expected = f"a whole number from {least} to {MAX_PATTERN_SIZE}"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise mismatch(path, body.compact(value), expected)
+    if not least <= value <= MAX_PATTERN_SIZE:
+        raise bad_field(path, f"`{path}` is {value}; it must be {expected}.")
+    return value
+
+
 def read_documents(path: str, member: Member) -> list[dict[str, Any]]:
     """Objects for the template."""
     documents = member.value
@@ -265,6 +296,7 @@ _ROWS: list[Field] = [
     Field("prompt", (COMPLETIONS,), read_prompt),
     Field("prompt_cache_key", BOTH),
     Field("prompt_logprobs", BOTH, _whole(0, MAX_U32)),
+    Field("repetition_detection", BOTH, read_repetition_detection),
     Field("repetition_penalty", BOTH, _number(0.0, MAX_REPETITION_PENALTY, open=True)),
     Field("request_id", BOTH, _name(MAX_ID_BYTES)),
     Field("return_token_ids", BOTH, body.boolean),
@@ -279,6 +311,7 @@ _ROWS: list[Field] = [
     Field("stream_interval", BOTH, _whole(1, MAX_STREAM_INTERVAL)),
     Field("stream_options", BOTH, read_stream_options),
     Field("temperature", BOTH, _number(*TEMPERATURE)),
+    Field("thinking_token_budget", BOTH, _whole(-1, MAX_U32)),
     Field("top_k", BOTH, _whole(-1, MAX_I32)),
     Field("top_logprobs", (CHAT,), _whole(0, MAX_U32)),
     Field("top_p", BOTH, _number(0.0, 1.0, open=True)),
@@ -298,11 +331,9 @@ _ROWS: list[Field] = [
     *_refuse(_STRUCTURED, "response_format", text_type=True),
     *_refuse(_REASONING, "include_reasoning", (CHAT,), "true"),
     *_refuse(_REASONING, "reasoning reasoning_effort", (CHAT,)),
-    *_refuse(_REASONING, "thinking_token_budget", BOTH, "-1"),
     *_refuse("the engine has no KV connector", "kv_transfer_params", BOTH, "{}"),
     *_refuse("predicted outputs are not served", "prediction", (CHAT,)),
     *_refuse("prompts are text or token ids", "prompt_embeds", (COMPLETIONS,)),
-    *_refuse("the engine does not detect repetition yet", "repetition_detection"),
     *_refuse("there is one tier", "service_tier", (CHAT,), '"auto"', '"default"'),
     *_refuse("the tokenizer decides about spaces", "spaces_between_special_tokens", BOTH, "true"),
     *_refuse("answers are not stored", "store", (CHAT,), "false"),

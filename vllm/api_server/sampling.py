@@ -45,6 +45,8 @@ def params_of(model: Model, request: Request, prompt_tokens: int) -> dict[str, A
         "logit_bias": request.get("logit_bias") or None,
         "allowed_token_ids": request.get("allowed_token_ids") or None,
         "bad_words": request.get("bad_words"),
+        "thinking_token_budget": request.get("thinking_token_budget"),
+        "repetition_detection": request.get("repetition_detection"),
         "_bad_words_token_ids": _bad_words(model, request.get("bad_words")),
     }
     _check_allowed(params)
@@ -55,7 +57,8 @@ def _check_allowed(params: dict[str, Any]) -> None:
     """At every step one of the allowed tokens can be chosen."""
     allowed = params["allowed_token_ids"]
     words = params["_bad_words_token_ids"] or ()
-    forbidden = {word[0] for word in words if len(word) == 1}
+    # The last token of a word is banned where the answer ends with the rest of it.
+    forbidden = {word[-1] for word in words if word}
     if params["min_tokens"] > 0:
         forbidden |= params["_all_stop_token_ids"]
     if allowed and forbidden.issuperset(allowed):

@@ -105,6 +105,20 @@ def _natural(text: str) -> int:
     return value
 
 
+def _reasoning(text: str) -> dict[str, str]:
+    """The marks around a thought, both of them."""
+    names = ("reasoning_start_str", "reasoning_end_str")
+    try:
+        marks = json.loads(text)
+    except ValueError:
+        marks = None
+    if not isinstance(marks, dict) or set(marks) != set(names):
+        raise ValueError(f"a JSON object with {' and '.join(names)} is needed, and nothing else")
+    if not all(isinstance(mark, str) and mark for mark in marks.values()):
+        raise ValueError(f"{' and '.join(names)} must be texts that are not empty")
+    return marks
+
+
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 SERVED: tuple[Flag, ...] = (
@@ -303,6 +317,14 @@ SERVED: tuple[Flag, ...] = (
     Flag("kv-cache-dtype", "model", "type of the KV cache", default="auto", choices=_DTYPES),
     Flag("dequantize", "model", "reference mode: weights and KV cache in float32", kind=None),
     Flag("max-model-len", "model", "longest prompt plus output in tokens", _positive),
+    Flag(
+        "reasoning-config",
+        "model",
+        "marks around a model's thoughts, for thinking_token_budget, as "
+        '{"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"}',
+        _reasoning,
+        metavar="JSON",
+    ),
     Flag("max-logprobs", "model", "most log probabilities per token; -1: no limit", int),
     # --- engine
     Flag("device", "engine", "where to compute", default="auto", choices=("auto", "cpu", "cuda")),

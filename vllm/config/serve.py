@@ -89,6 +89,7 @@ class FrontendConfig:
     chat_template: str | None = None
     generation_config: str = "auto"
     max_logprobs: int = 20
+    reasoning_config: dict[str, str] | None = None
     shutdown_timeout: float = 0.0
     drain_grace: float | None = None
     engine_silence_timeout: float = 6.0
@@ -180,12 +181,28 @@ def _engine(arguments: argparse.Namespace, source: ModelSource) -> EngineConfig:
     given = {name: getattr(arguments, flag) for flag, name in _ENGINE_FLAGS.items()}
     known = {name: value for name, value in given.items() if value is not None}
     known["enable_prefix_caching"] = _prefix_caching(arguments)
+    if arguments.reasoning_config is not None:
+        known |= _thinking(arguments.reasoning_config, source)
     try:
         return EngineConfig(
             model=str(source.path), served_model_name=served_names(arguments, source)[0], **known
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _thinking(marks: dict[str, str], source: ModelSource) -> dict[str, tuple[int, ...]]:
+    """The marks as the model's own token ids: engines know no text."""
+    from vllm.text.tokenizer import load_tokenizer  # noqa: PLC0415 - few starts need it
+
+    tokenizer = load_tokenizer(source.path)
+    ids = {
+        name: tuple(tokenizer.encode(marks[f"reasoning_{name}_str"], add_special_tokens=False))
+        for name in ("start", "end")
+    }
+    if not all(ids.values()):
+        raise UsageError(f"--reasoning-config: {marks} has a mark without tokens in this model")
+    return {f"thinking_{name}": found for name, found in ids.items()}
 
 
 def _prefix_caching(arguments: argparse.Namespace) -> bool:
@@ -213,6 +230,7 @@ def _frontend(
         chat_template=_template(arguments.chat_template),
         generation_config=arguments.generation_config,
         max_logprobs=max_logprobs,
+        reasoning_config=arguments.reasoning_config,
         shutdown_timeout=arguments.shutdown_timeout,
         engine_silence_timeout=arguments.engine_silence_timeout,
         engine_prompt_timeout=arguments.engine_prompt_timeout,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import TINY
+from tests.models import TINY, write_tokenizer
 from vllm.cli.parser import parse
 from vllm.config.model_source import ModelSource
 from vllm.config.serve import ServeConfig, serve_config
 from vllm.errors import ModelError, UsageError
+from vllm.text.tokenizer import load_tokenizer
 
 
 def config(*flags: str) -> ServeConfig:
@@ -66,3 +67,27 @@ def test_a_length_beyond_the_models_is_refused_with_both_numbers(tmp_path: Path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"config.json: architecture None is not supported"):
         serve_config(parse(["serve", "--max-model-len", "101"]), source)
+
+
+MARKS = '{"reasoning_start_str": "<t>", "reasoning_end_str": "!"}'
+
+
+def test_marks_of_thoughts_reach_the_engine_as_tokens(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    source = ModelSource("m", tmp_path, "directory")
+    known = serve_config(parse(["serve", "--reasoning-config", MARKS]), source)
+    encode = load_tokenizer(tmp_path).encode
+    assert known.engine.thinking_start == tuple(encode("<t>", add_special_tokens=False))
+    assert known.engine.thinking_end == tuple(encode("!", add_special_tokens=False))
+    assert known.frontend.to_json()["reasoning_config"] == json.loads(MARKS)
+    assert config().engine.thinking_start == ()
+    assert "reasoning_config" not in config().frontend.to_json()
+
+
+@pytest.mark.parametrize(
+    "marks", ["<think>", "[]", "{}", '{"reasoning_start_str": "<t>"}', MARKS.replace('"!"', '""')]
+)
+def test_marks_that_say_too_little_are_refused(marks: str) -> None:
+    with pytest.raises(UsageError, match=r"reasoning-config.*reasoning_start_str"):
+        config("--reasoning-config", marks)

@@ -107,6 +107,8 @@ def test_choices_of_one_prompt_share_its_blocks(model: Path) -> None:
     ]
     results = finish(engine, choices)
     assert [cached(results[f"c{i}"]) for i in range(4)] == [0, 64, 64, 64]
+    counts = engine.stats().prefix_cache_stats
+    assert (counts.requests, counts.queries, counts.hits) == (4, 4 * 65, 3 * 64)
 
 
 def test_salts_keep_clients_apart(model: Path) -> None:

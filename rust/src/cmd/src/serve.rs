@@ -49,6 +49,10 @@ pub struct ServeFlags {
     /// Most log probabilities per token; -1: no limit
     #[arg(long, allow_negative_numbers = true)]
     max_logprobs: Option<i64>,
+    /// Marks around a model's thoughts, as {"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"}: what
+    /// `thinking_token_budget` needs
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    reasoning_config: Option<serde_json::Value>,
     /// Largest accepted body in bytes, with a unit if you like (32MiB)
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_request_body_size: Option<usize>,
@@ -91,6 +95,10 @@ pub struct ServeFlags {
 
 fn size(text: &str) -> Result<usize, String> {
     environment::parse_size(text).ok_or_else(|| format!("accepted: {}", environment::SIZES))
+}
+
+fn json(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("this is not JSON: {error}"))
 }
 
 fn port(text: &str) -> Result<u16, String> {
@@ -240,6 +248,7 @@ fn settings(flags: &ServeFlags) -> Result<Settings, Fault> {
         api_key: Names::Many(keys),
         chat_template: template,
         max_logprobs: flags.max_logprobs,
+        reasoning_config: flags.reasoning_config.clone(),
         shutdown_timeout: Some(flags.shutdown_timeout),
         drain_grace: flags.drain_grace,
         max_request_body_size: flags.max_request_body_size,
@@ -337,6 +346,9 @@ fn launch_engines(flags: &ServeFlags, local: u32, handshake: &str) -> Result<Chi
     }
     if let Some(most) = flags.max_logprobs {
         command.args(["--max-logprobs", &most.to_string()]);
+    }
+    if let Some(marks) = &flags.reasoning_config {
+        command.args(["--reasoning-config", &marks.to_string()]);
     }
     command.args(&flags.engine_flags);
     // Keys are the frontend's alone.

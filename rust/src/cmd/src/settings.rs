@@ -43,6 +43,8 @@ pub struct Settings {
     pub generation_config: Option<String>,
     /// Most candidates per token; -1: no limit.
     pub max_logprobs: Option<i64>,
+    /// The marks around a model's thoughts: `reasoning_start_str` and `reasoning_end_str`.
+    pub reasoning_config: Option<Value>,
     /// Seconds for running requests after the first signal.
     pub shutdown_timeout: Option<f64>,
     /// Seconds that requests are still taken after that signal.
@@ -177,6 +179,7 @@ impl Settings {
             tls: self.tls()?,
             max_body_bytes: body?.unwrap_or(defaults.max_body_bytes),
             max_logprobs: max_logprobs(self.max_logprobs, defaults.max_logprobs)?,
+            thinking_budgets: self.reasoning_config.is_some(),
             queue: self.queue(defaults.queue)?,
             shards: shards.least,
             max_shards: shards.most,

@@ -31,7 +31,7 @@ pub use error::{ConnectError, EngineFailure, StreamError, SubmitError, UtilityEr
 pub use liveness::Patience;
 pub use protocol::{
     EngineCoreRequest, EngineError, EngineOutput, FinishReason, Logprobs, PrefillStats,
-    SamplingParams, StopReason, TokenLogprob,
+    RepetitionDetection, SamplingParams, StopReason, TokenLogprob,
 };
 pub use registration::Registration;
 pub use shard::{OutputStream, ShardClient};

@@ -519,6 +519,10 @@ fn limits_equal_the_shared_file() {
         Some(limits::MAX_LOGIT_BIAS)
     );
     assert_eq!(
+        limits["repetition_detection"]["maximum"],
+        limits::MAX_PATTERN_SIZE
+    );
+    assert_eq!(
         limits["structured_outputs"]["backends"],
         json!(limits::BACKENDS)
     );

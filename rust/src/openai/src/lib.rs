@@ -25,5 +25,5 @@ pub use completions::{CompletionRequest, Prompt};
 pub use error::ApiError;
 pub use generate::GenerateRequest;
 pub use messages::{Content, Message};
-pub use request::{Options, Sampling, StreamOptions};
+pub use request::{Options, RepetitionDetection, Sampling, StreamOptions};
 pub use response::Usage;

@@ -32,6 +32,8 @@ pub const TEMPERATURE: (f64, f64) = (0.0, 2.0);
 pub const PENALTY: (f64, f64) = (-2.0, 2.0);
 /// Largest `repetition_penalty`: engines compute with 32 bits.
 pub const MAX_REPETITION_PENALTY: f64 = 1e38;
+/// Longest pattern that `repetition_detection` looks for, and most repetitions of it.
+pub const MAX_PATTERN_SIZE: u64 = 4096;
 /// Range that `logit_bias` values are clamped to.
 pub const LOGIT_BIAS: (f64, f64) = (-100.0, 100.0);
 /// Longest identifier (`request_id`, `cache_salt`, `session_id`, `user` and kin), in bytes.
@@ -121,6 +123,7 @@ mod tests {
         assert_eq!(parameters["temperature"]["maximum"], TEMPERATURE.1);
         assert_eq!(parameters["presence_penalty"]["minimum"], PENALTY.0);
         assert_eq!(parameters["frequency_penalty"]["maximum"], PENALTY.1);
+        assert_eq!(page["repetition_detection"]["maximum"], MAX_PATTERN_SIZE);
         assert_eq!(page["logit_bias_clamp"]["minimum"], LOGIT_BIAS.0);
         assert_eq!(page["logit_bias_clamp"]["maximum"], LOGIT_BIAS.1);
     }

@@ -47,6 +47,21 @@ pub struct Sampling {
     pub include_stop_str_in_output: bool,
     /// Special tokens do not show in the text (default true).
     pub skip_special_tokens: Option<bool>,
+    /// Most tokens between the marks of a thought.
+    pub thinking_token_budget: Option<u32>,
+    /// An output that repeats itself ends.
+    pub repetition_detection: Option<RepetitionDetection>,
+}
+
+/// `repetition_detection`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RepetitionDetection {
+    /// Longest pattern looked for, in tokens; at least 1.
+    pub max_pattern_size: u64,
+    /// Shortest pattern looked for; 0 means 1.
+    pub min_pattern_size: u64,
+    /// So often in a row; at least 2.
+    pub min_count: u64,
 }
 
 /// `stream_options`.

@@ -129,6 +129,14 @@ fn structure(name: &str) -> Value {
             "propertyNames": {"pattern": "^[0-9]+$"},
             "additionalProperties": {"type": "number"},
         })),
+        "repetition_detection" => {
+            let size =
+                json!({"type": ["integer", "null"], "minimum": 0, "maximum": MAX_PATTERN_SIZE});
+            or_null(json!({
+                "type": "object",
+                "properties": {"max_pattern_size": size, "min_pattern_size": size, "min_count": size},
+            }))
+        }
         "stream_options" => or_null(json!({
             "type": "object",
             "properties": {

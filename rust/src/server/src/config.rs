@@ -34,6 +34,8 @@ pub struct ServerConfig {
     pub max_body_bytes: usize,
     /// Most candidates per token in `logprobs` and `prompt_logprobs`.
     pub max_logprobs: u32,
+    /// The engines know the marks of a thought, which `thinking_token_budget` needs.
+    pub thinking_budgets: bool,
     /// What may wait before requests are refused.
     pub queue: QueueLimits,
     /// Event loops open at start.
@@ -87,6 +89,7 @@ impl Default for ServerConfig {
             tls: None,
             max_body_bytes: MAX_BODY_BYTES,
             max_logprobs: 20,
+            thinking_budgets: false,
             queue: QueueLimits::default(),
             shards: 1,
             max_shards: 1,

@@ -95,6 +95,16 @@ fn sampling_params(model: &Model, options: &Options, prompt: usize) -> Result<Va
     if !given.allowed_token_ids.is_empty() {
         out["allowed_token_ids"] = given.allowed_token_ids.clone().into();
     }
+    if let Some(budget) = given.thinking_token_budget {
+        out["thinking_token_budget"] = budget.into();
+    }
+    if let Some(sizes) = given.repetition_detection {
+        out["repetition_detection"] = json!({
+            "max_pattern_size": sizes.max_pattern_size,
+            "min_pattern_size": sizes.min_pattern_size,
+            "min_count": sizes.min_count,
+        });
+    }
     Ok(out)
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use vllm_engine_client::SamplingParams;
+use vllm_engine_client::{RepetitionDetection, SamplingParams};
 use vllm_openai::limits::MAX_PROMPT_LOGPROBS;
 use vllm_openai::{ApiError, Options, Sampling};
 
@@ -52,6 +52,8 @@ pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<Samplin
             .then(|| sampling.allowed_token_ids.clone()),
         bad_words: sampling.bad_words.clone(),
         bad_words_token_ids: bad_words(model, &sampling.bad_words)?,
+        thinking_token_budget: sampling.thinking_token_budget.map(u64::from),
+        repetition_detection: sampling.repetition_detection.map(repetition_detection),
         ..SamplingParams::default()
     };
     stops(model, sampling, &mut params);
@@ -59,13 +61,19 @@ pub fn params(model: &Model, options: &Options, prompt: usize) -> Result<Samplin
     Ok(params)
 }
 
+fn repetition_detection(given: vllm_openai::RepetitionDetection) -> RepetitionDetection {
+    RepetitionDetection {
+        max_pattern_size: given.max_pattern_size,
+        min_pattern_size: given.min_pattern_size,
+        min_count: given.min_count,
+    }
+}
+
 /// At every step one of the allowed tokens can be chosen.
 fn check_allowed(params: &SamplingParams) -> Result<(), ApiError> {
     let words = params.bad_words_token_ids.iter().flatten();
-    let mut forbidden: HashSet<u32> = words
-        .filter(|word| word.len() == 1)
-        .map(|word| word[0])
-        .collect();
+    // The last token of a word is banned where the answer ends with the rest of it.
+    let mut forbidden: HashSet<u32> = words.filter_map(|word| word.last().copied()).collect();
     if params.min_tokens > 0 {
         forbidden.extend(&params.all_stop_token_ids);
     }

@@ -68,6 +68,14 @@ pub fn check(head: &Head, options: &Options) -> Result<(), ApiError> {
             ));
         }
     }
+    if options.sampling.thinking_token_budget.is_some() && !app.shared.config.thinking_budgets {
+        return Err(ApiError::field(
+            "thinking_token_budget",
+            "`thinking_token_budget` needs a server that knows where the model's thoughts begin and end: one started \
+             with --reasoning-config. Leave it out.",
+        )
+        .with_code("unsupported_field"));
+    }
     if let Some(name) = options
         .unknown
         .first()

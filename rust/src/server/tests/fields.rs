@@ -243,6 +243,26 @@ fn strict_servers_look_into_objects() {
 }
 
 #[test]
+fn a_thinking_budget_needs_the_marks_of_thoughts() {
+    let more = json!({"thinking_token_budget": 5, "max_tokens": 1});
+    let server = Setup::saying("x").start();
+    let refused = post(server.address, CHAT, &body(CHAT, &more));
+    let error = refused.json()["error"].clone();
+    assert_eq!(refused.status, 400);
+    assert_eq!(error["param"], "thinking_token_budget");
+    assert_eq!(error["code"], "unsupported_field");
+    let unlimited = json!({"thinking_token_budget": -1, "max_tokens": 1});
+    assert_eq!(
+        post(server.address, CHAT, &body(CHAT, &unlimited)).status,
+        200
+    );
+    let mut setup = Setup::saying("x");
+    setup.config.thinking_budgets = true;
+    let knows = setup.start();
+    assert_eq!(post(knows.address, CHAT, &body(CHAT, &more)).status, 200);
+}
+
+#[test]
 fn headers_that_mean_something_are_checked() {
     let server = Setup::saying("x").start();
     let ask = |headers: &str| {

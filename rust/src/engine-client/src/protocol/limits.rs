@@ -26,6 +26,8 @@ pub const MAX_TEMPERATURE: f64 = 2.0;
 pub const GREEDY_EPSILON: f64 = 1e-5;
 /// Bound of a logit bias, either way; values are clamped to it.
 pub const MAX_LOGIT_BIAS: f64 = 100.0;
+/// Largest size and count of `repetition_detection`.
+pub const MAX_PATTERN_SIZE: u64 = 4096;
 
 /// Backends of structured outputs.
 pub const BACKENDS: [&str; 4] = ["xgrammar", "guidance", "outlines", "lm-format-enforcer"];
@@ -65,6 +67,7 @@ impl SamplingParams {
         self.validate_distribution()?;
         self.validate_lengths()?;
         self.validate_logprobs()?;
+        self.validate_repetition()?;
         self.structured_outputs
             .as_ref()
             .map_or(Ok(()), StructuredOutputs::validate)
@@ -151,6 +154,32 @@ impl SamplingParams {
             "bad_words",
             "an empty string",
             "non-empty strings",
+        )
+    }
+
+    fn validate_repetition(&self) -> Result<(), ParamError> {
+        let Some(sizes) = self.repetition_detection else {
+            return Ok(());
+        };
+        let (least, most) = (sizes.min_pattern_size, sizes.max_pattern_size);
+        require(
+            most <= MAX_PATTERN_SIZE,
+            "repetition_detection.max_pattern_size",
+            most,
+            "at most 4096",
+        )?;
+        require(
+            least <= most,
+            "repetition_detection.min_pattern_size",
+            least,
+            "at most max_pattern_size",
+        )?;
+        let counts = if most == 0 { 0 } else { 2 };
+        require(
+            (counts..=MAX_PATTERN_SIZE).contains(&sizes.min_count),
+            "repetition_detection.min_count",
+            sizes.min_count,
+            "from 2 to 4096",
         )
     }
 

@@ -2,6 +2,7 @@
 
 //! How tokens are chosen, how many, and when they end.
 
+use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
 use super::rule::{
@@ -12,7 +13,7 @@ use super::rule::{
 use crate::error::ApiError;
 use crate::generate;
 use crate::limits::*;
-use crate::request::Draft;
+use crate::request::{Draft, RepetitionDetection};
 
 const U32: (i64, i64) = (0, u32::MAX as i64);
 
@@ -107,6 +108,15 @@ pub(super) static FIELDS: &[Field] = &[
         }),
     ),
     row(
+        "repetition_detection",
+        R::SAMPLED,
+        "Ends an answer whose last tokens are `min_count` times the same pattern of `min_pattern_size` to `max_pattern_size` tokens.",
+        Json(
+            "an object with max_pattern_size, min_pattern_size, min_count",
+            read_repetition_detection,
+        ),
+    ),
+    row(
         "repetition_penalty",
         R::SAMPLED,
         "Divides or multiplies logits of tokens of prompt and answer.",
@@ -156,6 +166,14 @@ pub(super) static FIELDS: &[Field] = &[
         }),
     ),
     row(
+        "thinking_token_budget",
+        R::SAMPLED,
+        "Most tokens of thinking, then the thought is closed; -1: no limit. For servers started with --reasoning-config.",
+        Int((-1, U32.1), |d, v| {
+            d.options.sampling.thinking_token_budget = u32::try_from(v).ok()
+        }),
+    ),
+    row(
         "top_k",
         R::SAMPLED,
         "Most candidates for a token; 0 and -1: all.",
@@ -184,6 +202,51 @@ fn read_logit_bias(draft: &mut Draft, path: &str, raw: &RawValue) -> Result<(), 
     }
     draft.options.sampling.logit_bias = bias;
     Ok(())
+}
+
+/// `{"max_pattern_size": 20, "min_count": 4}`; a largest size of 0 asks for nothing.
+fn read_repetition_detection(
+    draft: &mut Draft,
+    path: &str,
+    raw: &RawValue,
+) -> Result<(), ApiError> {
+    let expected = "an object of three sizes";
+    let members = crate::capped::object(path, raw, MAX_MEMBERS, expected)?;
+    let sizes = RepetitionDetection {
+        max_pattern_size: size(path, &members, "max_pattern_size", 0)?,
+        min_pattern_size: size(path, &members, "min_pattern_size", 0)?,
+        min_count: 0,
+    };
+    let (least, most) = (sizes.min_pattern_size, sizes.max_pattern_size);
+    if least > most {
+        let message = format!(
+            "`{path}.min_pattern_size` is {least}, above `{path}.max_pattern_size`, which is {most}."
+        );
+        return Err(ApiError::field(format!("{path}.min_pattern_size"), message));
+    }
+    let at_least = if most == 0 { 0 } else { 2 };
+    let min_count = size(path, &members, "min_count", at_least)?;
+    draft.options.sampling.repetition_detection =
+        (most > 0).then_some(RepetitionDetection { min_count, ..sizes });
+    Ok(())
+}
+
+/// One of its members, 0 where it is left out.
+fn size(
+    path: &str,
+    members: &IndexMap<String, &RawValue>,
+    name: &str,
+    least: u64,
+) -> Result<u64, ApiError> {
+    let path = format!("{path}.{name}");
+    let expected = format!("a whole number from {least} to {MAX_PATTERN_SIZE}");
+    let given = members.get(name).filter(|raw| raw.get() != "null");
+    let value = given.map_or(Ok(0), |raw| crate::body::parse(&path, raw, &expected))?;
+    if (least..=MAX_PATTERN_SIZE).contains(&value) {
+        return Ok(value);
+    }
+    let message = format!("`{path}` is {value}; it must be {expected}.");
+    Err(ApiError::field(path, message))
 }
 
 fn token_id(path: &str, key: &str) -> Result<u32, ApiError> {

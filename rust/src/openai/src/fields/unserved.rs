@@ -135,12 +135,6 @@ pub(super) static FIELDS: &[Field] = &[
         Refused(Null, REASONING),
     ),
     row(
-        "repetition_detection",
-        R::SAMPLED,
-        "Ends an answer that repeats itself.",
-        Refused(Null, "the engine does not detect repetition yet"),
-    ),
-    row(
         "response_format",
         R::BOTH,
         "The form of the answer.",
@@ -175,12 +169,6 @@ pub(super) static FIELDS: &[Field] = &[
         R::COMPLETIONS,
         "Text after the insertion.",
         Refused(Literals(&["\"\""]), "the model has no infill template"),
-    ),
-    row(
-        "thinking_token_budget",
-        R::SAMPLED,
-        "Most tokens of thinking.",
-        Refused(Literals(&["-1"]), REASONING),
     ),
     row(
         "tool_choice",
