@@ -67,6 +67,8 @@ SHAPES = [
     (2, 1, 7, 3),
     (1, 1, 256, 16),
     (2, 1, 272, 16),
+    (16, 1, 576, 16),  # DeepSeek V2 Lite
+    (2, 1, 592, 16),  # wider than the vector kernels take
 ]
 
 

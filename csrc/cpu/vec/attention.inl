@@ -9,7 +9,8 @@
 // multiples of kLanes and one without a key that a row sees leaves that row alone, so a row's result
 // does not depend on the other rows.
 
-constexpr int64_t kMaxHeadDim = 256;
+// The latent vector of DeepSeek V2 and V3: 512 and 64 rotated. The state of an item is 260 KB then.
+constexpr int64_t kMaxHeadDim = 576;
 constexpr int64_t kMaxRows = 24;
 constexpr int64_t kAttentionTokens = 8;
 constexpr int64_t kRowTile = 4;
