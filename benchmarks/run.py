@@ -43,7 +43,7 @@ PARTS = {
     "prefix": Part("the first", lambda o, _: prefix.run(o.model, o.repeats)),
     "scheduler": Part("peer", lambda o, _: scheduler.run(o.repeats)),
     "scale": Part("64 streams", lambda o, _: scale.run(o.repeats)),
-    "end-to-end": Part("reference frontend", lambda o, _: end_to_end.run(o.repeats)),
+    "end-to-end": Part("reference frontend", lambda o, _: end_to_end.run(o.repeats, o.only)),
 }
 
 
@@ -51,7 +51,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side (default 3)")
-    parser.add_argument("--only", default="", help="rows of the frontend whose name contains this")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="rows whose name contains this: of frontend, instructions, end-to-end",
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="of the engine's rows")
     parser.add_argument("--json", type=Path, help="file for the figures")
     return parser.parse_args()
