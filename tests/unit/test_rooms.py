@@ -26,6 +26,7 @@ MUST_NOT_NAME = {
     "scheduler": ("torch", "numpy", "zmq", "vllm.worker", "vllm.kernels", "vllm.protocol"),
     "kvcache": ("torch", "numpy", "zmq", "vllm.scheduler", "vllm.engine", "vllm.worker"),
     "worker": ("zmq", "vllm.protocol", "vllm.text", "vllm.api_server"),
+    "distributed": ("zmq", "vllm.protocol", "vllm.scheduler", "vllm.sampling", "vllm.cli"),
     "models": ("vllm.scheduler", "vllm.engine", "vllm.worker", "vllm.sampling"),
     "layers": ("vllm.scheduler", "vllm.engine", "vllm.worker", "vllm.sampling"),
     "loader": ("vllm.layers", "vllm.scheduler", "vllm.engine", "vllm.worker"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vllm.distributed.group import ALONE, Group
 from vllm.kernels import ops
 from vllm.layers.linear import Linear, Target
 from vllm.layers.mlp import FeedForward
@@ -72,7 +73,9 @@ def _dense_dtype(experts: Sequence[Sequence[Weight]]) -> torch.dtype:
 
 
 class Experts:
-    """`layer(out, x)` on the CPU. `shared` is what every token goes through besides."""
+    """`layer(out, x)` on the CPU. `shared` is what every token goes through besides. Where every
+    rank has a part of each expert, `out` is the sum over `group`.
+    """
 
     def __init__(
         self,
@@ -85,7 +88,9 @@ class Experts:
         hidden: int,
         shared: FeedForward | None,
         workspace: Workspace,
+        group: Group = ALONE,
     ) -> None:
+        self.group = group
         self.router, self.bias, self.routing = router, bias, routing
         self.gate_up, self.down, self.inner = gate_up, down, inner
         self.shared = shared
@@ -105,6 +110,7 @@ class Experts:
         self.router(logits, x)
         self.route(ids, weights, logits)
         self.compute(out, x, ids, weights, addend)
+        self.group.all_reduce(out)
 
     def route(self, ids: Tensor, weights: Tensor, logits: Tensor) -> None:
         r = self.routing

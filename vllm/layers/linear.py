@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vllm.distributed.group import Group
 from vllm.kernels import ops
 from vllm.quantization.digits import count_coarse_rows
 from vllm.quantization.weight import Weight
@@ -113,6 +114,18 @@ class SplitLinear:
         columns = out.split([part.out_features for part in self.parts], dim=1)
         for part, column in zip(self.parts, columns, strict=True):
             part(column, x)
+
+
+class SummedLinear:
+    """A layer of which every rank has some of the input's columns; `out` is the ranks' sum."""
+
+    def __init__(self, part: Linear, group: Group) -> None:
+        self.part, self.group = part, group
+        self.out_features = part.out_features
+
+    def __call__(self, out: Tensor, x: Tensor) -> None:
+        self.part(out, x)
+        self.group.all_reduce(out)
 
 
 def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Target) -> Linear:

@@ -27,7 +27,7 @@ class GemmaModel(LlamaModel):
         ops.scale(out, self.config.embedding_scale)
 
     def logits(self, out: Tensor, hidden: Tensor) -> None:
-        self.lm_head(out, hidden)
+        super().logits(out, hidden)
         if self.config.logit_soft_cap:
             ops.soft_cap(out, self.config.logit_soft_cap)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from vllm.distributed.group import ALONE, Group
 from vllm.kernels import ops
 from vllm.layers.attention import AttentionInputs, LayerCache, PagedAttention
 from vllm.layers.embedding import Embedding
@@ -111,7 +112,8 @@ class LlamaModel:
     """Token ids to hidden states to logits.
 
     `progress(done)` is told the share of the weights that is loaded, 0 to 1. `max_tokens` bounds
-    the tokens of a step, `max_position` the positions. Families that differ within a layer set
+    the tokens of a step, `max_position` the positions. Of a `group` this is one rank's part, whose
+    `forward` all make together; rank 0 alone has the head. Families that differ within a layer set
     `layer_class`.
     """
 
@@ -124,10 +126,11 @@ class LlamaModel:
         max_tokens: int,
         max_position: int,
         progress: Callable[[float], None] = lambda _done: None,
+        group: Group = ALONE,
     ) -> None:
-        config = self.config = checkpoint.config
         workspace = Workspace(max_tokens, target)
-        load = Loader(checkpoint, target, workspace)
+        load = Loader(checkpoint, target, workspace, group)
+        config = self.config = load.config
         rotary = Rotary(config, max_position, target)
         embedding = load.weight("model.embed_tokens.weight")
         self.embedding = Embedding(embedding, target)
@@ -136,9 +139,11 @@ class LlamaModel:
             self.layers.append(self.layer_class(config, load, index, rotary))
             progress((index + 1) / (config.num_layers + 1))
         self.norm = load.norm("model.norm")
-        tied = config.tie_word_embeddings
-        head = embedding if tied else load.weight("lm_head.weight")
-        self.lm_head = make_linear([head], [], target)
+        self.lm_head: Linear | None = None
+        if group.rank == 0:
+            tied = config.tie_word_embeddings
+            head = embedding if tied else load.weight("lm_head.weight")
+            self.lm_head = make_linear([head], [], target)
         self._hidden = workspace.reserve("hidden", config.hidden_size)
         self._residual = workspace.reserve("residual", config.hidden_size)
         progress(1.0)
@@ -176,4 +181,5 @@ class LlamaModel:
 
     def logits(self, out: Tensor, hidden: Tensor) -> None:
         """out f32 [S, vocab] = the head over hidden [S, hidden]."""
+        assert self.lm_head is not None, "rank 0 alone has the head"
         self.lm_head(out, hidden)

@@ -43,6 +43,19 @@ def stacked_experts(
     ]
 
 
+def stacked_rows(config: ModelConfig, name: str, rows: int) -> tuple[int, ...]:
+    """Rows of the matrices that lie one below the other in a tensor of `rows` rows: one, but for
+    fused projections.
+    """
+    kind = name.removesuffix(".weight").rpartition(".")[2]
+    if kind == "gate_up_proj":
+        return rows // 2, rows // 2
+    if kind == "qkv_proj":
+        q, kv = (n * config.head_dim for n in (config.num_heads, config.num_kv_heads))
+        return q, kv, kv
+    return (rows,)
+
+
 def _layer_shapes(config: ModelConfig, layer: int) -> Shapes:
     hidden = config.hidden_size
     norms = ["input_layernorm", "post_attention_layernorm"]

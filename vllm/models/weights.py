@@ -11,28 +11,53 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vllm.distributed.group import ALONE, Group
 from vllm.layers.experts import Experts, Routing, TorchExperts, stack_experts
-from vllm.layers.linear import Linear, Target, make_linear
+from vllm.layers.linear import Linear, SummedLinear, Target, make_linear
 from vllm.layers.mlp import FeedForward, GatedMLP
 from vllm.layers.norm import RMSNorm
 from vllm.layers.workspace import Workspace
 from vllm.loader.checkpoint import Checkpoint, ModelLoadError, expect_shape
 from vllm.models.config import ExpertsConfig, ModelConfig
-from vllm.models.shapes import stacked_experts, tensor_shapes
+from vllm.models.shapes import stacked_experts, stacked_rows, tensor_shapes
+from vllm.models.split import spans, split_config
 from vllm.quantization.weight import Weight
 
 
 class Loader:
-    """Makes layers out of named tensors, for one device and one workspace."""
+    """Makes layers out of named tensors, for one device, one workspace and one rank of a group.
 
-    def __init__(self, checkpoint: Checkpoint, target: Target, workspace: Workspace) -> None:
-        self.config: ModelConfig = checkpoint.config
-        self.target, self.workspace = target, workspace
+    `config` is what the rank computes, see `vllm.models.split`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        target: Target,
+        workspace: Workspace,
+        group: Group = ALONE,
+    ) -> None:
+        self.config: ModelConfig = split_config(checkpoint.config, group.size)
+        self.target, self.workspace, self.group = target, workspace, group
         self._checkpoint = checkpoint
         self._shapes = tensor_shapes(checkpoint.config)
+        self._own_shapes = tensor_shapes(self.config)
 
     def weight(self, name: str) -> Weight:
-        return expect_shape(self._checkpoint.get(name), name, self._shapes[name])
+        """This rank's part of a tensor."""
+        whole = expect_shape(self._checkpoint.get(name), name, self._shapes[name])
+        return self._own(whole, name, self._own_shapes[name])
+
+    def _own(self, whole: Weight, name: str, shape: tuple[int, ...]) -> Weight:
+        """The part of `shape`: some of the rows or some of the columns."""
+        rank, size = self.group.rank, self.group.size
+        if whole.shape == shape:
+            return whole
+        if whole.shape[0] == shape[0]:
+            return whole.columns(*spans(whole.shape[1:], shape[1:], rank, size))
+        pieces = stacked_rows(self._checkpoint.config, name, whole.shape[0])
+        parts = stacked_rows(self.config, name, shape[0])
+        return whole.rows(spans(pieces, parts, rank, size))
 
     def vector(self, name: str) -> Tensor:
         """f32 on the CPU and the model's dtype elsewhere."""
@@ -47,11 +72,23 @@ class Loader:
             weight = weight + self.config.norm_offset
         return RMSNorm(weight, self.config.rms_norm_eps)
 
-    def linear(self, *names: str) -> Linear:
-        """One layer over the matrices `names` (with their biases where the model has them)."""
+    def linear(self, *names: str, partial: bool = False) -> Linear:
+        """One layer over the matrices `names` (with their biases where the model has them).
+
+        Where each rank has some of their columns, the results are summed over the group, unless
+        `partial`.
+        """
         weights = [self.weight(name + ".weight") for name in names]
         biased = [name + ".bias" for name in names if self._biased(name + ".bias")]
-        return make_linear(weights, [self.weight(name) for name in biased], self.target)
+        cut = any(self._has_some_columns(name + ".weight") for name in names)
+        if cut and self.group.rank:
+            biased = []  # the sum has each bias once
+        biases = [self.weight(name) for name in biased]
+        layer = make_linear(weights, biases, self.target)
+        return SummedLinear(layer, self.group) if cut and not partial else layer
+
+    def _has_some_columns(self, name: str) -> bool:
+        return self._shapes[name][1] != self._own_shapes[name][1]
 
     def _biased(self, name: str) -> bool:
         """Whether the configuration calls for this bias; a bias it ignores would be wrong."""
@@ -69,11 +106,11 @@ class Loader:
             return self._experts(experts, prefix + experts.names.block + ".")
         return self._mlp(prefix + "mlp.")
 
-    def _mlp(self, prefix: str) -> GatedMLP:
+    def _mlp(self, prefix: str, partial: bool = False) -> GatedMLP:
         fused = self.config.fused_projections
         names = ["gate_up_proj"] if fused else ["gate_proj", "up_proj"]
         gate_up = self.linear(*(prefix + name for name in names))
-        down = self.linear(prefix + "down_proj")
+        down = self.linear(prefix + "down_proj", partial=partial)
         return GatedMLP(gate_up, down, self.workspace, self.config.activation)
 
     def _experts(self, config: ExpertsConfig, prefix: str) -> Experts:
@@ -95,8 +132,9 @@ class Loader:
             stack_experts(self._each_expert(prefix, "down"), self.target),
             config.inner,
             self.config.hidden_size,
-            self._mlp(prefix + "shared_experts.") if config.shared else None,
+            self._mlp(prefix + "shared_experts.", partial=True) if config.shared else None,
             self.workspace,
+            self.group,
         )
 
     def _each_expert(self, prefix: str, *parts: str) -> list[list[Weight]]:
@@ -105,17 +143,32 @@ class Loader:
         """
         config = self.config.experts
         assert config is not None
-        stacked = stacked_experts(config, self.config.hidden_size, prefix)
-        kinds = [(name, shape) for name, shape, has in stacked if set(has) & set(parts)]
-        present = [(name, shape) for name, shape in kinds if self._checkpoint.has(name)]
-        if present:
-            whole = [expect_shape(self._checkpoint.get(n), n, shape) for n, shape in present]
-            return [[weight.part(e, config.count) for weight in whole] for e in range(config.count)]
+        if whole := self._stacked(prefix, parts):
+            return [
+                [self._own(weight.part(e, config.count), name, own) for name, weight, own in whole]
+                for e in range(config.count)
+            ]
         names = [getattr(config.names, part) for part in parts]
         return [
             [self.weight(f"{prefix}experts.{expert}.{name}.weight") for name in names]
             for expert in range(config.count)
         ]
+
+    def _stacked(
+        self, prefix: str, parts: Sequence[str]
+    ) -> list[tuple[str, Weight, tuple[int, ...]]]:
+        """Tensors of all experts' matrices, as far as there are any, each with its name and the
+        shape of this rank's part of one matrix.
+        """
+        hidden, found = self.config.hidden_size, []
+        whole, own = self._checkpoint.config.experts, self.config.experts
+        assert whole is not None and own is not None
+        kinds = stacked_experts(whole, hidden, prefix), stacked_experts(own, hidden, prefix)
+        for (name, shape, has), (_, part, _) in zip(*kinds, strict=True):
+            if set(has) & set(parts) and self._checkpoint.has(name):
+                weight = expect_shape(self._checkpoint.get(name), name, shape)
+                found.append((name, weight, part[1:]))
+        return found
 
 
 def permuted_rows(weight: Weight, order: Sequence[int]) -> Weight:

@@ -7,6 +7,7 @@ files or models.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,35 @@ class Weight:
     def part(self, index: int, count: int) -> Weight:
         """Matrix `index` of `count` that lie one after the other, without a copy."""
         data = self.data.view(count, -1)[index] if self.packed else self.data[index]
-        return Weight(data, self.qtype, self.shape[1:])
+        return Weight(data, self.qtype, self.shape[1:], self.name)
+
+    def rows(self, spans: Sequence[range]) -> Weight:
+        """These rows (of a vector: elements), one span after the other; of one span no copy."""
+        count = self.shape[0]
+        by_row = self.data.view(count, -1) if self.packed else self.data
+        parts = [by_row[span.start : span.stop] for span in spans]
+        data = parts[0] if len(parts) == 1 else torch.cat(parts)
+        shape = (sum(map(len, spans)), *self.shape[1:])
+        return Weight(data.reshape(-1) if self.packed else data, self.qtype, shape, self.name)
+
+    def columns(self, span: range) -> Weight:
+        """These columns of a matrix, copied. Raises `UnsupportedFormatError` where a block of the
+        format would be cut.
+        """
+        rows, columns = self.shape
+        shape = (rows, len(span))
+        if not self.packed:
+            data = self.data[:, span.start : span.stop].contiguous()
+            return Weight(data, self.qtype, shape, self.name)
+        block, size = ops.QUANT_BLOCKS[self.qtype]
+        if span.start % block or span.stop % block:
+            raise UnsupportedFormatError(
+                f"tensor {self.name!r} has {columns} columns in blocks of {block} "
+                f"({GGML_TYPES[self.qtype].name}), and cannot be cut into parts of {len(span)}"
+            )
+        blocks = self.data.view(rows, columns // block, size)
+        data = blocks[:, span.start // block : span.stop // block].reshape(-1)
+        return Weight(data, self.qtype, shape, self.name)
 
     def to_dense(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The values as a dense tensor of `dtype` on `device` (f32 in between for packed ones)."""

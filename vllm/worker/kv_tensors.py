@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from vllm.distributed.group import ALONE, Group
 from vllm.errors import EngineStartError
 from vllm.kvcache.manager import blocks_in_window
 from vllm.layers.attention import LayerCache
@@ -37,6 +38,7 @@ class KVLayout:
 
 def plan_cache(
     config: ModelConfig,
+    group: Group = ALONE,
     *,
     block_size: int,
     dtype: torch.dtype,
@@ -50,7 +52,8 @@ def plan_cache(
 
     `memory` is the operator's figure, `available` what is free. Nothing more is taken than
     `max_num_seqs` requests of full length need, and a request of full length must fit; it holds no
-    more than the model's window before the at most `step` tokens of a step, where it has one.
+    more than the model's window before the at most `step` tokens of a step, where it has one. Over
+    a group, `config` and `memory` are each rank's and all take as many blocks as the poorest.
     """
     token_bytes = config.num_layers * math.prod(config.cache_shape) * dtype.itemsize
     longest = max_model_len or config.max_position
@@ -66,7 +69,8 @@ def plan_cache(
         blocks = -(-num_tokens // block_size)
         return blocks if most is None else min(blocks, most)
 
-    num_blocks = min(max_num_seqs * held(longest), budget // (token_bytes * block_size))
+    useful = max_num_seqs * held(longest)
+    num_blocks = group.least(min(useful, budget // (token_bytes * block_size)))
     layout = KVLayout(num_blocks, block_size, token_bytes)
     if num_blocks < held(max_model_len or 1):
         wanted = max_model_len or block_size
