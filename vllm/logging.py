@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from vllm import envs
@@ -33,8 +34,20 @@ def init_logger(name: str) -> logging.Logger:
     return logging.getLogger(name if name.partition(".")[0] == ROOT else f"{ROOT}.{name}")
 
 
+@dataclass
+class Settings:
+    """This process's name in its lines, empty in somebody else's program, and their form."""
+
+    process: str = ""
+    form: str = "text"
+
+
+own = Settings()
+
+
 def setup(process: str, form: str = "text", level: str | None = None) -> None:
     """Send this process's log lines to stderr in `form`; `level` defaults to VLLM_LOGGING_LEVEL."""
+    own.process, own.form = process, form
     formatter = _JSONFormatter(process) if form == "json" else _TextFormatter(process)
     handler = _QueueHandler(sys.stderr, formatter)
     root = logging.getLogger(ROOT)

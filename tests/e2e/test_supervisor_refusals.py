@@ -129,7 +129,7 @@ def test_bad_environment(
     [
         (["--prot", "1"], "unknown flag --prot; did you mean --port?"),
         (["--tool-call-parser", "hermes"], "--tool-call-parser is not served: tool calls"),
-        (["--tensor-parallel-size", "2"], "--tensor-parallel-size 2 is not served"),
+        (["--pipeline-parallel-size", "2"], "--pipeline-parallel-size 2 is not served"),
         (["--port", "70000"], "from 0 (any free one) to 65535"),
         (["--max-num-seqs", "0"], "at least 1"),
         (["--num-threads", "1000000"], "num_threads is 1000000; at most 1024"),

@@ -13,7 +13,7 @@ explode    the first step of the request raises
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +93,12 @@ class ScriptedCore:
         time.sleep(self.options.get("step_s", 0.0))
         self.steps += 1
         return [self._advance(request_id) for request_id in list(self.running)]
+
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        """No other process belongs to it."""
+
+    def close(self) -> None:
+        """Nothing to end."""
 
     def stats(self) -> SchedulerStats:
         """One look-up of three tokens, two of them found, per report."""

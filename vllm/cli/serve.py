@@ -7,11 +7,12 @@ import argparse
 from pathlib import Path
 
 from vllm.cli import descriptors, frontend_binary
+from vllm.cli.ray_supervisor import RaySupervisor
 from vllm.cli.signals import StopSignals
 from vllm.cli.supervisor import HeadlessSupervisor, Supervisor
 from vllm.config.model_length import check_model
 from vllm.config.model_source import DEFAULT_MODEL, resolve
-from vllm.config.serve import api_keys, parallel_config, serve_config
+from vllm.config.serve import ParallelConfig, api_keys, parallel_config, serve_config
 from vllm.logging import init_logger
 
 logger = init_logger(__name__)
@@ -40,5 +41,10 @@ def serve(arguments: argparse.Namespace) -> int:
         return signals.exit_code
     check_model(source)
     config = serve_config(arguments, source)
-    kind = HeadlessSupervisor if headless else Supervisor
-    return kind(config, binary, signals).run()
+    return _supervisor(config.parallel)(config, binary, signals).run()
+
+
+def _supervisor(parallel: ParallelConfig) -> type[Supervisor]:
+    if parallel.ray:
+        return RaySupervisor
+    return HeadlessSupervisor if parallel.headless else Supervisor

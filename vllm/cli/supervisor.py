@@ -13,14 +13,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from vllm.cli import children
-from vllm.cli.children import Child
+from vllm import children
+from vllm.children import Child, Supervised
 from vllm.cli.health import HealthCheck
 from vllm.cli.reception import Reception
 from vllm.cli.restarts import Restarts
@@ -51,7 +51,7 @@ class Stopped(Exception):
 class ToldByChild(VLLMError):
     """A child ended and has told its cause; nothing is left to say."""
 
-    def __init__(self, child: Child, code: ExitCode) -> None:
+    def __init__(self, child: Supervised, code: ExitCode) -> None:
         super().__init__(child.describe_end())
         self.exit_code = code
 
@@ -63,7 +63,7 @@ class Supervisor:
     config: ServeConfig
     binary: Path | None
     signals: StopSignals
-    engines: dict[int, Child] = field(default_factory=dict)
+    engines: dict[int, Supervised] = field(default_factory=dict)
     frontend: Child | None = None
     started: float = field(default_factory=time.monotonic)
 
@@ -92,12 +92,18 @@ class Supervisor:
     # ---- start
 
     def _start_children(self, http: HTTPSocket, sockets: EngineSockets) -> None:
-        for rank in self.config.parallel.local_ranks:
+        for rank in self._ranks:
             self._raise_if_stopping()
-            self.engines[rank] = start_engine(
-                self.config, rank, sockets.handshake.address, sockets.passed
-            )
+            self.engines[rank] = self._start_engine(rank, sockets.handshake.address, sockets.passed)
         self._start_frontend(http, sockets)
+
+    @property
+    def _ranks(self) -> range:
+        """The engines that are started from here."""
+        return self.config.parallel.local_ranks
+
+    def _start_engine(self, rank: int, handshake: str, passed: tuple[int, ...]) -> Supervised:
+        return start_engine(self.config, rank, handshake, passed)
 
     def _await_all(self, http: HTTPSocket, reception: Reception) -> None:
         self._await_engines(reception)
@@ -193,8 +199,13 @@ class Supervisor:
     def _plan(self, rank: int, end: str) -> None:
         plan = self._restarts.died(rank)
         if plan is None:
-            raise EngineDiedError(f"{end}; {self._restarts.spent}: everything ends")
-        logger.error("%s; %s", end, plan)
+            self._give_up(rank, f"{end}; {self._restarts.spent}")
+        else:
+            logger.error("%s; %s", end, plan)
+
+    def _give_up(self, rank: int, why: str) -> None:
+        """An engine is not started again."""
+        raise EngineDiedError(f"{why}: everything ends")
 
     def _start_again(
         self, handshake: str, passed: tuple[int, ...], reception: Reception | None
@@ -204,7 +215,7 @@ class Supervisor:
                 reception.expect(rank)
                 self._restarts.started(rank, self.config.ready_timeout)
             try:
-                self.engines[rank] = start_engine(self.config, rank, handshake, passed)
+                self.engines[rank] = self._start_engine(rank, handshake, passed)
             except EngineStartError as error:  # no process, memory or descriptor left
                 self._plan(rank, str(error))
         for rank in self._restarts.take_overdue():
@@ -230,8 +241,8 @@ class Supervisor:
         poller.poll(self._restarts.pause_ms())
 
     @property
-    def _all(self) -> list[Child]:
-        frontend = [self.frontend] if self.frontend is not None else []
+    def _all(self) -> list[Supervised]:
+        frontend: list[Supervised] = [self.frontend] if self.frontend is not None else []
         return [*frontend, *self.engines.values()]
 
     def _raise_if_stopping(self) -> None:
@@ -300,7 +311,7 @@ class HeadlessSupervisor(Supervisor):
         try:
             with self._ending_children():
                 for rank in parallel.local_ranks:
-                    self.engines[rank] = start_engine(self.config, rank, address, ())
+                    self.engines[rank] = self._start_engine(rank, address, ())
                 self._supervise(address, ())
         except Stopped:
             return self._stopped_code()
@@ -311,25 +322,34 @@ class HeadlessSupervisor(Supervisor):
         ready.
         """
         for child in self.engines.values():
-            if child.ended and child.told_code is not None:
-                raise ToldByChild(child, child.told_code)
+            code = child.told_code if child.ended else None
+            if code not in (None, ExitCode.ENGINE_DIED):  # that one has served
+                raise ToldByChild(child, code)
         super()._bury_engines()
 
 
 def start_engine(config: ServeConfig, rank: int, handshake: str, passed: tuple[int, ...]) -> Child:
     """Start engine `rank`, which connects to the `handshake` address."""
-    arguments = {
-        "engine": config.engine.to_json(),
-        "handshake": handshake,
-        "engine_index": rank,
-        "local": not config.parallel.headless,
-        "headless": config.parallel.headless,
-        "log_format": config.frontend.log_format,
-        # Beside a frontend, requests finish before the engine is told to stop.
-        "shutdown_timeout": config.frontend.shutdown_timeout if config.parallel.headless else 0.0,
-    }
+    place = rank - config.parallel.start_rank  # among the engines of this host
+    device = place * config.engine.tensor_parallel_size
+    engine = replace(config.engine, device_index=device).to_json()
+    arguments = {"engine": engine, **engine_arguments(config, rank, handshake)}
     command = [sys.executable, "-m", "vllm.engine"]
     return children.start(f"engine {rank}", command, arguments, passed, EngineStartError)
+
+
+def engine_arguments(config: ServeConfig, rank: int, handshake: str) -> dict[str, Any]:
+    """What engine `rank` is told besides its configuration."""
+    parallel = config.parallel
+    return {
+        "handshake": handshake,
+        "engine_index": rank,
+        "local": not (parallel.headless or parallel.ray),
+        "headless": parallel.headless,
+        "log_format": config.frontend.log_format,
+        # Beside a frontend, requests finish before the engine is told to stop.
+        "shutdown_timeout": config.frontend.shutdown_timeout if parallel.headless else 0.0,
+    }
 
 
 @contextmanager

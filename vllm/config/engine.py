@@ -39,6 +39,9 @@ class EngineConfig:
     thinking_start, thinking_end: token ids of the marks around a model's thoughts; a thinking
         budget needs both.
     max_logprobs: most log probabilities per token a request may ask for; -1: no limit.
+    tensor_parallel_size: processes that compute the model together; `kv_cache_memory` and
+        `num_threads` are of each, and without `num_threads` they share the CPUs.
+    device_index: number of the CUDA device of the first of them.
     """
 
     model: str
@@ -61,6 +64,8 @@ class EngineConfig:
     max_logprobs: int = 20
     thinking_start: tuple[int, ...] = ()
     thinking_end: tuple[int, ...] = ()
+    tensor_parallel_size: int = 1
+    device_index: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -72,7 +77,12 @@ class EngineConfig:
         ):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name} is {value!r}; accepted are {', '.join(choices)}")
-        for name in ("max_num_seqs", "max_num_batched_tokens", "block_size"):
+        for name in (
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "block_size",
+            "tensor_parallel_size",
+        ):
             _check_positive(name, getattr(self, name))
         for name in ("max_model_len", "kv_cache_memory", "num_threads"):
             if (value := getattr(self, name)) is not None:

@@ -334,7 +334,7 @@ SERVED: tuple[Flag, ...] = (
     Flag(
         "kv-cache-memory-bytes",
         "engine",
-        "memory of the KV cache, with a unit if you like (2GiB)",
+        "memory of the KV cache, with a unit if you like (2GiB); of each rank",
         parse_size,
         metavar="SIZE",
     ),
@@ -353,7 +353,7 @@ SERVED: tuple[Flag, ...] = (
         kind=None,
     ),
     Flag("no-enable-prefix-caching", "engine", "compute every prompt from its start", kind=None),
-    Flag("num-threads", "engine", "threads of the CPU kernels", _positive),
+    Flag("num-threads", "engine", "threads of the CPU kernels, of each rank", _positive),
     Flag("seed", "engine", "requests without a seed draw theirs from this one", int),
     Flag(
         "engine-restarts",
@@ -362,15 +362,29 @@ SERVED: tuple[Flag, ...] = (
         _natural,
         3,
     ),
-    # --- engines on several hosts
-    Flag("headless", "data parallel", "start engines only; a frontend runs elsewhere", kind=None),
-    Flag("data-parallel-size", "data parallel", "engines in total", _positive, 1),
+    # --- several processes, devices and hosts
     Flag(
-        "data-parallel-size-local", "data parallel", "engines on this host; default: all", _natural
+        "tensor-parallel-size",
+        "parallel",
+        "processes, each with a device of its own or a share of the CPUs, that compute every layer "
+        "of an engine together",
+        _positive,
+        1,
     ),
-    Flag("data-parallel-start-rank", "data parallel", "rank of the first engine here", _natural, 0),
-    Flag("data-parallel-address", "data parallel", "host of the frontend", default="127.0.0.1"),
-    Flag("data-parallel-rpc-port", "data parallel", "port of the handshake there", _port),
+    Flag(
+        "distributed-executor-backend",
+        "parallel",
+        "mp: engines and their ranks are processes of this host, and of those with --headless; "
+        "ray: they are placed on the nodes of a Ray cluster (RAY_ADDRESS, else the one here)",
+        default="mp",
+        choices=("mp", "ray"),
+    ),
+    Flag("headless", "parallel", "start engines only; a frontend runs elsewhere", kind=None),
+    Flag("data-parallel-size", "parallel", "engines in total", _positive, 1),
+    Flag("data-parallel-size-local", "parallel", "engines on this host; default: all", _natural),
+    Flag("data-parallel-start-rank", "parallel", "rank of the first engine here", _natural, 0),
+    Flag("data-parallel-address", "parallel", "host of the frontend", default="127.0.0.1"),
+    Flag("data-parallel-rpc-port", "parallel", "port of the handshake there", _port),
 )
 
 _ONE = ("1",)
@@ -413,10 +427,14 @@ REFUSED: tuple[Refused, ...] = (
     *_rows(_LORA, "enable-lora", "lora-modules", "max-loras", "max-lora-rank", "max-cpu-loras"),
     *_rows(_LORA, "lora-dtype", "fully-sharded-loras", "default-mm-loras"),
     *_rows(_SPEC, "speculative-config", "speculative-model", "num-speculative-tokens"),
-    *_rows("the model runs on one device per engine", "tensor-parallel-size", neutral=_ONE),
-    *_rows("the model runs on one device per engine", "pipeline-parallel-size", neutral=_ONE),
-    *_rows("the model runs on one device per engine", "decode-context-parallel-size", neutral=_ONE),
-    *_rows("the model runs on one device per engine", "distributed-executor-backend"),
+    *_rows(
+        "ranks split each layer, see --tensor-parallel-size", "pipeline-parallel-size", neutral=_ONE
+    ),
+    *_rows(
+        "ranks split each layer, see --tensor-parallel-size",
+        "decode-context-parallel-size",
+        neutral=_ONE,
+    ),
     *_rows(_MOE, "enable-expert-parallel", "enable-eplb", "all2all-backend", "moe-backend"),
     *_rows(_MOE, "enable-elastic-ep", "eplb-config", "expert-placement-strategy"),
     *_rows(_BALANCE, "data-parallel-rank", "data-parallel-hybrid-lb", "data-parallel-external-lb"),

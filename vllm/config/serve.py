@@ -37,6 +37,7 @@ _ENGINE_FLAGS = {
     "device": "device",
     "load_format": "load_format",
     "dequantize": "dequantize",
+    "tensor_parallel_size": "tensor_parallel_size",
 }
 
 
@@ -128,7 +129,7 @@ class FrontendConfig:
 
 @dataclass(frozen=True)
 class ParallelConfig:
-    """How many engines there are, and which of them are started here."""
+    """How many engines there are, and which of them are started here (with `ray`: none)."""
 
     size: int = 1
     size_local: int = 1
@@ -136,6 +137,7 @@ class ParallelConfig:
     address: str = "127.0.0.1"
     rpc_port: int = DEFAULT_RPC_PORT
     headless: bool = False
+    ray: bool = False
 
     @property
     def local_ranks(self) -> range:
@@ -297,6 +299,8 @@ def _check_engine_counts(size: int, local: int) -> None:
 
 def parallel_config(arguments: argparse.Namespace) -> ParallelConfig:
     """How many engines, where. Raises UsageError for counts that do not fit together."""
+    if arguments.distributed_executor_backend == "ray":
+        return _on_ray(arguments)
     size, start = arguments.data_parallel_size, arguments.data_parallel_start_rank
     local = arguments.data_parallel_size_local
     local = size - start if local is None else local
@@ -320,4 +324,23 @@ def parallel_config(arguments: argparse.Namespace) -> ParallelConfig:
         address=arguments.data_parallel_address,
         rpc_port=DEFAULT_RPC_PORT if port is None else port,
         headless=arguments.headless,
+    )
+
+
+def _on_ray(arguments: argparse.Namespace) -> ParallelConfig:
+    """The cluster decides where engines are; they connect to any free port here."""
+    for name in ("headless", "data_parallel_size_local", "data_parallel_start_rank"):
+        if getattr(arguments, name):
+            flag = name.replace("_", "-")
+            raise UsageError(
+                f"--{flag} says which engines are started on a host, and with "
+                "--distributed-executor-backend ray the cluster decides that"
+            )
+    _check_engine_counts(arguments.data_parallel_size, 0)
+    return ParallelConfig(
+        size=arguments.data_parallel_size,
+        size_local=0,
+        address=arguments.data_parallel_address,
+        rpc_port=arguments.data_parallel_rpc_port or 0,
+        ray=True,
     )

@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from vllm import logging
+from vllm.distributed.remote_ranks import RankListener, accept_ranks
 from vllm.engine.process import EngineArgs, read_args, run
 from vllm.errors import ExitCode, UsageError
 from vllm.log_lines import open_standard_streams
@@ -29,15 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.init_logger(__name__).error("%s", error)
         return int(error.exit_code)
     logging.setup(f"engine {args.engine_index}", args.log_format)
-    return int(run(args, build_core))
+    return int(run(args, partial(build_core, ranks=args.ranks)))
 
 
-def build_core(engine: dict[str, Any], progress: OnProgress) -> Any:
+def build_core(
+    engine: dict[str, Any], progress: OnProgress, ranks: RankListener | None = None
+) -> Any:
     """Load the model; the first thing here that needs torch."""
     from vllm.config.engine import EngineConfig  # noqa: PLC0415
     from vllm.engine.core import EngineCore  # noqa: PLC0415
 
-    return EngineCore(EngineConfig.from_json(engine), progress)
+    config = EngineConfig.from_json(engine)
+    if ranks is None:
+        return EngineCore(config, progress)
+    return EngineCore(config, progress, accept_ranks(config.tensor_parallel_size, ranks))
 
 
 def _arguments(argv: Sequence[str] | None) -> EngineArgs:

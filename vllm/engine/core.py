@@ -10,10 +10,12 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from vllm.config.engine import EngineConfig
+from vllm.distributed.leader import Leader
+from vllm.distributed.local_ranks import start_ranks
 from vllm.engine.outputs import check_stop, make_output, nan_output, prefix_cache_stats
 from vllm.engine.repetition import make_watch
 from vllm.engine.request import EventType, Request, Status
@@ -35,6 +37,7 @@ from vllm.scheduler.scheduler import Limits, Scheduler
 if TYPE_CHECKING:  # their modules load torch
     from vllm.sampling.sampler import Sampled
     from vllm.worker.input_batch import StepInputs
+    from vllm.worker.model_runner import ModelRunner
 
 logger = init_logger(__name__)
 
@@ -42,19 +45,24 @@ logger = init_logger(__name__)
 class EngineCore(Utilities):
     """One model with its scheduler and KV cache.
 
+    `leader` has the other ranks of a model over several; without one they are started here.
     `progress(phase, done)` is told of "torch", "weights" and "KV cache", each from 0.0 to 1.0.
     Raises `vllm.errors.ModelError` and `EngineStartError` with one line each.
     """
 
-    def __init__(self, config: EngineConfig, progress: OnProgress | None = None) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        progress: OnProgress | None = None,
+        leader: Leader | None = None,
+    ) -> None:
         super().__init__()
         progress = progress or (lambda _phase, _done: None)
         self.config = config
-        progress("torch", 0.0)
-        from vllm.worker.model_runner import ModelRunner  # noqa: PLC0415 - imports torch
-
-        progress("torch", 1.0)
-        self.runner = ModelRunner(config, progress)
+        self._leader = leader
+        if leader is None and config.tensor_parallel_size > 1:
+            self._leader = start_ranks(config)
+        self.runner = self._load(progress)
         layout = self.runner.layout
         self.scheduler = Scheduler(
             Limits(config.max_num_seqs, config.max_num_batched_tokens),
@@ -79,6 +87,32 @@ class EngineCore(Utilities):
         self._seeds = random.Random(config.seed)
         self._instance_id = uuid.uuid4().hex
 
+    def _load(self, progress: OnProgress) -> ModelRunner:
+        progress("torch", 0.0)
+        from vllm.worker.model_runner import ModelRunner  # noqa: PLC0415 - imports torch
+        from vllm.worker.parallel_runner import LeadingRunner  # noqa: PLC0415
+
+        progress("torch", 1.0)
+        if self._leader is None:
+            return ModelRunner(self.config, progress)
+        try:
+            return LeadingRunner(self.config, progress, self._leader)
+        except BaseException:
+            self.close()
+            raise
+
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        """Call `on_lost` from another thread when a process of this engine ends; then `has_work`
+        raises, see `Leader.watch`.
+        """
+        if self._leader is not None:
+            self._leader.watch(on_lost)
+
+    def close(self) -> None:
+        """End the other processes of this engine."""
+        if self._leader is not None:
+            self._leader.close()
+
     def registration(self) -> EngineCoreReadyResponse:
         """What a frontend is told of this engine; the process adds ranks and addresses."""
         from vllm.version import __version__  # noqa: PLC0415 - generated at build time
@@ -90,6 +124,8 @@ class EngineCore(Utilities):
             block_size=layout.block_size,
             dtype=str(self.runner.activation_dtype).removeprefix("torch."),
             vllm_version=__version__,
+            world_size=self.config.tensor_parallel_size,
+            tensor_parallel_size=self.config.tensor_parallel_size,
             max_num_seqs=self.config.max_num_seqs,
             max_num_batched_tokens=self.config.max_num_batched_tokens,
             instance_id=self._instance_id,
@@ -148,7 +184,9 @@ class EngineCore(Utilities):
         return not self.requests
 
     def has_work(self) -> bool:
-        """Whether `step` would do anything."""
+        """Whether `step` would do anything. Raises `EngineDiedError` if a rank was lost."""
+        if self._leader is not None:
+            self._leader.check()
         return bool(self.ended) or (not self.frozen and self.scheduler.has_work())
 
     def step(self) -> list[EngineCoreOutput]:

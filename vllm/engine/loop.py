@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import inspect
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, get_type_hints
@@ -53,6 +53,8 @@ class Core(Protocol):
     def has_work(self) -> bool: ...
     def step(self) -> list[EngineCoreOutput]: ...
     def stats(self) -> SchedulerStats | None: ...
+    def watch(self, on_lost: Callable[[], None]) -> None: ...
+    def close(self) -> None: ...
 
 
 LOOP_METHODS = frozenset(name for name in vars(Core) if not name.startswith("_")) | {

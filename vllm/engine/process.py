@@ -23,6 +23,7 @@ import msgspec
 import zmq
 
 from vllm import envs
+from vllm.distributed.remote_ranks import RankListener
 from vllm.engine.lifeline import watch_parent
 from vllm.engine.loop import Core, EngineLoop
 from vllm.engine.sockets import Incoming, InputReader, Outgoing, OutputWriter
@@ -52,6 +53,7 @@ class EngineArgs:
     init_timeout: seconds to wait for the launcher's answer.
     parent: process whose end ends the engine; None means the process that started it.
     log_format: form of the log's lines, "text" or "json".
+    ranks: where the engine's other ranks connect to; None: it starts them itself.
     """
 
     engine: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class EngineArgs:
     init_timeout: float = INIT_TIMEOUT_S
     parent: int | None = None
     log_format: Literal["text", "json"] = "text"
+    ranks: RankListener | None = None
 
 
 def read_args(text: bytes | str) -> EngineArgs:
@@ -160,18 +163,19 @@ class EngineProcess:
         )
         reader.start()
         writer.start()
+        core.watch(lambda: self._inbox.put(None))
         try:
             self._loop.run()
             return ExitCode.OK
-        except Exception:
-            logger.exception("the engine ends because a step failed")
+        except Exception as error:
             for client in range(writer.client_count):
                 self._outbox.put(Outgoing(client, None))
-            return ExitCode.INTERNAL
+            return _tell_end(error)
         finally:
             # In this order: a frontend takes the end of the input as the end of the engine.
             writer.close(FAREWELL_S)
             reader.close()
+            core.close()
 
     # ---------------------------------------------------------------------------------- signals
 
@@ -216,6 +220,15 @@ class PhaseLog:
             bar.close()
             del self._began[phase], self._bars[phase]
             logger.info("%s: %.1f s", phase, time.monotonic() - began)
+
+
+def _tell_end(error: Exception) -> ExitCode:
+    """Log why the loop ended early; the exit code for it."""
+    if isinstance(error, VLLMError):
+        logger.error("the engine ends: %s", error)
+        return error.exit_code
+    logger.error("the engine ends because a step failed", exc_info=error)
+    return ExitCode.INTERNAL
 
 
 def _refuse_coordination(init: EngineInit) -> None:

@@ -23,6 +23,7 @@ from vllm.worker import resources
 # There is no KV cache, no schedule and no sampling; weights and activations are in float32.
 NOT_USED = (
     "block_size",
+    "device_index",
     "dequantize",
     "enable_prefix_caching",
     "enforce_eager",
@@ -31,6 +32,7 @@ NOT_USED = (
     "max_logprobs",
     "scheduling_policy",
     "seed",
+    "tensor_parallel_size",
 )
 
 

@@ -62,7 +62,7 @@ class InputBatch:
         most = max(max_num_batched_tokens, max_num_seqs + 1)
         self._counting = np.arange(most, dtype=np.int64)
         self._decodes: dict[int, StepMemory] = {}
-        self._seq_lens = np.empty(0, np.int32)  # of the step under way
+        self._memory = self._staging.layout(0, 0)  # of the step under way
 
     def add(self, request: Request) -> None:
         """Give a request a row and write its tokens there."""
@@ -88,7 +88,7 @@ class InputBatch:
 
     def append_decoded(self, rows: np.ndarray, ids: np.ndarray) -> None:
         """The same after a decode step of these rows: each token follows its context."""
-        self.token_ids[rows, self._seq_lens[: len(rows)]] = ids
+        self.token_ids[rows, self._memory.seq_lens[: len(rows)]] = ids
 
     def prepare(self, batch: Batch) -> StepInputs:
         """Fill the step's memory from the plan and send it to the device.
@@ -106,7 +106,10 @@ class InputBatch:
             memory = self._fill_decode(rows, computed)
         else:
             memory = self._fill_mixed(batch, rows, computed)
-        self._seq_lens = memory.seq_lens
+        return self._send(memory, rows, is_decode)
+
+    def _send(self, memory: StepMemory, rows: np.ndarray, is_decode: bool) -> StepInputs:
+        self._memory = memory
         self._staging.send(memory)
         starts = memory.starts[: len(rows) + 1]
         ids, positions = memory.device_ids, memory.device_positions
@@ -116,9 +119,7 @@ class InputBatch:
         """One token each, and the rest nobody's."""
         size = len(rows)
         padded = self._padded(size)
-        memory = self._decodes.get(padded)
-        if memory is None:
-            memory = self._decodes[padded] = self._staging.layout(padded, padded)
+        memory = self._decode_memory(padded)
         memory.positions[:size] = computed
         memory.starts[:] = self._counting[: padded + 1]
         np.add(computed, 1, out=memory.seq_lens[:size], casting="unsafe")
@@ -126,6 +127,13 @@ class InputBatch:
         if padded > size:
             memory.token_ids[size:] = memory.positions[size:] = memory.block_tables[size:, 0] = 0
             memory.slots[size:], memory.seq_lens[size:] = -1, 1
+        return memory
+
+    def _decode_memory(self, padded: int) -> StepMemory:
+        """The layout of decodes of a size, the same each time."""
+        memory = self._decodes.get(padded)
+        if memory is None:
+            memory = self._decodes[padded] = self._staging.layout(padded, padded)
         return memory
 
     def _fill_mixed(self, batch: Batch, rows: np.ndarray, computed: np.ndarray) -> StepMemory:
@@ -149,5 +157,32 @@ class InputBatch:
         slots = memory.slots[:total]
         np.multiply(self.block_tables[flat_rows, blocks], self.block_size, out=slots)
         slots += within
-        columns = -(-int(memory.seq_lens[:size].max()) // self.block_size)
+        columns = self._columns(memory)
         memory.block_tables[:size, :columns] = self.block_tables[rows, :columns]
+
+    def _columns(self, memory: StepMemory) -> int:
+        """Blocks of the step's longest request."""
+        return -(-int(memory.seq_lens.max()) // self.block_size)
+
+    def pack(self, inputs: StepInputs) -> bytes:
+        """The step that was just prepared, for another rank: four counts, then the arrays."""
+        memory = self._memory
+        tokens, requests = len(memory.token_ids), len(memory.seq_lens)
+        columns = self._columns(memory)
+        counts = np.array([tokens, requests, columns, inputs.is_decode], np.int64)
+        return b"".join(array.tobytes() for array in (counts, *memory.arrays(columns)))
+
+    def unpack(self, step: bytes) -> StepInputs:
+        """What `pack` made, in this rank's memory."""
+        counts = np.frombuffer(step, np.int64, 4)
+        tokens, requests, columns, is_decode = counts.tolist()
+        self._staging.wait()
+        if is_decode:
+            memory = self._decode_memory(requests)
+        else:
+            memory = self._staging.layout(tokens, requests)
+        place = counts.nbytes
+        for array in memory.arrays(columns):
+            array[:] = np.frombuffer(step, array.dtype, array.size, place).reshape(array.shape)
+            place += array.nbytes
+        return self._send(memory, np.arange(requests), bool(is_decode))

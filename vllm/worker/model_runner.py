@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vllm.config.engine import EngineConfig
+from vllm.distributed.group import ALONE, Group
 from vllm.engine.request import Request
 from vllm.errors import EngineStartError, UsageError
 from vllm.kernels import ops
@@ -23,6 +24,7 @@ from vllm.logging import OnProgress
 from vllm.models.config import ModelConfig
 from vllm.models.llama import LlamaModel
 from vllm.models.registry import model_class
+from vllm.models.split import split_config
 from vllm.sampling.finite import count_nans
 from vllm.sampling.likeliest import choose_likeliest
 from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
@@ -38,23 +40,26 @@ LOGIT_ROWS = 64  # rows of logits computed at a time where all of a prompt's are
 
 
 class ModelRunner:
-    """One model on one device."""
+    """One model on one device, or one rank's part of it."""
 
-    def __init__(self, config: EngineConfig, progress: OnProgress) -> None:
-        self.device = _device(config.device)
-        self.num_threads = config.num_threads or resources.cpu_count()
+    def __init__(self, config: EngineConfig, progress: OnProgress, group: Group = ALONE) -> None:
+        self.group = group
+        self.device = _device(config, group.size)
+        self.num_threads = config.num_threads or max(1, resources.cpu_count() // group.size)
         torch.set_num_threads(self.num_threads)
         ops.set_num_threads(self.num_threads)
         checkpoint = open_checkpoint(config.model, config.load_format, config.seed, self.device)
-        self.config: ModelConfig = checkpoint.config
+        self.config: ModelConfig = split_config(checkpoint.config, group.size)
+        group.connect(self.device)
         self.target = _target(config, self.config, self.device)
         self.kv_dtype = _kv_dtype(config, self.target, self.device)
         self.layout, self.max_model_len = kv_tensors.plan_cache(
             self.config,
+            group,
             block_size=config.block_size,
             dtype=self.kv_dtype,
             memory=config.kv_cache_memory,
-            available=_available(self.device),
+            available=_available(self.device, group.size),
             max_model_len=config.max_model_len,
             max_num_seqs=config.max_num_seqs,
             step=config.max_num_batched_tokens,
@@ -95,6 +100,7 @@ class ModelRunner:
             config.max_num_batched_tokens,
             self.max_model_len,
             lambda done: progress("weights", done),
+            self.group,
         )
 
     def _allocate(self, progress: OnProgress) -> list[kv_tensors.LayerCache]:
@@ -104,11 +110,13 @@ class ModelRunner:
         return caches
 
     def _plan_decode_steps(self, config: EngineConfig) -> DecodeSteps:
-        """On a GPU steps are filled up to one of a few sizes, since each is a graph."""
+        """On a GPU steps are filled up to one of a few sizes, since each is a graph. Sums over
+        ranks are not recorded.
+        """
+        eager = config.enforce_eager or self.group.size > 1
         if self.device.type == "cpu":
-            most = 0 if config.enforce_eager else MAX_RECORDED_ON_CPU
-            return DecodeSteps(self._compute, Recording, most)
-        captured = self.model.can_be_captured and not config.enforce_eager
+            return DecodeSteps(self._compute, Recording, 0 if eager else MAX_RECORDED_ON_CPU)
+        captured = self.model.can_be_captured and not eager
         most = config.max_num_seqs if captured else 0
         return DecodeSteps(self._compute, _graphs(self.device), most)
 
@@ -152,13 +160,17 @@ class ModelRunner:
         self.inputs.remove(request)
         self.prompt_logprobs.pop(request.request_id, None)
 
+    def prepare(self, batch: Batch) -> StepInputs:
+        """What the model is given for a batch."""
+        self.apply(batch)
+        return self.inputs.prepare(batch)
+
     def execute(self, batch: Batch) -> StepInputs:
         """Compute the batch; hidden states [T, hidden] stay until the next call.
 
         Where every request decodes, logits and their maxima are computed along with them.
         """
-        self.apply(batch)
-        inputs = self.inputs.prepare(batch)
+        inputs = self.prepare(batch)
         if inputs.is_decode:
             self._computed = self._decode_steps.run(inputs)
             self._hidden = self._computed.hidden
@@ -265,12 +277,23 @@ def _thinking_markers(config: EngineConfig, vocab_size: int) -> Markers | None:
     return Markers(start, end)
 
 
-def _device(name: str) -> torch.device:
+def _device(config: EngineConfig, ranks: int) -> torch.device:
+    name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() and ops.HAS_CUDA else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise EngineStartError("device cuda was asked for, but torch sees no CUDA device")
-    return torch.device(name)
+    count, index = torch.cuda.device_count(), config.device_index
+    if ranks > 1 and index >= count:
+        raise EngineStartError(
+            f"CUDA device {index} is needed for a rank of --tensor-parallel-size {ranks}, and "
+            f"torch sees {count}"
+        )
+    device = torch.device("cuda", index % count)  # small engines may share one
+    torch.cuda.set_device(device)
+    return device
 
 
 def _target(config: EngineConfig, model: ModelConfig, device: torch.device) -> Target:
@@ -295,7 +318,8 @@ def _kv_dtype(config: EngineConfig, target: Target, device: torch.device) -> tor
     return torch.bfloat16 if device.type == "cpu" else target.dtype or torch.bfloat16
 
 
-def _available(device: torch.device) -> int:
+def _available(device: torch.device, ranks: int) -> int:
+    """Bytes for this rank; ranks on CPUs share the host's memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return resources.available_memory()
+    return resources.available_memory() // ranks

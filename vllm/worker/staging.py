@@ -38,6 +38,11 @@ class StepMemory:
         self.device_ids, self.device_positions = device_ids, device_positions
         self.attention, self.nbytes = attention, nbytes
 
+    def arrays(self, columns: int) -> tuple[np.ndarray, ...]:
+        """The host's arrays, of the tables the first `columns` columns."""
+        tables = self.block_tables[:, :columns]
+        return self.token_ids, self.positions, self.slots, self.seq_lens, self.starts, tables
+
 
 class Staging:
     """Room for steps of up to `max_tokens` tokens of `max_num_seqs` requests."""

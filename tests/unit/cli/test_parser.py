@@ -61,7 +61,7 @@ def test_underscores_are_dashes() -> None:
         (["a", "b"], "unexpected argument 'b'"),
         (["--tool-call-parser", "x"], "--tool-call-parser is not served"),
         (["--ssl-ciphers=x"], "--ssl-ciphers x is not served: rustls"),
-        (["--tensor-parallel-size", "2"], "--tensor-parallel-size 2 is not served"),
+        (["--pipeline-parallel-size", "2"], "--pipeline-parallel-size 2 is not served"),
         (["--enable-lora"], "--enable-lora is not served"),
         (["--model", "x"], "name it as the first argument"),
     ],
@@ -73,8 +73,8 @@ def test_refusals(arguments: list[str], words: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--tensor-parallel-size", "1"],
-        ["--tensor_parallel_size=1"],
+        ["--pipeline-parallel-size", "1"],
+        ["--pipeline_parallel_size=1"],
         ["--no-async-scheduling"],
         ["--enforce-eager"],
         ["--allowed-origins", "[]"],

@@ -20,7 +20,7 @@ strict-fields: true
 enable-scale-out: false
 revision:
 max-request-body-size: 1MiB
-tensor-parallel-size: 1
+pipeline-parallel-size: 1
 """
 
 
@@ -64,7 +64,7 @@ def test_a_list_at_the_end_of_a_file_does_not_take_the_model(tmp_path: Path) -> 
     [
         ("prot: 1", "unknown flag --prot; did you mean --port?"),
         ("port: x", "a number is needed"),
-        ("tensor-parallel-size: 2", "--tensor-parallel-size 2 is not served"),
+        ("pipeline-parallel-size: 2", "--pipeline-parallel-size 2 is not served"),
         ("config: other", "one file is read"),
         ("model: [a]", "`model` is ['a']; a text is needed"),
         ("- port", "flags and their values are needed"),

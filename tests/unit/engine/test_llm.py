@@ -178,8 +178,8 @@ def test_progress_is_shown_when_asked_for(llm: LLM, monkeypatch: pytest.MonkeyPa
 
 
 def test_arguments_that_are_not_known_are_named(llm: LLM, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"LLM: tensor_parallel_size is not supported; known are"):
-        LLM(str(make_llama(tmp_path)), tensor_parallel_size=2)
+    with pytest.raises(TypeError, match=r"LLM: pipeline_parallel_size is not supported; known are"):
+        LLM(str(make_llama(tmp_path)), pipeline_parallel_size=2)
     with pytest.raises(ValidationError, match="this model generates; to embed, an encoder"):
         llm.embed("x")
 

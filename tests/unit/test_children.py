@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from vllm.cli import children
+from vllm import children
 from vllm.errors import EngineStartError, ExitCode
 
 ECHO = """

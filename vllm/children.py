@@ -2,8 +2,9 @@
 """Child processes: started so that they never outlive their parent, stopped so that none is left.
 
 A child's configuration is an inherited descriptor, never its arguments. Each child is told by the
-kernel to die when its parent does (PR_SET_PDEATHSIG), whatever the parent died of, and has a
-process group of its own, so that Ctrl-C reaches the parent alone. Must not know what a child does.
+kernel to die when its parent does (PR_SET_PDEATHSIG), whatever the parent died of, unless it
+watches the parent itself, and has a process group of its own, so that Ctrl-C reaches the parent
+alone. Must not know what a child does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from vllm.errors import ExitCode, VLLMError
 from vllm.logging import init_logger
@@ -27,6 +28,22 @@ _SECRETS = frozenset({"VLLM_API_KEY"})  # the configuration carries it
 _libc = ctypes.CDLL(None, use_errno=True)
 # Codes that a child ends with after it has told its own cause in one line.
 _TOLD = frozenset(ExitCode) - {ExitCode.OK, ExitCode.INTERNAL}
+
+
+class Supervised(Protocol):
+    """What a supervisor needs of a process; `pidfd` becomes readable when it ends."""
+
+    name: str
+    pidfd: int
+
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def told_code(self) -> ExitCode | None: ...
+    def describe_end(self) -> str: ...
+    def signal(self, number: signal.Signals) -> None: ...
+    def wait(self, seconds: float | None = None) -> bool: ...
+    def close(self) -> None: ...
 
 
 class Child:
@@ -55,8 +72,7 @@ class Child:
     @property
     def told_code(self) -> ExitCode | None:
         """Its exit code, where the child has already told the cause."""
-        code = self.process.returncode
-        return ExitCode(code) if code in _TOLD else None
+        return told_code(self.process.returncode)
 
     def signal(self, number: signal.Signals) -> None:
         if not self.ended:
@@ -66,13 +82,18 @@ class Child:
         """Forget a child that has ended."""
         os.close(self.pidfd)
 
-    def wait(self, seconds: float) -> bool:
-        """Whether it has ended within `seconds`."""
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether it has ended within `seconds`; None: wait until it has."""
         try:
-            self.process.wait(max(seconds, 0.0))
+            self.process.wait(None if seconds is None else max(seconds, 0.0))
         except subprocess.TimeoutExpired:
             return False
         return True
+
+
+def told_code(code: int | None) -> ExitCode | None:
+    """An exit code as one that says that the cause was told, if it does."""
+    return ExitCode(code) if code in _TOLD else None
 
 
 def signal_name(number: int) -> str:
@@ -89,13 +110,16 @@ def start(
     arguments: Mapping[str, Any],
     passed: Sequence[int] = (),
     failure: type[VLLMError] = VLLMError,
+    *,
+    tied: bool = True,
 ) -> Child:
     """Start `command --args-fd N`, where descriptor N holds `arguments` as JSON.
 
-    Raises `failure` where the system has no process, memory or descriptor left for it.
+    A `tied` child is killed when the thread that starts it ends. Raises `failure` where the system
+    has no process, memory or descriptor left for it.
     """
     try:
-        return _start(name, command, arguments, passed)
+        return _start(name, command, arguments, passed, tied)
     except OSError as error:
         raise failure(
             f"{name} ({command[0]}) could not be started: {error.strerror}; see `ulimit -a`"
@@ -103,7 +127,11 @@ def start(
 
 
 def _start(
-    name: str, command: Sequence[str], arguments: Mapping[str, Any], passed: Sequence[int]
+    name: str,
+    command: Sequence[str],
+    arguments: Mapping[str, Any],
+    passed: Sequence[int],
+    tied: bool,
 ) -> Child:
     descriptor = _arguments_descriptor(arguments)
     parent = os.getpid()
@@ -114,7 +142,7 @@ def _start(
             pass_fds=(descriptor, *passed),
             process_group=0,
             env={name: text for name, text in os.environ.items() if name not in _SECRETS},
-            preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - see _die_with
+            preexec_fn=(lambda: _die_with(parent)) if tied else None,  # noqa: PLW1509
         )
     finally:
         os.close(descriptor)
@@ -139,7 +167,7 @@ def _die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def stop(children: Sequence[Child], seconds: float) -> None:
+def stop(children: Sequence[Supervised], seconds: float) -> None:
     """SIGTERM, `seconds` for all of them together, then SIGKILL; every child is gone afterwards."""
     deadline = time.monotonic() + seconds
     for child in children:
@@ -147,18 +175,15 @@ def stop(children: Sequence[Child], seconds: float) -> None:
     for child in children:
         if not child.wait(deadline - time.monotonic()):
             logger.warning(
-                "%s (pid %d) did not end within %g s of SIGTERM and is killed",
-                child.name,
-                child.process.pid,
-                seconds,
+                "%s did not end within %g s of SIGTERM and is killed", child.name, seconds
             )
             child.signal(signal.SIGKILL)
-            child.process.wait()
+            child.wait()
 
 
-def kill(children: Sequence[Child]) -> None:
+def kill(children: Sequence[Supervised]) -> None:
     """SIGKILL to all; every child is gone afterwards."""
     for child in children:
         child.signal(signal.SIGKILL)
     for child in children:
-        child.process.wait()
+        child.wait()
