@@ -209,6 +209,14 @@ def test_clients(session: nox.Session) -> None:
         counts.run("clients", pytest("-m", "clients", *chosen))
 
 
+@nox.session(name="test-ray")
+def test_ray(session: nox.Session) -> None:
+    """Engines and ranks on a Ray cluster of two nodes on this host; ARGS go to pytest."""
+    with checks(session) as counts:
+        environment.install(session, environment.FOLDER, *environment.extra("ray"))
+        counts.run("ray", pytest("-m", "ray", *(session.posargs or ["tests/e2e"])))
+
+
 @nox.session
 def soak(session: nox.Session) -> None:
     """A simulated day without tensors, 20 real minutes with the default model; ARGS as --help."""

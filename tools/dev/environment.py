@@ -73,6 +73,11 @@ def requirements(*groups: str) -> list[str]:
     return [*project["project"]["dependencies"], *extra]
 
 
+def extra(name: str) -> list[str]:
+    """What an extra of the package needs besides."""
+    return list(_project()["project"]["optional-dependencies"][name])
+
+
 def prepare(session: nox.Session) -> None:
     """Bring the shared environment up to date: requirements, and the package itself, editable."""
     if not Path(python()).exists():
