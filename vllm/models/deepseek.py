@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vllm.kernels import ops
-from vllm.layers.attention import AttentionInputs, LayerCache, PagedAttention
+from vllm.layers.attention import AttentionInputs, LayerCache
 from vllm.layers.linear import Linear, make_linear
 from vllm.models.config import LatentConfig, ModelConfig
 from vllm.models.llama import Attention, LlamaLayer, LlamaModel, Loader, Rotary
@@ -44,7 +44,7 @@ class LatentAttention(Attention):
         self.o = load.linear(prefix + "o_proj")
         rope, self.cos_sin = rotary.of(index)
         self.neox = not rope.interleaved
-        self.paged = PagedAttention(config.scale, config.window(index), config.attention_soft_cap)
+        self.paged = load.attention(index)
         self._reserve(load, self.latent)
 
     def _reserve(self, load: Loader, latent: LatentConfig) -> None:

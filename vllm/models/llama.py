@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vllm.distributed.group import ALONE, Group
 from vllm.kernels import ops
-from vllm.layers.attention import AttentionInputs, LayerCache, PagedAttention
+from vllm.layers.attention import AttentionInputs, LayerCache
 from vllm.layers.embedding import Embedding
 from vllm.layers.experts import TorchExperts
 from vllm.layers.linear import Linear, Target, make_linear
@@ -58,7 +58,7 @@ class Attention:
         self.o = load.linear(prefix + "o_proj")
         rope, self.cos_sin = rotary.of(index)
         self.neox = not rope.interleaved
-        self.paged = PagedAttention(config.scale, config.window(index), config.attention_soft_cap)
+        self.paged = load.attention(index)
         self._qkv = load.workspace.reserve("qkv", sum(self.widths))
         self._attended = load.workspace.reserve("attended", q_size)
 

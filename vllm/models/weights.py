@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from vllm.distributed.group import ALONE, Group
+from vllm.layers.attention import PagedAttention
 from vllm.layers.experts import Experts, Routing, TorchExperts, stack_experts
+from vllm.layers.flash_attention import make_attention
 from vllm.layers.linear import Linear, SummedLinear, Target, make_linear
 from vllm.layers.mlp import FeedForward, GatedMLP
 from vllm.layers.norm import RMSNorm
@@ -71,6 +73,13 @@ class Loader:
         if self.config.norm_offset:
             weight = weight + self.config.norm_offset
         return RMSNorm(weight, self.config.rms_norm_eps)
+
+    def attention(self, index: int) -> PagedAttention:
+        """The attention over the cache of this layer."""
+        config = self.config
+        return make_attention(
+            self.target, config.scale, config.window(index), config.attention_soft_cap
+        )
 
     def linear(self, *names: str, partial: bool = False) -> Linear:
         """One layer over the matrices `names` (with their biases where the model has them).

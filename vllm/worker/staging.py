@@ -68,7 +68,7 @@ class Staging:
             there.append(self._device[offset:end].view(dtype).view(shape))
             offset += _padded(shape, dtype)
         ids, positions, slots, lens, starts, tables = there
-        attention = AttentionInputs(slots, tables, lens, starts)
+        attention = AttentionInputs(slots, tables, lens, starts, here[3], here[4])
         return StepMemory(here, ids, positions, attention, offset)
 
     def wait(self) -> None:

@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(model: Path, **config: Any) -> EngineCore:
-    return EngineCore(EngineConfig(str(model), dequantize=True, **config))
+    return EngineCore(EngineConfig(str(model), device="cpu", dequantize=True, **config))
 
 
 def cached(result: Result) -> int:
