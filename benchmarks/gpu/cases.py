@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vllm.kernels import ops
+from vllm.layers.flash_attention import attend_causally
+from vllm.layers.prompts import Prompts
 
 Side = Callable[[], Tensor]
 
@@ -197,6 +199,31 @@ def attention(s: Shapes) -> Iterator[Case]:
         yield Case(name, lambda a=sequences, b=length: make(a, b, b), size, flops)
 
 
+def flash(s: Shapes) -> Iterator[Case]:
+    """The kernel of torch that prompts go through in the engine, beside SDPA. GPUs only."""
+
+    def make(sequences: int, length: int) -> tuple[Side, Side]:
+        k, v = (s.random(sequences * length, s.kv_heads, s.head_dim) for _ in range(2))
+        q, scale = s.random(sequences * length, s.heads, s.head_dim), s.head_dim**-0.5
+        starts = (torch.arange(sequences + 1, device=s.device) * length).int()
+        prompts = Prompts(0, length, length, starts, starts, None)
+        apart = [x.unflatten(0, (sequences, length)).transpose(1, 2) for x in (q, k, v)]
+        out = torch.empty_like(q)
+
+        def theirs() -> Tensor:
+            mixed = functional.scaled_dot_product_attention(*apart, is_causal=True, enable_gqa=True)
+            return mixed.transpose(1, 2).reshape_as(q)
+
+        return lambda: out.copy_(attend_causally(q, k, v, prompts, scale)), theirs
+
+    width = s.head_dim * s.dtype.itemsize
+    for sequences, length in s.prefills if s.device == "cuda" else ():
+        name = f"flash attention, {sequences} prompts of {length}"
+        size = 2 * sequences * length * (s.kv_heads + s.heads) * width
+        flops = 2 * sequences * length * (length + 1) * s.heads * s.head_dim
+        yield Case(name, lambda a=sequences, b=length: make(a, b), size, flops)
+
+
 def _in_blocks(x: Tensor, order: Tensor, block_size: int) -> Tensor:
     """[sequences, kv_heads, context, head_dim] as a paged cache, block i in place order[i]."""
     sequences, kv_heads, context, head_dim = x.shape
@@ -289,6 +316,7 @@ GROUPS: dict[str, Callable[[Shapes], Iterator[Case]]] = {
     "rotary": rotary,
     "cache": cache_writes,
     "attention": attention,
+    "flash": flash,
     "sampling": sampling,
     "product": products,
 }

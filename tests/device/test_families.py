@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every family on a GPU in float32 against the float64 forward pass, prompts cut into pieces.
 
-The cases and limits are those of the CPU (tests/exactness). What CUDA's kernels do not compute
-has to be refused by name.
+The cases and limits are those of the CPU (tests/exactness).
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -19,9 +17,6 @@ from tests.models import make_llama
 from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
-from vllm.models.config import ModelConfigError
-from vllm.models.hf_config import from_hf
-from vllm.models.registry import _only_on_cpu
 
 # tests/unit/loader has these on the CPU; here a family's plainest form belongs to the list.
 PLAIN = {
@@ -50,11 +45,6 @@ def start(folder: Path) -> EngineCore:
 @pytest.mark.parametrize("name", ALL)
 def test_tokens_and_logits_of_a_family(name: str, tmp_path: Path) -> None:
     folder = make_llama(tmp_path / name, **ALL[name])
-    config = json.loads((folder / "config.json").read_text())
-    if missing := _only_on_cpu(from_hf(config, name)):
-        with pytest.raises(ModelConfigError, match=f"{missing[0]}.*device 'cuda' has no kernels"):
-            start(folder)
-        return
     engine = start(folder)
     tokens = finish(engine, [request("r", PROMPT, max_tokens=TOKENS)])["r"].tokens
     logits = engine.runner.logits[0].double().cpu()  # of the last step

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mixture of experts: a router and feed-forward layers of which each token takes a few.
 
-Owns the experts' weights and the choice of implementation. Must not know models. On the CPU both
-steps are ops that group tokens by expert, so that a recorded step routes anew each time; elsewhere
-torch's own operations do the same.
+Owns the experts' weights. Must not know models. Both steps are ops that group tokens by expert, so
+that a recorded step routes anew each time.
 """
 
 from __future__ import annotations
@@ -48,7 +47,8 @@ def stack_experts(experts: Sequence[Sequence[Weight]], target: Target) -> Expert
     kinds = {weight.qtype for own in experts for weight in own}
     packed = next(iter(kinds)) if len(kinds) == 1 and experts[0][0].packed else None
     if packed is not None and target.packs:
-        return ExpertWeights(torch.stack([_repacked(own) for own in experts]), packed)
+        stacked = torch.stack([_repacked(own) for own in experts])
+        return ExpertWeights(stacked.to(target.device), packed)
     dtype = torch.float32 if target.dequantize else target.dtype or _dense_dtype(experts)
     first = experts[0]
     rows, columns = sum(weight.shape[0] for weight in first), first[0].shape[1]
@@ -73,8 +73,8 @@ def _dense_dtype(experts: Sequence[Sequence[Weight]]) -> torch.dtype:
 
 
 class Experts:
-    """`layer(out, x)` on the CPU. `shared` is what every token goes through besides. Where every
-    rank has a part of each expert, `out` is the sum over `group`.
+    """`layer(out, x)`. `shared` is what every token goes through besides. Where every rank has a
+    part of each expert, `out` is the sum over `group`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Experts:
         self.router, self.bias, self.routing = router, bias, routing
         self.gate_up, self.down, self.inner = gate_up, down, inner
         self.shared = shared
-        self._logits = workspace.reserve("router logits", router.out_features)
+        self._logits = workspace.reserve("router logits", router.out_features, torch.float32)
         self._ids = workspace.reserve("expert ids", routing.top, torch.int32)
         self._weights = workspace.reserve("expert weights", routing.top, torch.float32)
         self._shared = None if shared is None else workspace.reserve("shared experts", hidden)
@@ -143,42 +143,3 @@ class Experts:
             self.inner,
             addend,
         )
-
-
-class TorchExperts(Experts):
-    """The same in torch's operations, for devices that the ops do not serve. It waits for the
-    device once per step, to learn which experts are wanted.
-    """
-
-    def route(self, ids: Tensor, weights: Tensor, logits: Tensor) -> None:
-        r = self.routing
-        scores = logits.float()
-        scores = scores.sigmoid() if r.sigmoid else scores.softmax(-1)
-        choice = scores if self.bias is None else scores + self.bias
-        if r.groups > 1:
-            choice = _without_lesser_groups(choice, r)
-        best = choice.topk(r.top, dim=-1).indices
-        picked = scores.gather(1, best)
-        if r.renormalize:
-            picked = picked / (picked.sum(-1, keepdim=True) + 1e-20)
-        ids.copy_(best)
-        weights.copy_(picked * r.factor)
-
-    def compute(
-        self, out: Tensor, x: Tensor, ids: Tensor, weights: Tensor, addend: Tensor | None
-    ) -> None:
-        total = torch.zeros_like(x, dtype=torch.float32)
-        for expert in ids.unique().tolist():
-            tokens, place = (ids == expert).nonzero(as_tuple=True)
-            gate, up = (x[tokens] @ self.gate_up.data[expert].t()).chunk(2, dim=-1)
-            y = (torch.nn.functional.silu(gate) * up) @ self.down.data[expert].t()
-            total.index_add_(0, tokens, y.float() * weights[tokens, place, None])
-        out.copy_(total if addend is None else total + addend)
-
-
-def _without_lesser_groups(choice: Tensor, r: Routing) -> Tensor:
-    members = choice.view(len(choice), r.groups, -1)
-    ranks = members.topk(r.group_best, dim=-1).values.sum(-1)
-    kept = torch.zeros_like(ranks, dtype=torch.bool)
-    kept.scatter_(1, ranks.topk(r.top_groups, dim=-1).indices, True)
-    return members.masked_fill(~kept[:, :, None], -torch.inf).flatten(1)

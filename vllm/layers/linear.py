@@ -41,29 +41,33 @@ class Target:
 
     @property
     def packs(self) -> bool:
-        """Whether packed weights stay packed; a GPU has no kernels for them and gets them dense."""
-        return not self.dequantize and self.device.type == "cpu"
+        """Whether packed weights stay packed."""
+        return not self.dequantize
 
 
 class PackedLinear:
-    """Weights in a GGML format, interleaved for the CPU kernels.
+    """Weights in a GGML format, interleaved for the kernels; `bias` is float32.
 
-    Inputs are rounded to one or two 8-bit digits (`vllm.quantization.digits`), sums are in f32.
+    On the CPU inputs are rounded to one or two 8-bit digits (`vllm.quantization.digits`), on a GPU
+    they are not; sums are in f32.
     """
 
-    def __init__(self, weights: Sequence[Weight], bias: Tensor | None) -> None:
+    def __init__(
+        self, weights: Sequence[Weight], bias: Tensor | None, device: torch.device
+    ) -> None:
         self.in_features = weights[0].shape[1]
         self.out_features = sum(weight.shape[0] for weight in weights)
         self.qtype = weights[0].qtype
         self.bias = bias
         self.coarse_rows = count_coarse_rows(weights, ops.COARSE_ROWS)
         raw = _end_to_end([weight.data for weight in weights])
-        self.packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
+        packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
+        self.packed = packed.to(device)
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
         ops.quant_linear(
             out,
-            x,
+            x.to(out.dtype),  # a head's logits are wider than the activations of a GPU
             self.packed,
             self.qtype,
             self.out_features,
@@ -134,11 +138,13 @@ def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Tar
     if packed and target.packs:
         same = len(packed) == 1 and all(weight.packed for weight in weights)
         if len(weights) == 1 or same:
-            return PackedLinear(weights, _join(biases, torch.float32, target.device))
+            bias = _join(biases, torch.float32, target.device)
+            return PackedLinear(weights, bias, target.device)
         return _split(weights, biases, target)
     if target.device.type == "cuda":
         dtype = target.dtype or torch.float32
-        matrix = torch.cat([weight.to_dense(dtype, target.device) for weight in weights])
+        dense = [weight.to_dense(dtype, target.device) for weight in weights]
+        matrix = torch.cat(dense) if len(dense) > 1 else dense[0]
         return MatmulLinear(matrix, _join(biases, dtype, target.device))
     if len(weights) > 1:
         return _split(weights, biases, target)

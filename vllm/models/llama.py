@@ -15,7 +15,6 @@ from vllm.distributed.group import ALONE, Group
 from vllm.kernels import ops
 from vllm.layers.attention import AttentionInputs, LayerCache
 from vllm.layers.embedding import Embedding
-from vllm.layers.experts import TorchExperts
 from vllm.layers.linear import Linear, Target, make_linear
 from vllm.layers.rope import cos_sin_table
 from vllm.layers.workspace import Workspace
@@ -147,11 +146,6 @@ class LlamaModel:
         self._hidden = workspace.reserve("hidden", config.hidden_size)
         self._residual = workspace.reserve("residual", config.hidden_size)
         progress(1.0)
-
-    @property
-    def can_be_captured(self) -> bool:
-        """Whether a step launches the same kernels each time and never waits for the device."""
-        return not any(isinstance(layer.mlp, TorchExperts) for layer in self.layers)
 
     def forward(
         self,

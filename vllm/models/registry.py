@@ -6,7 +6,7 @@ Owns that one table. Must not know how a model computes.
 
 from __future__ import annotations
 
-from vllm.models.config import ModelConfig, ModelConfigError
+from vllm.models.config import ModelConfig
 from vllm.models.deepseek import DeepseekModel
 from vllm.models.gemma import Gemma2Model, Gemma3Model, GemmaModel
 from vllm.models.llama import LlamaModel
@@ -35,26 +35,6 @@ _CLASSES: dict[str, type[LlamaModel]] = {
 }
 
 
-def model_class(config: ModelConfig, device: str) -> type[LlamaModel]:
-    """The class for a configuration that was read, on device "cpu" or "cuda".
-
-    Raises `ModelConfigError` where the device has no kernels for what the model needs.
-    """
-    missing = [] if device == "cpu" else _only_on_cpu(config)
-    if missing:
-        raise ModelConfigError(
-            f"{config.architecture} needs {', '.join(missing)}, which device {device!r} has no "
-            "kernels for; use --device cpu"
-        )
+def model_class(config: ModelConfig) -> type[LlamaModel]:
+    """The class for a configuration that was read."""
     return _CLASSES[config.architecture]
-
-
-def _only_on_cpu(config: ModelConfig) -> list[str]:
-    """What of a model CUDA's kernels do not compute."""
-    needs = {
-        "sliding windows": any(config.windows),
-        "soft caps": config.attention_soft_cap > 0 or config.logit_soft_cap > 0,
-        "the activation gelu_tanh": config.activation == "gelu_tanh",
-        "latent attention": config.latent is not None,
-    }
-    return [name for name, needed in needs.items() if needed]

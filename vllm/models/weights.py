@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vllm.distributed.group import ALONE, Group
 from vllm.layers.attention import PagedAttention
-from vllm.layers.experts import Experts, Routing, TorchExperts, stack_experts
+from vllm.layers.experts import Experts, Routing, stack_experts
 from vllm.layers.flash_attention import make_attention
 from vllm.layers.linear import Linear, SummedLinear, Target, make_linear
 from vllm.layers.mlp import FeedForward, GatedMLP
@@ -123,9 +123,8 @@ class Loader:
         return GatedMLP(gate_up, down, self.workspace, self.config.activation)
 
     def _experts(self, config: ExpertsConfig, prefix: str) -> Experts:
-        on_cpu = self.target.device.type == "cpu"
         bias = config.correction_bias
-        return (Experts if on_cpu else TorchExperts)(
+        return Experts(
             self.linear(prefix + "gate"),
             self.vector(prefix + "gate.e_score_correction_bias").float() if bias else None,
             Routing(

@@ -26,7 +26,6 @@ from vllm.models.llama import LlamaModel
 from vllm.models.registry import model_class
 from vllm.models.split import split_config
 from vllm.sampling.finite import count_nans
-from vllm.sampling.likeliest import choose_likeliest
 from vllm.sampling.logprobs import PromptLogprobs, prompt_wish
 from vllm.sampling.sampler import Sampled, Sampler
 from vllm.sampling.thinking import Markers
@@ -94,7 +93,7 @@ class ModelRunner:
         self, checkpoint: Checkpoint, config: EngineConfig, progress: OnProgress
     ) -> LlamaModel:
         progress("weights", 0.0)
-        return model_class(self.config, self.device.type)(
+        return model_class(self.config)(
             checkpoint,
             self.target,
             config.max_num_batched_tokens,
@@ -116,8 +115,7 @@ class ModelRunner:
         eager = config.enforce_eager or self.group.size > 1
         if self.device.type == "cpu":
             return DecodeSteps(self._compute, Recording, 0 if eager else MAX_RECORDED_ON_CPU)
-        captured = self.model.can_be_captured and not eager
-        most = config.max_num_seqs if captured else 0
+        most = 0 if eager else config.max_num_seqs
         return DecodeSteps(self._compute, _graphs(self.device), most)
 
     def _padded(self, size: int) -> int:
@@ -186,7 +184,7 @@ class ModelRunner:
         size = hidden.shape[0]
         logits = self.logits[:size]
         self.model.logits(logits, hidden)
-        choose_likeliest(*self._choices.on_device(size), hidden, logits)
+        ops.choose_greedy(*self._choices.on_device(size), hidden, logits)
         return Computed(hidden, logits, *self._choices.on_host(size))
 
     def sample(self, batch: Batch, inputs: StepInputs) -> tuple[list[Request], Sampled]:

@@ -10,9 +10,8 @@ import pytest
 from tests.exactness.cases import CASES
 from tests.models import TINY
 from vllm.loader.gguf_config import FAMILIES as GGUF_FAMILIES
-from vllm.models.config import ModelConfigError
 from vllm.models.hf_config import FAMILIES, from_hf
-from vllm.models.registry import _CLASSES, model_class
+from vllm.models.registry import _CLASSES
 from vllm.models.shapes import tensor_shapes
 
 
@@ -28,24 +27,6 @@ def test_every_architecture_is_compared_with_a_reference() -> None:
 
 def config(name: str, **changes: Any) -> Any:
     return from_hf(TINY | CASES[name] | changes, "test")
-
-
-@pytest.mark.parametrize(
-    ("name", "missing"),
-    [
-        ("mistral-window", "MistralForCausalLM needs sliding windows, which device 'cuda' has no"),
-        ("gemma2", "sliding windows, soft caps, the activation gelu_tanh"),
-        ("deepseek-v3", "latent attention"),
-    ],
-)
-def test_what_only_the_cpu_computes_is_refused_elsewhere(name: str, missing: str) -> None:
-    assert model_class(config(name), "cpu")
-    with pytest.raises(ModelConfigError, match=missing):
-        model_class(config(name), "cuda")
-
-
-def test_a_mixture_is_computed_everywhere() -> None:
-    assert model_class(config("mixtral"), "cuda") is model_class(config("mixtral"), "cpu")
 
 
 # As the authors' checkpoints on Hugging Face have them; the model's layer 1.
