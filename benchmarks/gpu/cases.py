@@ -28,6 +28,7 @@ class Shapes:
 
     hidden: int = 4096
     inner: int = 14336
+    packed_inner: int = 4096
     heads: int = 32
     kv_heads: int = 8
     head_dim: int = 128
@@ -310,6 +311,79 @@ def products(s: Shapes) -> Iterator[Case]:
             yield Case(title, lambda r=rows, n=n, k=k: make(r, n, k), size, 2.0 * rows * n * k)
 
 
+def packed_products(s: Shapes) -> Iterator[Case]:
+    """Packed layers beside torch's product with the same weights in the model's dtype."""
+
+    def make(kind: int, rows: int) -> tuple[Side, Side]:
+        n, k = s.hidden, s.packed_inner
+        raw = _random_blocks(kind, n * k)
+        packed = ops.quant_repack(raw, kind, n, k).to(s.device)
+        weight = torch.empty(n, k)
+        ops.dequantize(weight, raw, kind)
+        x, dense = s.random(rows, k), weight.to(s.device, s.dtype)
+        out = torch.empty(rows, n, device=s.device, dtype=s.dtype)
+
+        def ours() -> Tensor:
+            ops.quant_linear(out, x, packed, kind, n, k)
+            return out
+
+        return ours, lambda: torch.mm(x, dense.t())
+
+    for kind, name in ((ops.GGML_Q4_K, "Q4_K"), (ops.GGML_Q8_0, "Q8_0")):
+        columns, block = ops.QUANT_BLOCKS[kind]
+        for rows in s.rows:
+            n, k = s.hidden, s.packed_inner
+            size = n * k * block / columns + rows * (n + k) * s.dtype.itemsize
+            title = f"quant_linear {name} {n}x{k}, {rows} rows"
+            yield Case(title, lambda a=kind, r=rows: make(a, r), size, 2.0 * rows * n * k)
+
+
+def _random_blocks(kind: int, elements: int) -> Tensor:
+    """Valid ones, whose weights are below 0.1: random bits under small scales."""
+    columns, block = ops.QUANT_BLOCKS[kind]
+    raw = torch.randint(0, 256, (elements // columns, block), dtype=torch.uint8)
+    scale = torch.tensor([1e-4 if columns == 256 else 5e-4], dtype=torch.float16)
+    raw[:, :2] = scale.view(torch.uint8)
+    if columns == 256:
+        raw[:, 2:4] = scale.view(torch.uint8)  # of the minima
+    return raw.flatten()
+
+
+def experts(s: Shapes) -> Iterator[Case]:
+    """64 experts of which a token takes 4, beside the same by torch's grouped product."""
+    count, top, hidden, inner = 64, 4, s.hidden // 4, s.hidden // 8
+
+    def make(rows: int) -> tuple[Side, Side]:
+        x = s.random(rows, hidden)
+        gate_up = s.random(count, 2 * inner, hidden) / hidden**0.5
+        down = s.random(count, hidden, inner) / inner**0.5
+        scores = torch.rand(rows, count, device=s.device)
+        weights, best = scores.topk(top, dim=-1)
+        ids, out = best.int(), torch.empty_like(x)
+
+        def ours() -> Tensor:
+            ops.fused_experts(out, x, ids, weights, gate_up, 0, down, 0, inner)
+            return out
+
+        def theirs() -> Tensor:
+            order = best.flatten().argsort(stable=True)
+            ends = functional.one_hot(best.flatten(), count).sum(0).cumsum(0).int()
+            both = functional.grouped_mm(x[order // top], gate_up.transpose(1, 2), offs=ends)
+            gate, up = both.chunk(2, dim=-1)
+            y = functional.grouped_mm(functional.silu(gate) * up, down.transpose(1, 2), offs=ends)
+            mixed = torch.empty_like(y).index_copy_(0, order, y).unflatten(0, (rows, top))
+            return (mixed * weights[:, :, None]).sum(1).to(x.dtype)
+
+        return ours, theirs
+
+    for rows in s.rows:
+        used = min(count, rows * top)
+        size = (3 * used * inner + 2 * rows) * hidden * s.dtype.itemsize
+        flops = 6.0 * rows * top * hidden * inner
+        title = f"fused_experts {top} of {count}, {hidden}x{inner}, {rows} rows"
+        yield Case(title, lambda r=rows: make(r), size, flops)
+
+
 GROUPS: dict[str, Callable[[Shapes], Iterator[Case]]] = {
     "norm": norms,
     "activation": activations,
@@ -319,12 +393,15 @@ GROUPS: dict[str, Callable[[Shapes], Iterator[Case]]] = {
     "flash": flash,
     "sampling": sampling,
     "product": products,
+    "packed product": packed_products,
+    "experts": experts,
 }
 
 SMALL = replace(
     Shapes(),
     hidden=64,
     inner=96,
+    packed_inner=256,
     heads=4,
     kv_heads=2,
     head_dim=32,
