@@ -96,6 +96,7 @@ class Check {
       case ScalarType::Double: return "float64";
       case ScalarType::Half: return "float16";
       case ScalarType::BFloat16: return "bfloat16";
+      case ScalarType::Float8_e4m3fn: return "float8_e4m3fn";
       case ScalarType::Byte: return "uint8";
       case ScalarType::Char: return "int8";
       case ScalarType::Short: return "int16";

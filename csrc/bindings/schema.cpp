@@ -30,6 +30,8 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
       "Tensor block_tables, Tensor seq_lens, Tensor query_start_loc, float scale, int window=0, "
       "float soft_cap=0.0) -> ()");
   m.def("linear(Tensor(a!) out, Tensor x, Tensor weight, Tensor? bias) -> ()");
+  m.def(
+      "fp8_linear(Tensor(a!) out, Tensor x, Tensor weight, Tensor scales, Tensor? bias) -> ()");
   m.def("quant_repack(Tensor raw, int qtype, int n, int k) -> Tensor");
   m.def(
       "quant_linear(Tensor(a!) out, Tensor x, Tensor packed, int qtype, int n, int k, "

@@ -25,6 +25,6 @@ extern "C" cudaError_t vllm_cuda_linear(void* out, std::int64_t out_stride, cons
                                         cudaStream_t stream) {
   if (rows == 0 || n == 0) return cudaSuccess;
   const LinearArguments a{out,  out_stride,           x, x_stride, weight,
-                          bias, {n, k, false, false, 0}, {rows, nullptr, nullptr}, 0};
+                          bias, {n, k, false, false, 0, nullptr, 0}, {rows, nullptr, nullptr}, 0};
   return launch_dense(a, rows <= kFewRows, dtype, stream);
 }

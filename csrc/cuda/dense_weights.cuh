@@ -22,6 +22,7 @@ struct DenseWeights {
   static constexpr int kUnit = 2;  // runs that a warp loads before it multiplies: 2 KiB of 16 bits
   static constexpr bool kHasScale = false;
   static constexpr bool kHasMinimum = false;
+  static constexpr bool kRowScales = false;
   static constexpr bool kTwoScales = false;
 
   static __device__ Raw load(const std::uint8_t* matrix, int group, int run,

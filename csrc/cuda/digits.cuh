@@ -32,7 +32,7 @@ __device__ void load_four(Vec<T, 4>& four, const T* from, int left, bool aligned
     return;
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) four.item[i] = i < left ? from[i] : from_float<T>(0.0f);
+  for (int i = 0; i < 4; ++i) four.item[i] = i < left ? from[i] : T{};
 }
 
 // Four numbers of type T as operands of type E.

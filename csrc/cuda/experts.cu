@@ -124,7 +124,7 @@ Layout layout_of(std::int64_t pairs, int experts, int hidden, int inner, int dty
 cudaError_t multiply(void* out, const void* x, std::int64_t x_stride, const VllmCudaExperts& w,
                      int n, int k, const RowTiles& tiles, std::int64_t tile_count, bool few,
                      int dtype, cudaStream_t stream) {
-  const LinearArguments a{out, n, x, x_stride, w.data, nullptr, {n, k, false, true, w.stride},
+  const LinearArguments a{out, n, x, x_stride, w.data, nullptr, {n, k, false, true, w.stride, nullptr, 0},
                           tiles, tile_count};
   return w.qtype == 0 ? launch_dense(a, few, dtype, stream)
                       : launch_packed(a, w.qtype, few, dtype, stream);

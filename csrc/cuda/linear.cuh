@@ -241,7 +241,9 @@ __global__ void __launch_bounds__(kLinearWarps * 32, TOKENS == 1 ? 2 : 1)
     const int column = i % (16 * GROUPS), token = i / (16 * GROUPS);
     const int n = 16 * group + column;
     if (n >= shape.n) continue;
-    const float total = shared.total(column, token) + (bias == nullptr ? 0.0f : bias[n]);
+    float total = shared.total(column, token);
+    if constexpr (W::kRowScales) total *= shape.row_scales[n * shape.row_scale_step];
+    total += bias == nullptr ? 0.0f : bias[n];
     out.row(tile.first + token)[n] = from_float<T>(total);
   }
 }

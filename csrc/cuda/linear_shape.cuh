@@ -14,6 +14,8 @@ struct LinearShape {
   bool x_aligned;       // four neighbours of a row of x are one load
   bool weight_aligned;  // of dense weights
   std::int64_t matrix_bytes;  // from one matrix to the next
+  const float* row_scales;  // of kinds of weights that have one for each row, or for all
+  int row_scale_step;        // 1 or 0
 };
 
 // What sums over a run of 32 columns are multiplied with, and what is added per sum of activations.

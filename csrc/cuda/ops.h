@@ -90,6 +90,12 @@ cudaError_t vllm_cuda_linear(void* out, std::int64_t out_stride, const void* x,
                              std::int64_t x_stride, const void* weight, const float* bias,
                              int rows, int n, int k, int dtype, cudaStream_t stream);
 
+// The same with weights in FP8 (e4m3); scales: [scale_count], one for each row or one for all.
+cudaError_t vllm_cuda_fp8_linear(void* out, std::int64_t out_stride, const void* x,
+                                 std::int64_t x_stride, const void* weight, const float* scales,
+                                 int scale_count, const float* bias, int rows, int n, int k,
+                                 int dtype, cudaStream_t stream);
+
 // out: [count], from blocks as in a GGUF file.
 cudaError_t vllm_cuda_dequantize(void* out, const void* raw, int qtype, std::int64_t count,
                                  int dtype, cudaStream_t stream);

@@ -32,6 +32,7 @@ struct Packed {
   // Formats with a minimum, given or stored in place of the middle of the range.
   static constexpr bool kHasMinimum = Q != kQ8_0 && Q != kQ6_K;
   // The two halves of a run have scales of their own.
+  static constexpr bool kRowScales = false;
   static constexpr bool kTwoScales = Q == kQ6_K;
   // What a quant stands for is less by this.
   static constexpr int kMiddle = Q == kQ8_0 ? 128 : Q == kQ6_K ? 32 : 0;
@@ -163,6 +164,7 @@ struct PackedWeights {
   static constexpr int kUnit = 4;  // runs that a warp loads before it multiplies: 1 KiB of 4 bits
   static constexpr bool kHasScale = true;
   static constexpr bool kHasMinimum = Packed<Q>::kHasMinimum;
+  static constexpr bool kRowScales = false;
   static constexpr bool kTwoScales = Packed<Q>::kTwoScales;
 
   static __device__ Raw load(const std::uint8_t* matrix, int group, int run,

@@ -34,6 +34,6 @@ extern "C" cudaError_t vllm_cuda_quant_linear(void* out, std::int64_t out_stride
                                               cudaStream_t stream) {
   if (rows == 0 || n == 0) return cudaSuccess;
   const LinearArguments a{out,  out_stride,          x, x_stride, packed,
-                          bias, {n, k, false, true, 0}, {rows, nullptr, nullptr}, 0};
+                          bias, {n, k, false, true, 0, nullptr, 0}, {rows, nullptr, nullptr}, 0};
   return launch_packed(a, qtype, rows <= kFewRows, dtype, stream);
 }

@@ -151,6 +151,8 @@ CASES = {
         lambda: ops.linear(F(2, 4), F(2, 8), F(4, 8), F(3)),
     "linear: weight must be contiguous, but has shape [4, 8] and strides [1, 4]":
         lambda: ops.linear(F(2, 4), F(2, 8), F(8, 4).t()),
+    "fp8_linear: not implemented on the CPU; widen the weights and use linear":
+        lambda: ops.fp8_linear(F(2, 4), F(2, 8), F(4, 8), F(4)),
     "quant_repack: qtype is 11, expected 2 (Q4_0), 3 (Q4_1), 6 (Q5_0)":
         lambda: ops.quant_repack(zeros(20, dtype=U8), 11, 1, 32),
     "quant_repack: k is 33, expected a multiple of 32":

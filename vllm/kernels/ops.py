@@ -233,6 +233,18 @@ def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -
     _ops.linear(out, x, weight, bias)
 
 
+def fp8_linear(
+    out: Tensor, x: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None = None
+) -> None:
+    """out = x @ (weight * scales[:, None]).T + bias, activations as they are; CUDA only.
+
+    out: [T, N]; x: [T, K]; weight: float8_e4m3fn [N, K] without NaN (which counts as 480); scales:
+    float32 [N], or [1] for all rows; bias: float32 [N]. A row's result does not depend on the
+    others.
+    """
+    _ops.fp8_linear(out, x, weight, scales, bias)
+
+
 def quant_repack(raw: Tensor, qtype: int, n: int, k: int) -> Tensor:
     """GGUF blocks of an [n, k] matrix in the layout that `quant_linear` reads.
 

@@ -164,6 +164,14 @@ class Emulated:
             _int(x.size(1)), _type(x),
         )  # fmt: skip
 
+    def fp8_linear(
+        self, out: Tensor, x: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None = None
+    ) -> None:
+        self._call(
+            "fp8_linear", *_rows(out), *_rows(x), weight, scales, _int(len(scales)), bias,
+            _int(x.size(0)), _int(weight.size(0)), _int(x.size(1)), _type(x),
+        )  # fmt: skip
+
     def route_experts(
         self, ids: Tensor, weights: Tensor, logits: Tensor, bias: Tensor | None, sigmoid: bool,
         groups: int, top_groups: int, group_best: int, renormalize: bool, factor: float,

@@ -214,8 +214,8 @@ def test_soft_caps(cuda, soft_cap):
     check(cuda, batch)
 
 
-# From 16 tokens of a sequence on, 16-bit types of these head dims go through the tensor cores,
-# which also round the weights of the values; blocks have 64 rows, tiles 32 keys.
+# From 16 tokens of a sequence on, 16-bit types of these head dims go through the tensor cores, with
+# weights of values in 16 bits; blocks have 64 rows, tiles 32 keys.
 PROMPT_TYPES = [torch.float16, torch.bfloat16]
 
 

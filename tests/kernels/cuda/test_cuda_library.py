@@ -22,6 +22,7 @@ IMPLEMENTED = [
     "copy_heads",
     "dequantize",
     "embedding_dequantize",
+    "fp8_linear",
     "fused_add_rms_norm",
     "fused_experts",
     "gelu_tanh_and_mul",
@@ -200,6 +201,12 @@ WRONG = [
     ),
     ("linear", (X, X, X.half(), None), "weight has dtype float16, expected float32"),
     ("linear", (X, X, X, None), r"out has shape \[2, 16\], expected \[2, 2\]"),
+    ("fp8_linear", (X, X, X, ROW, None), "weight has dtype float32, expected float8_e4m3fn"),
+    (
+        "fp8_linear",
+        (X, X, torch.zeros(16, 16).to(torch.float8_e4m3fn), ROW, None),
+        r"scales has 2 elements, expected 16 .rows of weight. or 1",
+    ),
     (
         "route_experts",
         (torch.zeros(2, 2).int(), torch.zeros(2, 2), X, None, False, 3, 1, 1, True, 1.0),

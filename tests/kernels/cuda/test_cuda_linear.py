@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dense linear layers against float64."""
+"""Linear layers with dense and FP8 weights against float64."""
 
 from __future__ import annotations
 
@@ -59,3 +59,25 @@ def test_a_row_does_not_depend_on_the_others(cuda, dtype):
 
 def test_no_rows(cuda):
     assert multiply(cuda, torch.empty(0, 32), torch.randn(5, 32)).shape == (0, 5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n", "k"), SHAPES)
+def test_fp8_linear(cuda, m, n, k, dtype):
+    x, weight = torch.randn(m, k).to(dtype), torch.randn(n, k).to(torch.float8_e4m3fn)
+    for scales, bias in ((torch.rand(n), None), (torch.rand(1), torch.randn(n))):
+        wide = weight.double() * scales.double()[:, None]
+        expected = x.double() @ wide.T + (0 if bias is None else bias)
+        out = torch.full((m, n), torch.nan, dtype=dtype, device=cuda.device)
+        arguments = [None if t is None else t.to(cuda.device) for t in (x, weight, scales, bias)]
+        cuda.fp8_linear(out, *arguments)
+        assert ((out.double().cpu() - expected).abs() <= slack(x, wide, expected)).all()
+
+
+def test_every_fp8_number(cuda):
+    numbers = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    numbers = numbers[~numbers.float().isnan()]
+    x = torch.ones(1, 1, device=cuda.device)
+    out = torch.empty(1, len(numbers), device=cuda.device)
+    cuda.fp8_linear(out, x, numbers[:, None].to(cuda.device), torch.ones(1, device=cuda.device))
+    assert torch.equal(out[0].cpu(), numbers.float())
