@@ -7,15 +7,11 @@ not know where a step comes from. Decodes stay with the kernel that reads the ca
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from vllm.kernels import ops
+from vllm.kernels import flash, ops
 from vllm.layers.attention import AttentionInputs, LayerCache, PagedAttention
 from vllm.layers.linear import Target
-from vllm.layers.prompts import Prompts
-
-OLDEST = (8, 0)  # compute capability that the kernel is built for
 
 
 class FlashAttention(PagedAttention):
@@ -48,39 +44,13 @@ class FlashAttention(PagedAttention):
         if prompts.places is not None:
             blocks, within = prompts.places
             k, v = (x[blocks, :, within].to(q.dtype) for x in (cache.keys, cache.values))
-        out[first:] = attend_causally(q, k, v, prompts, self.scale).flatten(1)
-
-
-def attend_causally(q: Tensor, k: Tensor, v: Tensor, prompts: Prompts, scale: float) -> Tensor:
-    """[T, heads, head_dim]: q has that shape, k and v [keys, kv_heads, head_dim]. A sequence's
-    queries are the last of its keys.
-    """
-    return torch.ops.aten._flash_attention_forward(
-        q,
-        k,
-        v,
-        prompts.query_starts,
-        prompts.key_starts,
-        prompts.longest_query,
-        prompts.longest_context,
-        0.0,  # dropout
-        True,  # causal, aligned at the end of queries and keys
-        False,
-        scale=scale,
-    )[0]
+        starts = prompts.query_starts, prompts.key_starts
+        longest = prompts.longest_query, prompts.longest_context
+        out[first:] = flash.attend_causally(q, k, v, *starts, *longest, self.scale).flatten(1)
 
 
 def make_attention(target: Target, scale: float, window: int, soft_cap: float) -> PagedAttention:
     """The attention of one layer on this target."""
     plain = window == 0 and soft_cap == 0
-    fast = plain and _has_flash(target)
+    fast = plain and flash.is_available(target.device, target.dtype)
     return (FlashAttention if fast else PagedAttention)(scale, window, soft_cap)
-
-
-def _has_flash(target: Target) -> bool:
-    return (
-        target.device.type == "cuda"
-        and target.dtype in (torch.bfloat16, torch.float16)
-        and torch.backends.cuda.is_flash_attention_available()
-        and torch.cuda.get_device_capability(target.device) >= OLDEST
-    )

@@ -21,9 +21,9 @@ from torch import Tensor
 from vllm.engine.request import Request
 from vllm.kernels import ops
 from vllm.sampling import penalties
+from vllm.sampling.draws import Draws
 from vllm.sampling.edits import LogitEdit, make_edits
 from vllm.sampling.logprobs import TokenLogprobs, Wish, gather, sample_wish
-from vllm.sampling.rng import seed_bits, uniform
 from vllm.sampling.thinking import Markers, ThinkingBudget
 
 
@@ -52,11 +52,7 @@ class Sampler:
         self.vocab_size = vocab_size
         self._thinking = thinking
         self.device = device
-        self._temperature = np.zeros(max_num_seqs, np.float32)
-        self._top_p = np.ones(max_num_seqs, np.float32)
-        self._min_p = np.zeros(max_num_seqs, np.float32)
-        self._top_k = np.zeros(max_num_seqs, np.int32)
-        self._seeds = np.zeros(max_num_seqs, np.uint64)
+        self._draws = Draws(max_num_seqs, vocab_size, device)
         self._penalties = np.zeros((max_num_seqs, 3), np.float32)
         self._edits: dict[int, list[LogitEdit]] = {}
         self._counts: dict[int, penalties.TokenCounts] = {}
@@ -65,10 +61,7 @@ class Sampler:
     def add(self, request: Request) -> None:
         """Take in a request that was given a row."""
         params, row = request.sampling_params, request.row
-        self._temperature[row] = 0.0 if params.greedy else params.temperature
-        self._top_p[row], self._min_p[row] = params.top_p, params.min_p
-        self._top_k[row] = min(params.top_k, self.vocab_size)
-        self._seeds[row] = seed_bits(request.seed)
+        self._draws.add(request)
         if edits := self._edits_of(request):
             self._edits[row] = edits
         if penalties.wanted(request):
@@ -95,15 +88,29 @@ class Sampler:
 
     def takes_likeliest(self, rows: np.ndarray) -> bool:
         """Whether the requests of `rows` take the likeliest token as it is, and nothing else."""
-        special = self._edits or self._counts or self._wishes
-        return not special and not self._temperature[rows].any()
+        return self.only_draws and not self._draws.temperature[rows].any()
+
+    @property
+    def only_draws(self) -> bool:
+        """Whether no request asks for more than a token drawn from the logits as they are."""
+        return not (self._edits or self._counts or self._wishes)
+
+    def draw(
+        self, out: Tensor, logits: Tensor, requests: Sequence[Request], rows: np.ndarray
+    ) -> None:
+        """What `sample` does where `only_draws`, to out i64 [S] on the device and without waiting
+        for it; `logits` stay.
+        """
+        self._draws.draw(out, logits, requests, rows)
 
     def sample(self, logits: Tensor, requests: Sequence[Request], rows: np.ndarray) -> Sampled:
         """The next token of each request: `logits` f32 [S, V] (changed), `rows` intp [S]."""
         wished, raw = self._keep_raw(logits, rows)
         self._edit(logits, requests, rows)
         self._penalize(logits, rows)
-        tokens = self._choose(logits, requests, rows)
+        out = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
+        self._draws.draw(out, logits, requests, rows)
+        tokens = out.cpu().numpy()
         if self._counts:
             self._count(rows, tokens)
         if raw is None:
@@ -161,24 +168,6 @@ class Sampler:
             frequency,
             presence,
         )
-
-    def _choose(self, logits: Tensor, requests: Sequence[Request], rows: np.ndarray) -> np.ndarray:
-        out = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
-        temperature = self._temperature[rows]
-        if not temperature.any():
-            ops.argmax(out, logits)
-            return out.cpu().numpy()
-        positions = np.array([request.num_output_tokens for request in requests], np.uint64)
-        ops.sample_top_k_top_p(
-            out,
-            logits,
-            self._on(temperature),
-            self._on(self._top_k[rows]),
-            self._on(self._top_p[rows]),
-            self._on(self._min_p[rows]),
-            self._on(uniform(self._seeds[rows], positions)),
-        )
-        return out.cpu().numpy()
 
     def _count(self, rows: np.ndarray, tokens: np.ndarray) -> None:
         for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):

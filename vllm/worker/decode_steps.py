@@ -28,13 +28,14 @@ DOUBLING = 16
 class Computed:
     """What a step computes for each of its P rows; lives until the next one.
 
-    `likeliest` i64 [P]: of each row of logits. `suspect` i64 [1]: 1 where one of them may be NaN.
+    `chosen` i64 [P]: the likeliest token of each row of logits, unless another was drawn since.
+    `suspect` i64 [1]: 1 where a row may be NaN.
     Both are on the host, and there once `Choices.fetch` has been called.
     """
 
     hidden: Tensor  # [P, hidden]
     logits: Tensor  # f32 [P, vocab]
-    likeliest: np.ndarray
+    chosen: np.ndarray
     suspect: np.ndarray
 
 

@@ -208,15 +208,18 @@ class ModelRunner:
     def _sample_decodes(
         self, requests: list[Request], rows: np.ndarray, computed: Computed
     ) -> Sampled:
-        """All requests of a decode step are due, and their likeliest tokens are known. The step may
-        have more rows than there are requests.
+        """All requests of a decode step are due. Their likeliest tokens are there, and where more
+        is only drawing, the drawn ones take their place before anybody waits for the device. The
+        step may have more rows than there are requests.
         """
-        size = len(rows)
-        self._choices.fetch(len(computed.likeliest))
+        size, padded = len(rows), len(computed.chosen)
         hidden, logits = computed.hidden[:size], computed.logits[:size]
+        if self.sampler.only_draws and not self.sampler.takes_likeliest(rows):
+            self.sampler.draw(self._choices.on_device(padded)[0][:size], logits, requests, rows)
+        self._choices.fetch(padded)
         nans = count_nans(hidden, logits) if computed.suspect[0] else {}
-        if not nans and self.sampler.takes_likeliest(rows):
-            sampled = Sampled(computed.likeliest[:size].copy())
+        if not nans and self.sampler.only_draws:
+            sampled = Sampled(computed.chosen[:size].copy())
         else:
             sampled = self._choose(requests, rows, logits, nans)
         self.inputs.append_decoded(rows, sampled.token_ids)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of a step's inputs: all of them side by side, so that one copy brings them to a device.
+"""Memory of a step's inputs, on the host and on the device.
 
-Owns layout and copy. Must not know what the numbers mean. On the CPU the host's memory is the
-device's. Steps with as many tokens and requests find their inputs at the same place (recorded steps
-depend on it), others elsewhere in the same memory: only one step's are alive. The host's side is
-numpy's, because a small numpy operation costs a third of a small torch one.
+Owns their layout. Must not know what the numbers mean. Steps with as many tokens and requests find
+their inputs at the same place (recorded steps depend on it), others elsewhere in the same memory:
+only one step's are alive.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vllm.kernels.transfer import Section, Transfer
 from vllm.layers.attention import AttentionInputs
-
-ALIGNMENT = 16  # bytes
 
 
 class StepMemory:
@@ -25,18 +23,12 @@ class StepMemory:
     [B, blocks].
     """
 
-    def __init__(
-        self,
-        host: list[np.ndarray],
-        device_ids: Tensor,
-        device_positions: Tensor,
-        attention: AttentionInputs,
-        nbytes: int,
-    ) -> None:
+    def __init__(self, host: list[np.ndarray], device: list[Tensor], nbytes: int) -> None:
         self.token_ids, self.positions, self.slots = host[:3]
         self.seq_lens, self.starts, self.block_tables = host[3:]
-        self.device_ids, self.device_positions = device_ids, device_positions
-        self.attention, self.nbytes = attention, nbytes
+        self.device_ids, self.device_positions, slots, lens, starts, tables = device
+        self.attention = AttentionInputs(slots, tables, lens, starts, self.seq_lens, self.starts)
+        self.nbytes = nbytes
 
     def arrays(self, columns: int) -> tuple[np.ndarray, ...]:
         """The host's arrays, of the tables the first `columns` columns."""
@@ -51,40 +43,19 @@ class Staging:
         self, max_tokens: int, max_num_seqs: int, blocks: int, device: torch.device
     ) -> None:
         self._blocks = blocks
-        size = sum(_padded(s, t) for s, t in _sections(max_tokens, max_num_seqs, blocks))
-        self._on_cpu = device.type == "cpu"
-        self._host = torch.zeros(size, dtype=torch.uint8, pin_memory=not self._on_cpu)
-        self._device = self._host if self._on_cpu else torch.zeros_like(self._host, device=device)
-        self._sent = None if self._on_cpu else torch.cuda.Event()
+        self._transfer = Transfer(_sections(max_tokens, max_num_seqs, blocks), device)
 
     def layout(self, tokens: int, requests: int) -> StepMemory:
         """Views of the memory for a step of this size."""
-        here: list[np.ndarray] = []
-        there: list[Tensor] = []
-        offset = 0
-        for shape, dtype in _sections(tokens, requests, self._blocks):
-            end = offset + _size(shape, dtype)
-            here.append(self._host[offset:end].view(dtype).view(shape).numpy())
-            there.append(self._device[offset:end].view(dtype).view(shape))
-            offset += _padded(shape, dtype)
-        ids, positions, slots, lens, starts, tables = there
-        attention = AttentionInputs(slots, tables, lens, starts, here[3], here[4])
-        return StepMemory(here, ids, positions, attention, offset)
+        return StepMemory(*self._transfer.layout(_sections(tokens, requests, self._blocks)))
 
     def wait(self) -> None:
-        """Until the last copy is done: before then its source must not change."""
-        if self._sent is not None:
-            self._sent.synchronize()
+        """Until the last step's inputs may be overwritten."""
+        self._transfer.wait()
 
     def send(self, memory: StepMemory) -> None:
         """Start the copy to the device; what is launched after it finds it done."""
-        if self._sent is not None:
-            source, target = self._host[: memory.nbytes], self._device[: memory.nbytes]
-            target.copy_(source, non_blocking=True)
-            self._sent.record()
-
-
-Section = tuple[tuple[int, ...], torch.dtype]
+        self._transfer.send(memory.nbytes)
 
 
 def _sections(tokens: int, requests: int, blocks: int) -> list[Section]:
@@ -95,11 +66,3 @@ def _sections(tokens: int, requests: int, blocks: int) -> list[Section]:
         ((requests + 1,), torch.int32),
         ((requests, blocks), torch.int32),
     ]
-
-
-def _size(shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    return int(np.prod(shape)) * dtype.itemsize
-
-
-def _padded(shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    return -(-_size(shape, dtype) // ALIGNMENT) * ALIGNMENT

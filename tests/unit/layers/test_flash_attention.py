@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from tests.steps import BLOCK, Step, random_step
-from vllm.layers import flash_attention
+from vllm.kernels import flash
 from vllm.layers.attention import PagedAttention
 from vllm.layers.flash_attention import FlashAttention, make_attention
 from vllm.layers.linear import Target
-from vllm.layers.prompts import Prompts
 
 MIXES = {
     "fresh prompts": [(0, 5), (0, 9), (0, 1)],
@@ -25,17 +24,26 @@ MIXES = {
 }
 
 
-def attend_plainly(q: Tensor, k: Tensor, v: Tensor, prompts: Prompts, scale: float) -> Tensor:
+def attend_plainly(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query_starts: Tensor,
+    key_starts: Tensor,
+    longest_query: int,
+    longest_context: int,
+    scale: float,
+) -> Tensor:
     out = torch.empty_like(q)
     group = q.shape[1] // k.shape[1]
-    q_ends, k_ends = prompts.query_starts.tolist(), prompts.key_starts.tolist()
+    q_ends, k_ends = query_starts.tolist(), key_starts.tolist()
     assert (q_ends[-1], k_ends[-1]) == (len(q), len(k))
     for i in range(len(q_ends) - 1):
         rows, keys = slice(*q_ends[i : i + 2]), slice(*k_ends[i : i + 2])
         own_k, own_v = (x[keys].repeat_interleave(group, 1) for x in (k, v))
         queries, context = q[rows].shape[0], own_k.shape[0]
-        assert queries <= prompts.longest_query
-        assert context <= prompts.longest_context
+        assert queries <= longest_query
+        assert context <= longest_context
         unseen = torch.ones(queries, context).triu(context - queries + 1).bool()
         scores = torch.einsum("qhd,khd->hqk", q[rows], own_k) * scale
         weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
@@ -51,7 +59,7 @@ def run(layer: PagedAttention, step: Step) -> Tensor:
 
 @pytest.mark.parametrize("mix", MIXES)
 def test_prompts_equal_the_paged_kernel(mix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flash_attention, "attend_causally", attend_plainly)
+    monkeypatch.setattr(flash, "attend_causally", attend_plainly)
     expected = run(PagedAttention(0.25), random_step(MIXES[mix]))
     step = random_step(MIXES[mix])
     torch.testing.assert_close(run(FlashAttention(0.25), step), expected)
