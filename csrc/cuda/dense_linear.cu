@@ -2,16 +2,16 @@
 //
 // Owns: the launch of the dense linear layer. Must not know: what the layer is for, torch.
 #include "dense_weights.cuh"
-#include "linear.cuh"
+#include "linear_many.cuh"
 #include "linear_launch.h"
 
 namespace vllm_kernels::cuda {
 
-cudaError_t launch_dense(LinearArguments a, bool few, int dtype, cudaStream_t stream) {
+cudaError_t launch_dense(LinearArguments a, int piece, int dtype, cudaStream_t stream) {
   return with_type(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     a.shape.weight_aligned = takes_fours(rows_of<const T>(a.weights, a.shape.k));
-    return launch_linear_for_rows<DenseWeights<T>, T>(a, few, stream);
+    return launch_linear_for_rows<DenseWeights<T>, T>(a, piece, stream);
   });
 }
 
@@ -26,5 +26,5 @@ extern "C" cudaError_t vllm_cuda_linear(void* out, std::int64_t out_stride, cons
   if (rows == 0 || n == 0) return cudaSuccess;
   const LinearArguments a{out,  out_stride,           x, x_stride, weight,
                           bias, {n, k, false, false, 0, nullptr, 0}, {rows, nullptr, nullptr}, 0};
-  return launch_dense(a, rows <= kFewRows, dtype, stream);
+  return launch_dense(a, piece_for(rows, dtype), dtype, stream);
 }

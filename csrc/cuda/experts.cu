@@ -90,14 +90,14 @@ __global__ void __launch_bounds__(kSumThreads)
   }
 }
 
-// Rows of a tile: few where experts get few rows each.
-int piece_of(std::int64_t pairs, int experts) {
-  return pairs <= static_cast<std::int64_t>(experts) * kFewRows ? kFewRows : kManyRows;
+// Rows of a tile, by what experts get on average.
+int piece_of(std::int64_t pairs, int experts, int dtype) {
+  return piece_for(divide_up(pairs, experts), dtype);
 }
 
 // Tiles that there can be: all full ones and one more for each expert with any row.
-std::int64_t count_tiles(std::int64_t pairs, int experts) {
-  return pairs / piece_of(pairs, experts) + std::min<std::int64_t>(pairs, experts);
+std::int64_t count_tiles(std::int64_t pairs, int experts, int dtype) {
+  return pairs / piece_of(pairs, experts, dtype) + std::min<std::int64_t>(pairs, experts);
 }
 
 // Where the intermediate results lie in the scratch memory, in bytes, each at a multiple of 16.
@@ -113,7 +113,7 @@ Layout layout_of(std::int64_t pairs, int experts, int hidden, int inner, int dty
   Layout at{};
   at.slot_of = after(at.source, 4 * pairs);
   at.tiles = after(at.slot_of, 4 * pairs);
-  at.inner = after(at.tiles, count_tiles(pairs, experts) * sizeof(RowTile));
+  at.inner = after(at.tiles, count_tiles(pairs, experts, dtype) * sizeof(RowTile));
   at.gated = after(at.inner, pairs * 2 * inner * item);
   at.out = after(at.gated, pairs * inner * item);
   at.end = after(at.out, pairs * hidden * item);
@@ -122,12 +122,12 @@ Layout layout_of(std::int64_t pairs, int experts, int hidden, int inner, int dty
 
 // A product of all slots: out [slots, n], from rows [.., k].
 cudaError_t multiply(void* out, const void* x, std::int64_t x_stride, const VllmCudaExperts& w,
-                     int n, int k, const RowTiles& tiles, std::int64_t tile_count, bool few,
+                     int n, int k, const RowTiles& tiles, std::int64_t tile_count, int piece,
                      int dtype, cudaStream_t stream) {
   const LinearArguments a{out, n, x, x_stride, w.data, nullptr, {n, k, false, true, w.stride, nullptr, 0},
                           tiles, tile_count};
-  return w.qtype == 0 ? launch_dense(a, few, dtype, stream)
-                      : launch_packed(a, w.qtype, few, dtype, stream);
+  return w.qtype == 0 ? launch_dense(a, piece, dtype, stream)
+                      : launch_packed(a, w.qtype, piece, dtype, stream);
 }
 
 }  // namespace
@@ -147,25 +147,24 @@ extern "C" cudaError_t vllm_cuda_fused_experts(
     int top, int experts, int hidden, int inner, int dtype, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   if (experts > kMaxExperts || rows * top > INT_MAX) return cudaErrorInvalidValue;
-  const std::int64_t pairs = rows * top, tile_count = count_tiles(pairs, experts);
+  const std::int64_t pairs = rows * top, tile_count = count_tiles(pairs, experts, dtype);
   const Layout at = layout_of(pairs, experts, hidden, inner, dtype);
   char* const base = static_cast<char*>(scratch);
   const Slots slots{reinterpret_cast<int*>(base + at.source),
                     reinterpret_cast<int*>(base + at.slot_of),
                     reinterpret_cast<RowTile*>(base + at.tiles)};
-  const int piece = piece_of(pairs, experts);
+  const int piece = piece_of(pairs, experts, dtype);
   VLLM_CUDA_LAUNCH(sort_pairs_kernel, dim3(1), dim3(kThreads), stream, slots, ids, pairs, top,
                    experts, piece, static_cast<int>(tile_count));
-  const bool few = piece == kFewRows;
   const RowTiles from_tokens{0, slots.tiles, slots.source}, from_slots{0, slots.tiles, nullptr};
   cudaError_t error = multiply(base + at.inner, x, x_stride, *gate_up, 2 * inner, hidden,
-                               from_tokens, tile_count, few, dtype, stream);
+                               from_tokens, tile_count, piece, dtype, stream);
   if (error != cudaSuccess) return error;
   error = vllm_cuda_silu_and_mul(base + at.gated, inner, base + at.inner, 2 * inner, pairs, inner,
                                  dtype, stream);
   if (error != cudaSuccess) return error;
   error = multiply(base + at.out, base + at.gated, inner, *down, hidden, inner, from_slots,
-                   tile_count, few, dtype, stream);
+                   tile_count, piece, dtype, stream);
   if (error != cudaSuccess) return error;
   return with_type(dtype, [&](auto type) {
     using T = typename decltype(type)::type;

@@ -2,7 +2,7 @@
 //
 // Owns: the launch of the linear layer with FP8 weights. Must not know: what the layer is for, torch.
 #include "fp8_weights.cuh"
-#include "linear.cuh"
+#include "linear_many.cuh"
 
 using namespace vllm_kernels::cuda;
 
@@ -18,6 +18,6 @@ extern "C" cudaError_t vllm_cuda_fp8_linear(void* out, std::int64_t out_stride, 
       scale_count == 1 ? 0 : 1}, {rows, nullptr, nullptr}, 0};
   return with_type(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
-    return launch_linear_for_rows<Fp8Weights, T>(a, rows <= kFewRows, stream);
+    return launch_linear_for_rows<Fp8Weights, T>(a, piece_for(rows, dtype), stream);
   });
 }

@@ -258,9 +258,14 @@ struct LinearArguments {
   LinearShape shape;
   RowTiles tiles;
   std::int64_t tile_count;  // where tiles are given
+
+  std::int64_t count_tiles(int piece) const {
+    return tiles.tiles == nullptr ? divide_up(tiles.rows, piece) : tile_count;
+  }
 };
 
-// Rows that a block takes at once.
+// Rows that a block takes at once. Up to 8 it takes 16 columns, beyond 32 columns and 32 rows: then the
+// weights are widened once for all of them.
 constexpr int kFewRows = 8;
 constexpr int kManyRows = 32;
 
@@ -268,21 +273,12 @@ template <class W, typename T, int GROUPS, int TOKENS>
 cudaError_t launch_linear(LinearArguments a, cudaStream_t stream) {
   const auto x = rows_of<const T>(a.x, a.x_stride);
   a.shape.x_aligned = takes_fours(x);
-  const std::int64_t tiles =
-      a.tiles.tiles == nullptr ? divide_up(a.tiles.rows, 8 * TOKENS) : a.tile_count;
   const dim3 grid(static_cast<unsigned>(divide_up(a.shape.n, 16 * GROUPS)),
-                  static_cast<unsigned>(tiles));
+                  static_cast<unsigned>(a.count_tiles(8 * TOKENS)));
   VLLM_CUDA_LAUNCH((linear_kernel<W, T, GROUPS, TOKENS>), grid, dim3(kLinearWarps * 32), stream,
                    rows_of<T>(a.out, a.out_stride), x,
                    static_cast<const std::uint8_t*>(a.weights), a.bias, a.shape, a.tiles);
   return cudaGetLastError();
-}
-
-// Up to 8 rows a block takes 16 columns, beyond 32 columns and 32 rows: then the weights are widened
-// once for all of them.
-template <class W, typename T>
-cudaError_t launch_linear_for_rows(const LinearArguments& a, bool few, cudaStream_t stream) {
-  return few ? launch_linear<W, T, 1, 1>(a, stream) : launch_linear<W, T, 2, 4>(a, stream);
 }
 
 }  // namespace vllm_kernels::cuda

@@ -5,7 +5,7 @@
 
 namespace vllm_kernels::cuda {
 
-template cudaError_t launch_format<kQ4_1>(const LinearArguments&, bool, int, cudaStream_t);
-template cudaError_t launch_format<kQ4_K>(const LinearArguments&, bool, int, cudaStream_t);
+template cudaError_t launch_format<kQ4_1>(const LinearArguments&, int, int, cudaStream_t);
+template cudaError_t launch_format<kQ4_K>(const LinearArguments&, int, int, cudaStream_t);
 
 }  // namespace vllm_kernels::cuda

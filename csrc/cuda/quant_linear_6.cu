@@ -5,6 +5,6 @@
 
 namespace vllm_kernels::cuda {
 
-template cudaError_t launch_format<kQ6_K>(const LinearArguments&, bool, int, cudaStream_t);
+template cudaError_t launch_format<kQ6_K>(const LinearArguments&, int, int, cudaStream_t);
 
 }  // namespace vllm_kernels::cuda

@@ -51,9 +51,9 @@ def test_linear(cuda, m, n, k, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_row_does_not_depend_on_the_others(cuda, dtype):
-    x, weight = torch.randn(41, 288).to(dtype), torch.randn(48, 288).to(dtype)
+    x, weight = torch.randn(67, 288).to(dtype), torch.randn(150, 288).to(dtype)
     together = multiply(cuda, x, weight)
-    for part in (slice(0, 1), slice(40, 41), slice(3, 11), slice(5, 38)):
+    for part in (slice(0, 1), slice(66, 67), slice(3, 11), slice(5, 38)):
         assert torch.equal(multiply(cuda, x[part], weight), together[part])
 
 
