@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.exactness.test_families import DEEPSEEK, family
+from tests.exactness.cases import DEEPSEEK, family
 from tests.models import BOS, make_llama
 from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
