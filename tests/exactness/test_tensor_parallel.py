@@ -18,13 +18,17 @@ from tests.models import make_llama
 from vllm.config.embedded import DEFAULT_MODEL, EMBEDDED, fetch
 
 KINDS = ["rope-llama3", "qwen2-window", "qwen3-moe", "gemma3", "phi3", "mixtral", "deepseek-v3"]
-PROMPTS = {"first": PROMPT, "second": PROMPT[:20], "late": PROMPT[5:40]}
+PROMPTS = [PROMPT, PROMPT[:20], PROMPT[5:40]]
+TOKENS = 16
 
 
-def tokens(model: Path, ranks: int, **config: Any) -> list[dict[str, list[int]]]:
+def tokens(
+    model: Path, ranks: int, prompts: list[list[int]], **config: Any
+) -> dict[str, list[int]]:
+    """The greedy answer to each prompt; each comes some steps after the one before."""
     requests = [
-        {"name": name, "prompt": prompt, "params": {"max_tokens": 16}, "at": 3 * at}
-        for at, (name, prompt) in enumerate(PROMPTS.items())
+        {"name": str(at), "prompt": prompt, "params": {"max_tokens": TOKENS}, "at": 3 * at}
+        for at, prompt in enumerate(prompts)
     ]
     limits = {"max_model_len": SERVED, "max_num_seqs": 4, "max_num_batched_tokens": 24}
     own = {"model": str(model), "tensor_parallel_size": ranks, "num_threads": 1, **limits, **config}
@@ -34,13 +38,14 @@ def tokens(model: Path, ranks: int, **config: Any) -> list[dict[str, list[int]]]
 @pytest.mark.parametrize("name", KINDS)
 def test_two_ranks_give_the_tokens_of_one(tmp_path: Path, name: str) -> None:
     model = make_llama(tmp_path, **CASES[name])
-    one = tokens(model, 1, dequantize=True)
-    assert {len(answer) for answer in one.values()} == {16}
-    assert tokens(model, 2, dequantize=True) == one
+    one = tokens(model, 1, PROMPTS, dequantize=True)
+    assert {len(answer) for answer in one.values()} == {TOKENS}
+    assert tokens(model, 2, PROMPTS, dequantize=True) == one
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_three_ranks_of_the_default_model(packed: bool) -> None:
     model = fetch(EMBEDDED[DEFAULT_MODEL])
     values = {"kv_cache_dtype": "float32", "dequantize": not packed}
-    assert tokens(model, 3, **values) == tokens(model, 1, **values)
+    short = [PROMPT[:8]]  # the scalar kernels are slow
+    assert tokens(model, 3, short, **values) == tokens(model, 1, short, **values)
