@@ -14,6 +14,7 @@ DEVICES = ("auto", "cpu", "cuda")
 SCHEDULING_POLICIES = ("priority", "fcfs")
 LOAD_FORMATS = ("auto", "dummy")
 MAX_THREADS = 1024  # of the CPU kernels; more only crash the process
+MAX_RANKS = 64  # of one model, each a process; few models have more heads to share out
 KV_CACHE_DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
@@ -89,6 +90,11 @@ class EngineConfig:
                 _check_positive(name, value)
         if (self.num_threads or 1) > MAX_THREADS:
             raise ValueError(f"num_threads is {self.num_threads}; at most {MAX_THREADS} are served")
+        if self.tensor_parallel_size > MAX_RANKS:
+            raise ValueError(
+                f"tensor_parallel_size is {self.tensor_parallel_size}; at most {MAX_RANKS} are "
+                "served"
+            )
         if self.max_logprobs < -1:
             raise ValueError(
                 f"max_logprobs is {self.max_logprobs}; -1 (no limit) or more is needed"

@@ -285,16 +285,27 @@ def _template(given: str | None) -> str | None:
         raise UsageError(f"--chat-template {given}: {getattr(error, 'strerror', error)}") from None
 
 
-def _check_engine_counts(size: int, local: int) -> None:
-    """A number with a digit too many must not fill the machine with processes."""
+def _check_engine_counts(size: int, local: int, ranks: int) -> None:
+    """A number with a digit too many must not fill the machine with processes: here `local` engines
+    of `ranks` each.
+    """
     if size > MAX_ENGINES:
         raise UsageError(f"--data-parallel-size is {size}, at most {MAX_ENGINES} engines have ids")
     cpus = len(os.sched_getaffinity(0))
-    if local > (most := max(MIN_LOCAL_ENGINES, cpus)):
+    most = max(MIN_LOCAL_ENGINES, cpus)
+    if local * ranks <= most:
+        return
+    if ranks > most:
         raise UsageError(
-            f"{local} engines on this host, which has {cpus} CPUs: at most {most} can start here; "
-            "lower --data-parallel-size, or --data-parallel-size-local with engines on other hosts"
+            f"--tensor-parallel-size is {ranks}, but this host has {cpus} CPUs: at most {most} "
+            "processes can start here"
         )
+    each = f" of {ranks} ranks" if ranks > 1 else ""
+    raise UsageError(
+        f"{local} engines{each} on this host, which has {cpus} CPUs: at most {most // ranks} can "
+        "start here; lower --data-parallel-size, or --data-parallel-size-local with engines on "
+        "other hosts"
+    )
 
 
 def parallel_config(arguments: argparse.Namespace) -> ParallelConfig:
@@ -315,7 +326,7 @@ def parallel_config(arguments: argparse.Namespace) -> ParallelConfig:
         raise UsageError(
             "--data-parallel-start-rank needs --headless: rank 0 is the frontend's host"
         )
-    _check_engine_counts(size, local)
+    _check_engine_counts(size, local, arguments.tensor_parallel_size)
     port = arguments.data_parallel_rpc_port
     return ParallelConfig(
         size=size,
@@ -336,7 +347,7 @@ def _on_ray(arguments: argparse.Namespace) -> ParallelConfig:
                 f"--{flag} says which engines are started on a host, and with "
                 "--distributed-executor-backend ray the cluster decides that"
             )
-    _check_engine_counts(arguments.data_parallel_size, 0)
+    _check_engine_counts(arguments.data_parallel_size, 0, arguments.tensor_parallel_size)
     return ParallelConfig(
         size=arguments.data_parallel_size,
         size_local=0,
