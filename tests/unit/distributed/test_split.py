@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -66,15 +67,18 @@ def hidden_states(folder: Path, group: Group = ALONE) -> Tensor:
     checkpoint = open_checkpoint(folder)
     config = split_config(checkpoint.config, group.size)
     target = Target(torch.device("cpu"), torch.float32, dequantize=True)
-    model = model_class(checkpoint.config, "cpu")(checkpoint, target, 32, 64, group=group)
+    model = model_class(checkpoint.config)(checkpoint, target, 32, 64, group=group)
     layout = KVLayout(num_blocks=1, block_size=TOKENS, token_bytes=0)
     caches = allocate(config, layout, torch.float32, target.device)
     positions = torch.arange(TOKENS)
+    lens, starts = np.array([TOKENS], np.int32), np.array([0, TOKENS], np.int32)
     step = AttentionInputs(
         slot_mapping=positions,
         block_tables=torch.zeros((1, 1), dtype=torch.int32),
-        seq_lens=torch.tensor([TOKENS], dtype=torch.int32),
-        query_start_loc=torch.tensor([0, TOKENS], dtype=torch.int32),
+        seq_lens=torch.from_numpy(lens),
+        query_start_loc=torch.from_numpy(starts),
+        host_lens=lens,
+        host_starts=starts,
     )
     return model.forward(positions * 7 % 250, positions, caches, step).clone()
 
