@@ -272,6 +272,34 @@ def test_ops_run_on_the_current_stream_and_in_graphs(gpu):
     assert torch.equal(replayed, out)
 
 
+@pytest.mark.gpu
+def test_ops_with_scratch_memory_can_be_captured(gpu):
+    """Attention and experts take memory of torch's allocator, inside of a graph the graph's own."""
+    x, cache = torch.randn(2, 256, device="cuda"), torch.randn(60, 2, 16, 64, device="cuda")
+    tables = torch.arange(60, device="cuda", dtype=torch.int32).repeat(2, 1)
+    lens = torch.tensor([900, 700], device="cuda", dtype=torch.int32)
+    starts = torch.arange(3, device="cuda", dtype=torch.int32)
+    ids = torch.tensor([[0, 3], [1, 2]], device="cuda", dtype=torch.int32)
+    weights = torch.rand(2, 2, device="cuda")
+    up, down = torch.randn(4, 64, 256, device="cuda"), torch.randn(4, 256, 32, device="cuda")
+    attended, out = torch.empty_like(x), torch.empty_like(x)
+
+    def step():
+        gpu.paged_attention(attended, x, cache, cache, tables, lens, starts, 0.1)
+        gpu.fused_experts(out, attended, ids, weights, up, 0, down, 0, 32, None)
+
+    step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for _ in range(3):
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        replayed = out.clone()
+        step()
+        assert torch.equal(out, replayed)
+
+
 def load_toolkit_script():
     path = backends.ROOT / "csrc" / "cmake" / "cuda_toolkit.py"
     spec = importlib.util.spec_from_file_location("cuda_toolkit", path)

@@ -13,9 +13,9 @@ from vllm.kernels import ops
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 ROUNDING = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 
-# Up to 8 rows go one way, up to 64 another, 32 at a time, more a third, 64 at a time (in 16 bits). 16
-# rows of weights are a tile, 8 slices of 4 runs of 32 columns a warp each: 32 columns leave most warps
-# idle, 1,184 is 37 runs.
+# Up to 8 rows go one way, up to 64 another, 32 at a time, more a third, 64 at a time (16 bits). 16
+# rows of weights are a tile, 8 slices of 4 runs of 32 columns a warp each: 32 columns leave most
+# warps idle, 1,184 is 37 runs.
 SHAPES = [
     (1, 16, 32),
     (1, 50, 576),
@@ -156,3 +156,14 @@ def test_no_rows(cuda):
     raw = reference.random_blocks(ops.GGML_Q4_0, 16, 32)
     x = torch.empty(0, 32, device=cuda.device)
     assert multiply(cuda, x, raw, ops.GGML_Q4_0, 16).shape == (0, 16)
+
+
+@pytest.mark.gpu
+@every_type
+@pytest.mark.parametrize("m", [1, 5, 30, 300])
+def test_large_matrices(gpu, m, qtype):
+    x, raw = rows(8192, m, torch.bfloat16, "cuda"), reference.random_blocks(qtype, 5000, 8192)
+    weight = reference.dequantize(raw, qtype)
+    expected = (x.double() @ weight.cuda().T).cpu()
+    error = (multiply(gpu, x, raw, qtype, 5000) - expected).abs()
+    assert (error <= slack(x, weight, expected)).all()
