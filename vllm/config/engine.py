@@ -30,6 +30,7 @@ class EngineConfig:
     max_num_seqs: requests that run at the same time.
     max_num_batched_tokens: tokens computed per step; longer prompts are cut into chunks.
     kv_cache_memory: bytes; None: a share of the memory this process may use.
+    gpu_memory_utilization: that share on a GPU, of all its memory, with all that is in use already.
     num_threads: of the CPU kernels; None: the CPUs this process may use.
     dequantize: reference mode: weights and KV cache in float32.
     enforce_eager: decode steps are computed call by call, never recorded and replayed.
@@ -53,6 +54,7 @@ class EngineConfig:
     max_num_batched_tokens: int = 2048
     block_size: int = 16
     kv_cache_memory: int | None = None
+    gpu_memory_utilization: float = 0.9
     kv_cache_dtype: str = "auto"
     seed: int = 0
     num_threads: int | None = None
@@ -88,6 +90,11 @@ class EngineConfig:
         for name in ("max_model_len", "kv_cache_memory", "num_threads"):
             if (value := getattr(self, name)) is not None:
                 _check_positive(name, value)
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"gpu_memory_utilization is {self.gpu_memory_utilization}; a number above 0 and at "
+                "most 1 is needed"
+            )
         if (self.num_threads or 1) > MAX_THREADS:
             raise ValueError(f"num_threads is {self.num_threads}; at most {MAX_THREADS} are served")
         if self.tensor_parallel_size > MAX_RANKS:

@@ -98,6 +98,13 @@ def _requirement(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError("a number above 0 and at most 1 is needed")
+    return value
+
+
 def _natural(text: str) -> int:
     value = int(text)
     if value < 0:
@@ -339,6 +346,20 @@ SERVED: tuple[Flag, ...] = (
         metavar="SIZE",
     ),
     Flag(
+        "gpu-memory-utilization",
+        "engine",
+        "share of a GPU's memory that may be in use once the KV cache is there, other processes "
+        "included; without effect beside --kv-cache-memory-bytes; default: 0.9",
+        _share,
+        metavar="SHARE",
+    ),
+    Flag(
+        "enforce-eager",
+        "engine",
+        "compute decode steps call by call, never as a recording or a CUDA graph",
+        kind=None,
+    ),
+    Flag(
         "scheduling-policy",
         "engine",
         "priority: requests of a lower `priority` first, then in order of arrival; fcfs: in order "
@@ -441,7 +462,6 @@ REFUSED: tuple[Refused, ...] = (
     *_rows(_BALANCE, "data-parallel-backend", "api-server-count", "nnodes", "node-rank"),
     *_rows("a dead engine is started again, see --engine-restarts", "enable-fault-tolerance"),
     *_rows(_COMPILE, "compilation-config", "cudagraph-capture-sizes", "max-cudagraph-capture-size"),
-    *_rows(_COMPILE, "enforce-eager", neutral=("", "true", "false")),
     *_rows("weights stay as the file stores them", "quantization", "quantization-param-path"),
     *_rows(
         _HUB, "tokenizer", "tokenizer-mode", "tokenizer-revision", "hf-config-path", "hf-overrides"
@@ -456,7 +476,6 @@ REFUSED: tuple[Refused, ...] = (
     *_rows(_CACHE, "calculate-kv-scales", "kv-offloading-size", "swap-space", "cpu-offload-gb"),
     *_rows(
         "--kv-cache-memory-bytes sets the memory",
-        "gpu-memory-utilization",
         "num-gpu-blocks-override",
     ),
     *_rows("prompts are always chunked", "enable-chunked-prefill", neutral=("", "true", "True")),

@@ -32,6 +32,8 @@ _ENGINE_FLAGS = {
     "block_size": "block_size",
     "scheduling_policy": "scheduling_policy",
     "kv_cache_memory_bytes": "kv_cache_memory",
+    "gpu_memory_utilization": "gpu_memory_utilization",
+    "enforce_eager": "enforce_eager",
     "num_threads": "num_threads",
     "seed": "seed",
     "device": "device",

@@ -13,6 +13,8 @@ from vllm.kernels import flash, ops
 from vllm.layers.attention import AttentionInputs, LayerCache, PagedAttention
 from vllm.layers.linear import Target
 
+MOST_GATHERED = 512 << 20  # bytes of a layer's keys and values; what has more stays where it is
+
 
 class FlashAttention(PagedAttention):
     """`PagedAttention` without window and soft cap, for activations of 16 bits.
@@ -31,7 +33,7 @@ class FlashAttention(PagedAttention):
         cache: LayerCache,
         step: AttentionInputs,
     ) -> None:
-        if step.is_decode:
+        if step.is_decode or self._needs_too_much(step, cache):
             super().__call__(out, q, k, v, cache=cache, step=step)
             return
         ops.kv_write(k, v, cache.keys, cache.values, step.slot_mapping)
@@ -47,6 +49,12 @@ class FlashAttention(PagedAttention):
         starts = prompts.query_starts, prompts.key_starts
         longest = prompts.longest_query, prompts.longest_context
         out[first:] = flash.attend_causally(q, k, v, *starts, *longest, self.scale).flatten(1)
+
+    def _needs_too_much(self, step: AttentionInputs, cache: LayerCache) -> bool:
+        _, kv_heads, block_size, head_dim = cache.keys.shape
+        prompts = step.prompts(block_size)
+        size = 2 * prompts.gathered * kv_heads * head_dim * cache.keys.itemsize
+        return size > MOST_GATHERED
 
 
 def make_attention(target: Target, scale: float, window: int, soft_cap: float) -> PagedAttention:

@@ -30,6 +30,11 @@ class Prompts:
     key_starts: Tensor
     places: tuple[Tensor, Tensor] | None
 
+    @property
+    def gathered(self) -> int:
+        """How many keys have to be gathered."""
+        return 0 if self.places is None else self.places[0].shape[0]
+
 
 def plan_prompts(
     host_starts: np.ndarray,

@@ -27,6 +27,7 @@ NOT_USED = (
     "dequantize",
     "enable_prefix_caching",
     "enforce_eager",
+    "gpu_memory_utilization",
     "kv_cache_dtype",
     "kv_cache_memory",
     "max_logprobs",

@@ -16,11 +16,15 @@ from vllm.errors import EngineStartError
 from vllm.kvcache.manager import blocks_in_window
 from vllm.layers.attention import LayerCache
 from vllm.models.config import ModelConfig
+from vllm.worker import resources
 
-# Weights are mapped and activations small, so the cache may take a good part of what is free. The
-# cap keeps a default start from promising a whole large machine to one engine.
+# On the CPU weights are mapped and activations small, so the cache may take a good part of what is
+# free. The cap keeps a default start from promising a whole large machine to one engine.
 MEMORY_SHARE = 0.5
 MEMORY_CAP = 4 << 30
+# On a GPU: of what a step takes besides. Keys and values that `FlashAttention` gathers are the most
+# of it, then graphs of some MB each, the libraries' workspaces and logits that are edited.
+STEP_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,14 @@ def plan_cache(
     *,
     block_size: int,
     dtype: torch.dtype,
-    memory: int | None,
-    available: int,
+    memory: int,
     max_model_len: int | None,
     max_num_seqs: int,
     step: int,
 ) -> tuple[KVLayout, int]:
     """The cache's size and the resulting max_model_len.
 
-    `memory` is the operator's figure, `available` what is free. Nothing more is taken than
+    `memory` is in bytes, the operator's figure or one of the two below. Nothing more is taken than
     `max_num_seqs` requests of full length need, and a request of full length must fit; it holds no
     more than the model's window before the at most `step` tokens of a step, where it has one. Over
     a group, `config` and `memory` are each rank's and all take as many blocks as the poorest.
@@ -62,7 +65,6 @@ def plan_cache(
             f"max_model_len is {longest}, but the model has {config.longest_position} positions; "
             "lower --max-model-len"
         )
-    budget = memory or min(int(available * MEMORY_SHARE), MEMORY_CAP)
     most = blocks_in_window(config.reach, step, block_size) if config.reach else None
 
     def held(num_tokens: int) -> int:
@@ -70,18 +72,32 @@ def plan_cache(
         return blocks if most is None else min(blocks, most)
 
     useful = max_num_seqs * held(longest)
-    num_blocks = group.least(min(useful, budget // (token_bytes * block_size)))
+    num_blocks = group.least(min(useful, memory // (token_bytes * block_size)))
     layout = KVLayout(num_blocks, block_size, token_bytes)
     if num_blocks < held(max_model_len or 1):
         wanted = max_model_len or block_size
         raise EngineStartError(
-            f"a KV cache of {budget} bytes holds {max(0, layout.num_tokens)} tokens of "
+            f"a KV cache of {memory} bytes holds {max(0, layout.num_tokens)} tokens of "
             f"{token_bytes} bytes, one request of {wanted} tokens does not fit; raise the cache "
             "memory or lower --max-model-len"
         )
     if most is not None and num_blocks >= most:
         return layout, longest
     return layout, min(longest, layout.num_tokens)
+
+
+def memory_on_cpu(ranks: int) -> int:
+    """Bytes for the cache of a rank whose weights are still to be loaded; all share the host's."""
+    return min(int(resources.available_memory() // ranks * MEMORY_SHARE), MEMORY_CAP)
+
+
+def memory_on_gpu(device: torch.device, share: float) -> int:
+    """Bytes for the cache of an engine whose weights and activations are there already: what is
+    left of this share of the device's memory, at least 0.
+    """
+    torch.cuda.empty_cache()  # what loading has left over
+    free, total = torch.cuda.mem_get_info(device)
+    return max(0, int(total * share) - (total - free) - STEP_MEMORY)
 
 
 def allocate(

@@ -52,18 +52,16 @@ class ModelRunner:
         group.connect(self.device)
         self.target = _target(config, self.config, self.device)
         self.kv_dtype = _kv_dtype(config, self.target, self.device)
-        self.layout, self.max_model_len = kv_tensors.plan_cache(
-            self.config,
-            group,
-            block_size=config.block_size,
-            dtype=self.kv_dtype,
-            memory=config.kv_cache_memory,
-            available=_available(self.device, group.size),
-            max_model_len=config.max_model_len,
-            max_num_seqs=config.max_num_seqs,
-            step=config.max_num_batched_tokens,
-        )
-        self.model = self._load(checkpoint, config, progress)
+        if self.device.type == "cpu":
+            memory = config.kv_cache_memory or kv_tensors.memory_on_cpu(group.size)
+            self.layout, self.max_model_len = self._plan_cache(config, memory)
+            self.model = self._load(checkpoint, config, self.max_model_len, progress)
+        else:
+            longest = config.max_model_len or self.config.max_position
+            self.model = self._load(checkpoint, config, longest, progress)
+            share = config.gpu_memory_utilization
+            memory = config.kv_cache_memory or kv_tensors.memory_on_gpu(self.device, share)
+            self.layout, self.max_model_len = self._plan_cache(config, memory)
         self.caches = self._allocate(progress)
         self._decode_steps = self._plan_decode_steps(config)
         self.inputs = InputBatch(
@@ -89,15 +87,27 @@ class ModelRunner:
     def activation_dtype(self) -> torch.dtype:
         return (self.target.dtype if self.device.type == "cuda" else None) or torch.float32
 
+    def _plan_cache(self, config: EngineConfig, memory: int) -> tuple[kv_tensors.KVLayout, int]:
+        return kv_tensors.plan_cache(
+            self.config,
+            self.group,
+            block_size=config.block_size,
+            dtype=self.kv_dtype,
+            memory=memory,
+            max_model_len=config.max_model_len,
+            max_num_seqs=config.max_num_seqs,
+            step=config.max_num_batched_tokens,
+        )
+
     def _load(
-        self, checkpoint: Checkpoint, config: EngineConfig, progress: OnProgress
+        self, checkpoint: Checkpoint, config: EngineConfig, longest: int, progress: OnProgress
     ) -> LlamaModel:
         progress("weights", 0.0)
         return model_class(self.config)(
             checkpoint,
             self.target,
             config.max_num_batched_tokens,
-            self.max_model_len,
+            longest,
             lambda done: progress("weights", done),
             self.group,
         )
@@ -317,10 +327,3 @@ def _kv_dtype(config: EngineConfig, target: Target, device: torch.device) -> tor
     if target.dequantize:
         return torch.float32
     return torch.bfloat16 if device.type == "cpu" else target.dtype or torch.bfloat16
-
-
-def _available(device: torch.device, ranks: int) -> int:
-    """Bytes for this rank; ranks on CPUs share the host's memory."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return resources.available_memory() // ranks

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.steps import BLOCK, Step, random_step
 from vllm.kernels import flash
+from vllm.layers import flash_attention
 from vllm.layers.attention import PagedAttention
 from vllm.layers.flash_attention import FlashAttention, make_attention
 from vllm.layers.linear import Target
@@ -72,6 +73,17 @@ def test_decodes_alone_stay_with_the_paged_kernel() -> None:
     step = random_step([(9, 1), (3, 1)])
     assert step.inputs.is_decode
     assert torch.equal(run(FlashAttention(0.25), step), run(PagedAttention(0.25), step))
+
+
+def test_too_many_keys_stay_with_the_paged_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = random_step(MIXES["chunks"])
+    layer = FlashAttention(0.25)
+    size = (12 + 4 + 21) * 2 * 2 * 16 * 4  # keys and values, KV heads, head size, f32
+    monkeypatch.setattr(flash_attention, "MOST_GATHERED", size - 1)
+    assert torch.equal(run(layer, step), run(PagedAttention(0.25), step))
+    monkeypatch.setattr(flash_attention, "MOST_GATHERED", size)
+    with pytest.raises(NotImplementedError, match="_flash_attention_forward"):  # needs a GPU
+        run(layer, step)
 
 
 def test_the_cpu_has_the_paged_kernel() -> None:
