@@ -20,10 +20,12 @@ from vllm.layers.mlp import FeedForward, GatedMLP
 from vllm.layers.norm import RMSNorm
 from vllm.layers.workspace import Workspace
 from vllm.loader.checkpoint import Checkpoint, ModelLoadError, expect_shape
-from vllm.models.config import ExpertsConfig, ModelConfig
+from vllm.models.config import ExpertsConfig, ModelConfig, ModelConfigError
 from vllm.models.shapes import stacked_experts, stacked_rows, tensor_shapes
 from vllm.models.split import spans, split_config
 from vllm.quantization.weight import Weight
+
+WIDEST_ON_CUDA = 256  # elements of a head in `ops.paged_attention`
 
 
 class Loader:
@@ -75,8 +77,16 @@ class Loader:
         return RMSNorm(weight, self.config.rms_norm_eps)
 
     def attention(self, index: int) -> PagedAttention:
-        """The attention over the cache of this layer."""
+        """The attention over the cache of this layer. Raises `ModelConfigError` where the device
+        has no kernel for the model's heads.
+        """
         config = self.config
+        width = config.cache_shape[2]
+        if self.target.device.type == "cuda" and width > WIDEST_ON_CUDA:
+            raise ModelConfigError(
+                f"{config.architecture} has heads of {width} elements in its cache, the attention "
+                f"of device 'cuda' takes at most {WIDEST_ON_CUDA}; use --device cpu"
+            )
         return make_attention(
             self.target, config.scale, config.window(index), config.attention_soft_cap
         )

@@ -6,13 +6,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from tests.exactness.cases import CASES
 from tests.models import TINY
+from vllm.layers.linear import Target
+from vllm.layers.workspace import Workspace
+from vllm.loader.dummy import DummyCheckpoint
 from vllm.loader.gguf_config import FAMILIES as GGUF_FAMILIES
+from vllm.models.config import ModelConfigError
 from vllm.models.hf_config import FAMILIES, from_hf
 from vllm.models.registry import _CLASSES
 from vllm.models.shapes import tensor_shapes
+from vllm.models.weights import Loader
 
 
 def test_readers_and_classes_know_the_same_architectures() -> None:
@@ -83,3 +89,12 @@ def test_the_first_layers_of_deepseek_are_dense() -> None:
     shapes = tensor_shapes(config("deepseek-v3"))
     assert "model.layers.0.mlp.gate_proj.weight" in shapes
     assert "model.layers.0.mlp.gate.weight" not in shapes
+
+
+def test_heads_too_wide_for_a_gpu_are_refused_by_name() -> None:
+    wide = config("deepseek-v3", kv_lora_rank=512, qk_rope_head_dim=64)
+    on_cpu = Target(torch.device("cpu"))
+    Loader(DummyCheckpoint(wide), on_cpu, Workspace(1, on_cpu)).attention(0)
+    on_gpu = Target(torch.device("cuda"), torch.bfloat16)
+    with pytest.raises(ModelConfigError, match=r"heads of 576 elements.*at most 256; use --device"):
+        Loader(DummyCheckpoint(wide), on_gpu, Workspace(1, on_cpu)).attention(0)
