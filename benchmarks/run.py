@@ -39,7 +39,7 @@ PARTS = {
     # Counted, not timed: the second run would count the same.
     "instructions": Part("upstream", lambda o, logs: instructions.run(1, logs, o.only)),
     "engine": Part("llama.cpp", lambda o, _: engine.run(o.model, o.repeats)),
-    "server": Part("llama-server", lambda o, logs: server.run(o.model, o.repeats, logs)),
+    "server": Part("llama-server", lambda o, logs: server.run(o.model, o.repeats, logs, o.only)),
     "prefix": Part("the first", lambda o, _: prefix.run(o.model, o.repeats)),
     "scheduler": Part("peer", lambda o, _: scheduler.run(o.repeats)),
     "scale": Part("64 streams", lambda o, _: scale.run(o.repeats)),
@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         default="",
-        help="rows whose name contains this: of frontend, instructions, end-to-end",
+        help="rows whose name contains this: of frontend, instructions, server, end-to-end",
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="of the engine's rows")
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -22,15 +22,18 @@ GRACE_S = 20.0  # for the processes below it to end
 STREAMS = (8, 32)
 OUTPUT = 64
 CONTEXTS = {128: 64, 1024: 960}  # context at the end: words of prompt (about a token each)
+TIMEOUT_S = 600  # a peer computes 32 prompts of 960 tokens before the last stream's first token
 SLOTS, SLOT_TOKENS = 32, 1280
 
 
 def ours(model: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "vllm.cli", "serve", str(model), "--port", str(port)]
+    """No answer comes from an earlier prompt's cache."""
+    command = [sys.executable, "-m", "vllm.cli", "serve", str(model), "--port", str(port)]
+    return [*command, "--no-enable-prefix-caching"]
 
 
 def peer(model: Path, port: int) -> list[str]:
-    """Every stream has a slot, and no answer comes from an earlier prompt's cache."""
+    """The same, and every stream has a slot."""
     return [
         *shlex.split(os.environ["LLAMA_SERVER"]), "-m", str(model), "--port", str(port),
         "--host", "127.0.0.1", "-np", str(SLOTS), "-c", str(SLOTS * SLOT_TOKENS),
@@ -38,23 +41,28 @@ def peer(model: Path, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-def rates(url: str, pid: int) -> dict[str, float]:
+def workloads(only: str) -> dict[str, tuple[str, ...]]:
+    """The load generator's options by row, of the rows whose name contains `only`."""
+    found = {
+        f"{streams} streams, context {context}": (
+            "--endpoint", "completions", "--concurrency", str(streams),
+            "--num-requests", str(streams if context > 128 else 2 * streams),
+            "--warmup", "2" if context > 128 else str(streams),
+            "--input-len", str(words), "--output-len", str(OUTPUT), "--timeout", str(TIMEOUT_S),
+        )
+        for context, words in CONTEXTS.items() for streams in STREAMS
+    }  # fmt: skip
+    return {name: load for name, load in found.items() if only in name}
+
+
+def rates(url: str, pid: int, loads: dict[str, tuple[str, ...]]) -> dict[str, float]:
     """Tokens per second over all streams, from the first request to the last answer."""
-    found = {}
-    for context, words in CONTEXTS.items():
-        for streams in STREAMS:
-            load = (
-                "--endpoint", "completions", "--concurrency", str(streams),
-                "--num-requests", str(2 * streams), "--warmup", str(streams),
-                "--input-len", str(words), "--output-len", str(OUTPUT),
-            )  # fmt: skip
-            report = measure(url, pid, load)
-            found[f"{streams} streams, context {context}"] = report["tokens_per_s"]
-    return found
+    return {name: measure(url, pid, load)["tokens_per_s"] for name, load in loads.items()}
 
 
-def run(model: str, repeats: int, logs: Path) -> list[Row]:
-    """All rows, in output tokens per second; prompts are computed within that time, too."""
+def run(model: str, repeats: int, logs: Path, only: str = "") -> list[Row]:
+    """Rows in output tokens per second; prompts are computed within that time, too."""
+    loads = workloads(only)
     path = resolve(model).path
     sides = [(ours, Samples()), *([(peer, Samples())] if os.environ.get("LLAMA_SERVER") else [])]
     for _ in range(repeats):
@@ -63,6 +71,6 @@ def run(model: str, repeats: int, logs: Path) -> list[Row]:
             url, log = f"http://127.0.0.1:{port}", logs / f"{command.__name__}.log"
             with running(command(path, port), log, grace_s=GRACE_S) as server:
                 wait_ready(url, server, log)
-                samples.add_all(rates(url, server.pid))
+                samples.add_all(rates(url, server.pid, loads))
     mine, theirs = sides[0][1], sides[-1][1] if len(sides) > 1 else Samples()
     return [Row(name, "token/s", mine[name], theirs.get(name), "higher") for name in mine]

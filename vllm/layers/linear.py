@@ -9,7 +9,7 @@ views of the file, each writing its columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vllm.distributed.group import Group
 from vllm.kernels import ops
+from vllm.layers.tape import Tape
 from vllm.quantization.digits import count_coarse_rows
 from vllm.quantization.weight import Weight
 
@@ -33,16 +34,23 @@ class Linear(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how weights are held: device, dtype of dense ones (None: as stored), packing."""
+    """Where and how weights are held: device, dtype of dense ones (None: as stored), packing, and
+    the memory of packed ones.
+    """
 
     device: torch.device
     dtype: torch.dtype | None = None
     dequantize: bool = False
+    tape: Tape = field(default_factory=Tape, compare=False, repr=False)
 
     @property
     def packs(self) -> bool:
         """Whether packed weights stay packed."""
         return not self.dequantize
+
+    def keep(self, packed: Tensor) -> Tensor:
+        """Packed weights where they are used: on the tape, or on the device."""
+        return self.tape.keep(packed) if self.device.type == "cpu" else packed.to(self.device)
 
 
 class PackedLinear:
@@ -52,9 +60,7 @@ class PackedLinear:
     they are not; sums are in f32.
     """
 
-    def __init__(
-        self, weights: Sequence[Weight], bias: Tensor | None, device: torch.device
-    ) -> None:
+    def __init__(self, weights: Sequence[Weight], bias: Tensor | None, target: Target) -> None:
         self.in_features = weights[0].shape[1]
         self.out_features = sum(weight.shape[0] for weight in weights)
         self.qtype = weights[0].qtype
@@ -62,7 +68,7 @@ class PackedLinear:
         self.coarse_rows = count_coarse_rows(weights, ops.COARSE_ROWS)
         raw = _end_to_end([weight.data for weight in weights])
         packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
-        self.packed = packed.to(device)
+        self.packed = target.keep(packed)
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
         ops.quant_linear(
@@ -138,8 +144,7 @@ def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Tar
     if packed and target.packs:
         same = len(packed) == 1 and all(weight.packed for weight in weights)
         if len(weights) == 1 or same:
-            bias = _join(biases, torch.float32, target.device)
-            return PackedLinear(weights, bias, target.device)
+            return PackedLinear(weights, _join(biases, torch.float32, target.device), target)
         return _split(weights, biases, target)
     if target.device.type == "cuda":
         dtype = target.dtype or torch.float32

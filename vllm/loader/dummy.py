@@ -35,6 +35,9 @@ class DummyCheckpoint:
     def names(self) -> list[str]:
         return list(self._shapes)
 
+    def release(self) -> None:
+        """Nothing to let go of: tensors are made when they are asked for."""
+
     def get(self, name: str) -> Weight:
         shape = self._shapes[name]
         if name.endswith("norm.weight"):

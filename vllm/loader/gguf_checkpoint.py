@@ -36,6 +36,9 @@ class GGUFCheckpoint:
     def names(self) -> list[str]:
         return list(self.file.tensors)
 
+    def release(self) -> None:
+        self.file.drop_pages()
+
     def _stored(self, name: str) -> str:
         return gguf_name(name, self.config.architecture)
 

@@ -364,6 +364,13 @@ class GGUFFile:
         info = self.info(name)
         return memoryview(self._data)[info.start : info.start + info.nbytes]
 
+    def drop_pages(self) -> None:
+        """Take the file's pages out of this process; they come back from the file when they are
+        read. What was written to tensors is lost.
+        """
+        if isinstance(self._data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self._data.madvise(mmap.MADV_DONTNEED)
+
 
 def _map(path: Path) -> mmap.mmap | bytes:
     """Map the file copy-on-write: users may want a writable buffer, the file stays as it is."""

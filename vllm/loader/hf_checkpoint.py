@@ -35,6 +35,9 @@ class HFTensors:
     def names(self) -> list[str]:
         return list(self._shard_of)
 
+    def release(self) -> None:
+        """Nothing to let go of: dense weights stay where they are mapped."""
+
     def get(self, name: str) -> Weight:
         if name not in self._shard_of:
             raise ModelLoadError(f"{self.path}: tensor {name!r} is missing")

@@ -103,7 +103,7 @@ class ModelRunner:
         self, checkpoint: Checkpoint, config: EngineConfig, longest: int, progress: OnProgress
     ) -> LlamaModel:
         progress("weights", 0.0)
-        return model_class(self.config)(
+        model = model_class(self.config)(
             checkpoint,
             self.target,
             config.max_num_batched_tokens,
@@ -111,6 +111,8 @@ class ModelRunner:
             lambda done: progress("weights", done),
             self.group,
         )
+        checkpoint.release()
+        return model
 
     def _allocate(self, progress: OnProgress) -> list[kv_tensors.LayerCache]:
         progress("KV cache", 0.0)

@@ -62,6 +62,14 @@ def test_reads_what_was_written(small: Path) -> None:
     assert file.tensors["packed"].nbytes == 2 * 2 * 34
 
 
+def test_tensors_are_read_again_after_their_pages_were_dropped(small: Path) -> None:
+    file = GGUFFile(small)
+    view = file.tensor_bytes("dense")
+    before = bytes(view)
+    file.drop_pages()
+    assert bytes(view) == before == bytes(file.tensor_bytes("dense"))
+
+
 def test_missing_names_are_named(small: Path) -> None:
     file = GGUFFile(small)
     with pytest.raises(gguf_file.GGUFMissingError, match="'nope' is missing"):
