@@ -33,6 +33,8 @@ NOT_USED = (
     "max_logprobs",
     "scheduling_policy",
     "seed",
+    "thinking_end",
+    "thinking_start",
     "tensor_parallel_size",
 )
 
