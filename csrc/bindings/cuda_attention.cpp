@@ -16,9 +16,9 @@ namespace {
 void check_supported(const Check& check, const Tensor& q, const Tensor& k_cache,
                      const Tensor& v_cache) {
   const int64_t head_dim = k_cache.size(3);
-  check.require(head_dim % 8 == 0 && head_dim <= cuda::kMaxHeadDim, "head dim is ", head_dim,
-                " (k_cache has shape ", Check::sizes_text(k_cache),
-                "), the CUDA kernel takes multiples of 8 up to ", cuda::kMaxHeadDim);
+  check.require(cuda::takes_head_dim(head_dim), "head dim is ", head_dim, " (k_cache has shape ",
+                Check::sizes_text(k_cache), "), the CUDA kernel takes multiples of 8 up to ",
+                cuda::kMaxHeadDim, " and of 24 up to ", cuda::kMaxWideHeadDim);
   check.require(
       q.scalar_type() == k_cache.scalar_type() || q.scalar_type() == ScalarType::Float,
       "q has dtype ", Check::type_name(q.scalar_type()), " and k_cache ",

@@ -5,10 +5,11 @@
 // Gimelshein, 2018, arXiv:1805.02867), and the division of keys among blocks of Flash-Decoding (Dao et
 // al., 2023). Must not know: which request a sequence is, torch.
 //
-// A block takes kRows = 8 query rows that share one KV head: t consecutive tokens of one sequence
-// times h query heads, t * h <= 8. Keys come in chunks of 512, chunk c belongs to slot c mod 16. In a
-// chunk, the 8 warps deal the keys out in tiles of 32 (warp w: tiles w and w + 8) and each keeps its own
-// softmax state; a slot's 8 states become one, and the slots' states become one in ascending order.
+// A block takes 8 query rows that share one KV head: t consecutive tokens of one sequence times h query
+// heads, t * h <= 8. Keys come in chunks of 512, chunk c belongs to slot c mod 16. In a chunk, the 8 warps
+// deal the keys out in tiles of 32 (warp w: tiles w and w + 8) and each keeps its own softmax state; a
+// slot's 8 states become one, and the slots' states become one in ascending order. Heads of more than 256
+// dims, as DeepSeek's latent vectors, have 4 rows and 4 warps.
 //
 // Grid: x = floor(tokens / t) + sequences (an upper bound of the tiles, see first_tile), y =
 // kv_heads * ceil(group / h), where group = q_heads / kv_heads, z = splits: block z takes the slots z,
@@ -30,29 +31,32 @@
 namespace vllm_kernels::cuda {
 namespace {
 
-template <int DIMS>
+// Rows of a block where a head is wider than kMaxHeadDim.
+constexpr int kWideRows = 4;
+
+template <class G>
 struct SharedSteps {
-  float query[kRows][kWarp * DIMS];  // scaled; zero beyond the rows
-  float probability[kWarps][kRows][kTile];
+  float query[G::kRows][kWarp * G::kDims];  // scaled; zero beyond the rows
+  float probability[G::kWarps][G::kRows][kTile];
 };
 
-// Up to head_dim 256 (DIMS = 8): 8 * 256 * 4 + 8 * 8 * 32 * 4 = 16 KiB of steps, or
+// Up to head_dim 256: 8 * 256 * 4 + 8 * 8 * 32 * 4 = 16 KiB of steps, or
 // 4 * 8 * (256 + 2) * 4 = 32.25 KiB of states, never together; and 8.06 KiB of the slots so far.
-template <int DIMS>
+template <class G>
 struct Shared {
   union {
-    SharedSteps<DIMS> steps;
-    SharedStates<DIMS> states;
+    SharedSteps<G> steps;
+    SharedStates<G> states;
   };
-  float max[kRows];
-  float weight[kRows];
-  float sum[kRows][kWarp * DIMS];
+  float max[G::kRows];
+  float weight[G::kRows];
+  float sum[G::kRows][kWarp * G::kDims];
 };
 
-template <int DIMS, typename T>
-__device__ void load_query(SharedSteps<DIMS>& shared, Rows<const T> q, const Tile& tile,
+template <class G, typename T>
+__device__ void load_query(SharedSteps<G>& shared, Rows<const T> q, const Tile& tile,
                            const Shape& shape) {
-  for (int i = threadIdx.x; i < kRows * shape.head_dim; i += blockDim.x) {
+  for (int i = threadIdx.x; i < G::kRows * shape.head_dim; i += blockDim.x) {
     const int r = i / shape.head_dim;
     const int dim = i % shape.head_dim;
     const int head = tile.head + r % shape.heads_per_block;
@@ -65,16 +69,16 @@ __device__ void load_query(SharedSteps<DIMS>& shared, Rows<const T> q, const Til
 }
 
 // score[r] = query r . key, for the lane's own key.
-template <int DIMS, typename C>
-__device__ void score_key(float (&score)[kRows], const SharedSteps<DIMS>& shared, const C* key,
+template <class G, typename C>
+__device__ void score_key(float (&score)[G::kRows], const SharedSteps<G>& shared, const C* key,
                           int rows, int head_dim) {
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) score[r] = 0.0f;
+  for (int r = 0; r < G::kRows; ++r) score[r] = 0.0f;
   for (int dim = 0; dim < head_dim; dim += kKeyPiece) {
     float piece[kKeyPiece];
     load_floats<kKeyPiece>(key + dim, piece);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < G::kRows; ++r) {
       if (r >= rows) break;
 #pragma unroll
       for (int i = 0; i < kKeyPiece; ++i) score[r] += shared.query[r][dim + i] * piece[i];
@@ -82,19 +86,20 @@ __device__ void score_key(float (&score)[kRows], const SharedSteps<DIMS>& shared
   }
 }
 
-__device__ void cap_scores(float (&score)[kRows], float cap) {
+template <int ROWS>
+__device__ void cap_scores(float (&score)[ROWS], float cap) {
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) score[r] = cap * tanhf(score[r] / cap);
+  for (int r = 0; r < ROWS; ++r) score[r] = cap * tanhf(score[r] / cap);
 }
 
 // Takes the tile's scores into the maxima and weights; leaves exp(score - max) in `probability`.
-template <int DIMS>
-__device__ void update_weights(State<DIMS>& state, float (&probability)[kRows][kTile],
-                               const float (&score)[kRows], int key, const Tile& tile,
+template <class G>
+__device__ void update_weights(State<G>& state, float (&probability)[G::kRows][kTile],
+                               const float (&score)[G::kRows], int key, const Tile& tile,
                                const Shape& shape) {
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < G::kRows; ++r) {
     if (r >= tile.rows) break;
     const bool sees = tile.sees(r, key, shape.heads_per_block, shape.window);
     const float tile_max = warp_reduce(sees ? score[r] : -INFINITY, Max{});
@@ -108,30 +113,31 @@ __device__ void update_weights(State<DIMS>& state, float (&probability)[kRows][k
   __syncwarp();
 }
 
-// sum[r] += probability[r] . values begin ... end - 1 of the tile, four at a time. `offset` is where
+// sum[r] += probability[r] . values begin ... end - 1 of the tile, a few at a time. `offset` is where
 // the lane's own value starts; lanes beyond head_dim hold no dims.
-template <int DIMS, typename C>
-__device__ void add_values(State<DIMS>& state, const float (&probability)[kRows][kTile],
+template <class G, typename C>
+__device__ void add_values(State<G>& state, const float (&probability)[G::kRows][kTile],
                            const C* v_cache, std::int64_t offset, int begin, int end, int rows,
                            int head_dim) {
-  const int dim = (threadIdx.x % kWarp) * DIMS;
-  for (int first = begin / kValueStep * kValueStep; first < end; first += kValueStep) {
-    float value[kValueStep][DIMS] = {};
+  constexpr int kStep = G::kDims <= 8 ? 4 : 2;
+  const int dim = (threadIdx.x % kWarp) * G::kDims;
+  for (int first = begin / kStep * kStep; first < end; first += kStep) {
+    float value[kStep][G::kDims] = {};
 #pragma unroll
-    for (int j = 0; j < kValueStep; ++j) {
+    for (int j = 0; j < kStep; ++j) {
       const std::int64_t row = __shfl_sync(kAllLanes, offset, first + j);
       const bool exists = first + j >= begin && first + j < end;
-      if (exists && dim < head_dim) load_floats<DIMS>(v_cache + row + dim, value[j]);
+      if (exists && dim < head_dim) load_floats<G::kDims>(v_cache + row + dim, value[j]);
     }
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < G::kRows; ++r) {
       if (r >= rows) break;
-      float p[kValueStep];
-      load_floats<kValueStep>(&probability[r][first], p);
+      float p[kStep];
+      load_floats<kStep>(&probability[r][first], p);
 #pragma unroll
-      for (int j = 0; j < kValueStep; ++j) {
+      for (int j = 0; j < kStep; ++j) {
 #pragma unroll
-        for (int i = 0; i < DIMS; ++i) state.sum[r][i] += p[j] * value[j][i];
+        for (int i = 0; i < G::kDims; ++i) state.sum[r][i] += p[j] * value[j][i];
       }
     }
   }
@@ -139,8 +145,8 @@ __device__ void add_values(State<DIMS>& state, const float (&probability)[kRows]
 }
 
 // One tile of 32 keys, from `first` on.
-template <int DIMS, typename C>
-__device__ void take_keys(State<DIMS>& state, SharedSteps<DIMS>& shared, const C* k_cache,
+template <class G, typename C>
+__device__ void take_keys(State<G>& state, SharedSteps<G>& shared, const C* k_cache,
                           const C* v_cache, const int* block_table, int first, const Tile& tile,
                           const Shape& shape) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
@@ -149,7 +155,7 @@ __device__ void take_keys(State<DIMS>& state, SharedSteps<DIMS>& shared, const C
   const bool exists = lane >= begin && lane < end;
   const std::int64_t offset =
       exists ? cache_offset(block_table, first + lane, tile.kv_head, shape) : 0;
-  float score[kRows];
+  float score[G::kRows];
   score_key(score, shared, k_cache + offset, exists ? tile.rows : 0, exists ? shape.head_dim : 0);
   if (shape.soft_cap > 0.0f) cap_scores(score, shape.soft_cap);
   update_weights(state, shared.probability[warp], score, first + lane, tile, shape);
@@ -158,8 +164,8 @@ __device__ void take_keys(State<DIMS>& state, SharedSteps<DIMS>& shared, const C
 }
 
 // All keys of a slot; warp 0 ends with their state.
-template <int DIMS, typename T, typename C>
-__device__ void take_slot(State<DIMS>& state, Shared<DIMS>& shared, Rows<const T> q,
+template <class G, typename T, typename C>
+__device__ void take_slot(State<G>& state, Shared<G>& shared, Rows<const T> q,
                           const C* k_cache, const C* v_cache, const int* block_tables, int slot,
                           const Tile& tile, const Shape& shape) {
   __syncthreads();  // the queries overwrite states of the slot before
@@ -167,7 +173,7 @@ __device__ void take_slot(State<DIMS>& state, Shared<DIMS>& shared, Rows<const T
   __syncthreads();
   const int* block_table = block_tables + tile.sequence * shape.max_blocks;
   for (int chunk = tile.first_chunk(slot); chunk * kChunk < tile.keys; chunk += kSlots) {
-    for (int part = threadIdx.x / kWarp; part < kChunk / kTile; part += kWarps) {
+    for (int part = threadIdx.x / kWarp; part < kChunk / kTile; part += G::kWarps) {
       take_keys(state, shared.steps, k_cache, v_cache, block_table, chunk * kChunk + part * kTile,
                 tile, shape);
     }
@@ -176,82 +182,82 @@ __device__ void take_slot(State<DIMS>& state, Shared<DIMS>& shared, Rows<const T
 }
 
 // Joins the slot's state with those before it, on warp 0: row by row, in shared memory.
-template <int DIMS>
-__device__ void join_slot(Shared<DIMS>& shared, const State<DIMS>& state, bool is_first) {
+template <class G>
+__device__ void join_slot(Shared<G>& shared, const State<G>& state, bool is_first) {
   const int lane = threadIdx.x % kWarp;
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    float max = -INFINITY, weight = 0.0f, sum[DIMS] = {};
+  for (int r = 0; r < G::kRows; ++r) {
+    float max = -INFINITY, weight = 0.0f, sum[G::kDims] = {};
     if (!is_first) {
       max = shared.max[r];
       weight = shared.weight[r];
-      load_floats<DIMS>(&shared.sum[r][lane * DIMS], sum);
+      load_floats<G::kDims>(&shared.sum[r][lane * G::kDims], sum);
     }
-    merge_row<DIMS>(max, weight, sum, state.max[r], state.weight[r], state.sum[r]);
+    merge_row<G::kDims>(max, weight, sum, state.max[r], state.weight[r], state.sum[r]);
     __syncwarp();  // every lane has read the row
     shared.max[r] = max;
     shared.weight[r] = weight;
-    store_floats<DIMS>(&shared.sum[r][lane * DIMS], sum);
+    store_floats<G::kDims>(&shared.sum[r][lane * G::kDims], sum);
   }
   __syncwarp();
 }
 
-// States of slots in memory: [tiles, kv_heads * parts, kSlots, kRows, 2 + head_dim] float32.
-__device__ float* state_row(float* states, int slot, int r, int head_dim) {
+// States of slots in memory: [tiles, kv_heads * parts, kSlots, rows, 2 + head_dim] float32.
+__device__ float* state_row(float* states, int slot, int r, const Shape& shape) {
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * gridDim.y + blockIdx.y;
-  return states + ((item * kSlots + slot) * kRows + r) * (2 + head_dim);
+  return states + ((item * kSlots + slot) * shape.block_rows + r) * (2 + shape.head_dim);
 }
 
-template <int DIMS>
-__device__ void put_slot(float* states, int slot, const State<DIMS>& state, int rows,
-                         int head_dim) {
-  const int dim = (threadIdx.x % kWarp) * DIMS;
+template <class G>
+__device__ void put_slot(float* states, int slot, const State<G>& state, int rows,
+                         const Shape& shape) {
+  const int dim = (threadIdx.x % kWarp) * G::kDims;
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < G::kRows; ++r) {
     if (r >= rows) break;
-    float* row = state_row(states, slot, r, head_dim);
+    float* row = state_row(states, slot, r, shape);
     row[0] = state.max[r];
     row[1] = state.weight[r];
 #pragma unroll
-    for (int i = 0; i < DIMS; ++i) {
-      if (dim + i < head_dim) row[2 + dim + i] = state.sum[r][i];
+    for (int i = 0; i < G::kDims; ++i) {
+      if (dim + i < shape.head_dim) row[2 + dim + i] = state.sum[r][i];
     }
   }
 }
 
 // A row that sees no key (length 0) becomes zeros.
-template <int DIMS, typename T>
-__device__ void store_row(Rows<T> out, int r, float weight, const float (&sum)[DIMS],
+template <class G, typename T>
+__device__ void store_row(Rows<T> out, int r, float weight, const float (&sum)[G::kDims],
                           const Tile& tile, const Shape& shape) {
-  const int dim = (threadIdx.x % kWarp) * DIMS;
+  const int dim = (threadIdx.x % kWarp) * G::kDims;
   const int head = tile.head + r % shape.heads_per_block;
   if (dim >= shape.head_dim || r >= tile.rows || head >= tile.head_end) return;
   T* row = out.row(tile.token + r / shape.heads_per_block) +
            static_cast<std::int64_t>(head) * shape.head_dim + dim;
   const float scale = weight == 0.0f ? 0.0f : 1.0f / weight;
 #pragma unroll
-  for (int i = 0; i < DIMS; ++i) row[i] = from_float<T>(sum[i] * scale);
+  for (int i = 0; i < G::kDims; ++i) row[i] = from_float<T>(sum[i] * scale);
 }
 
 // q, out: [tokens, q_heads * head_dim], rows a stride apart; caches: [num_blocks, kv_heads,
 // block_size, head_dim]; block_tables: [sequences, max_blocks]; seq_lens: [sequences];
 // query_start: [sequences + 1]; states: see state_row, for more than one split.
-template <int DIMS, typename T, typename C>
-__global__ void __launch_bounds__(kWarps* kWarp)
+template <class G, typename T, typename C>
+__global__ void __launch_bounds__(G::kWarps* kWarp)
     paged_attention_kernel(Rows<T> out, Rows<const T> q, const C* k_cache, const C* v_cache,
                            const int* block_tables, const int* seq_lens, const int* query_start,
                            float* states, Shape shape) {
-  __shared__ Shared<DIMS> shared;
+  __shared__ Shared<G> shared;
   const Tile tile = find_tile(query_start, seq_lens, shape);
   if (tile.rows == 0) return;
   bool is_first = true;
   for (int slot = blockIdx.z; slot < kSlots; slot += gridDim.z) {
     if (!tile.has_keys(slot)) continue;
-    State<DIMS> state;
+    State<G> state;
     take_slot(state, shared, q, k_cache, v_cache, block_tables, slot, tile, shape);
     if (threadIdx.x >= kWarp) continue;
     if (states != nullptr) {
-      put_slot(states, slot, state, tile.rows, shape.head_dim);
+      put_slot(states, slot, state, tile.rows, shape);
     } else {
       join_slot(shared, state, is_first);
     }
@@ -259,33 +265,33 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   }
   if (threadIdx.x >= kWarp || states != nullptr) return;
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    float sum[DIMS] = {};
-    if (!is_first) load_floats<DIMS>(&shared.sum[r][threadIdx.x * DIMS], sum);
-    store_row<DIMS>(out, r, is_first ? 0.0f : shared.weight[r], sum, tile, shape);
+  for (int r = 0; r < G::kRows; ++r) {
+    float sum[G::kDims] = {};
+    if (!is_first) load_floats<G::kDims>(&shared.sum[r][threadIdx.x * G::kDims], sum);
+    store_row<G>(out, r, is_first ? 0.0f : shared.weight[r], sum, tile, shape);
   }
 }
 
 // Warp r joins the slots of row r.
-template <int DIMS, typename T>
-__global__ void __launch_bounds__(kRows* kWarp)
+template <class G, typename T>
+__global__ void __launch_bounds__(G::kRows* kWarp)
     join_slots_kernel(Rows<T> out, float* states, const int* seq_lens, const int* query_start,
                       Shape shape) {
   const Tile tile = find_tile(query_start, seq_lens, shape);
-  const int r = threadIdx.x / kWarp, dim = (threadIdx.x % kWarp) * DIMS;
+  const int r = threadIdx.x / kWarp, dim = (threadIdx.x % kWarp) * G::kDims;
   if (r >= tile.rows) return;
-  float max = -INFINITY, weight = 0.0f, sum[DIMS] = {};
+  float max = -INFINITY, weight = 0.0f, sum[G::kDims] = {};
   for (int slot = 0; slot < kSlots; ++slot) {
     if (!tile.has_keys(slot)) continue;
-    const float* row = state_row(states, slot, r, shape.head_dim);
-    float other[DIMS] = {};
+    const float* row = state_row(states, slot, r, shape);
+    float other[G::kDims] = {};
 #pragma unroll
-    for (int i = 0; i < DIMS; ++i) {
+    for (int i = 0; i < G::kDims; ++i) {
       if (dim + i < shape.head_dim) other[i] = row[2 + dim + i];
     }
-    merge_row<DIMS>(max, weight, sum, row[0], row[1], other);
+    merge_row<G::kDims>(max, weight, sum, row[0], row[1], other);
   }
-  store_row<DIMS>(out, r, weight, sum, tile, shape);
+  store_row<G>(out, r, weight, sum, tile, shape);
 }
 
 // The grid of a step, which its shapes alone decide.
@@ -309,7 +315,7 @@ Grid grid_for(const Shape& shape, std::int64_t tokens) {
   return grid;
 }
 
-template <int DIMS, typename T, typename C>
+template <class G, typename T, typename C>
 cudaError_t launch(const AttentionTensors& tensors, const Shape& shape, std::int64_t tokens,
                    cudaStream_t stream) {
   const Grid sizes = grid_for(shape, tokens);
@@ -317,13 +323,13 @@ cudaError_t launch(const AttentionTensors& tensors, const Shape& shape, std::int
             static_cast<unsigned>(sizes.splits));
   float* const states = sizes.splits > 1 ? tensors.states : nullptr;
   const auto out = rows_of<T>(tensors.out, tensors.out_stride);
-  VLLM_CUDA_LAUNCH((paged_attention_kernel<DIMS, T, C>), grid, dim3(kWarps * kWarp), stream, out,
+  VLLM_CUDA_LAUNCH((paged_attention_kernel<G, T, C>), grid, dim3(G::kWarps * kWarp), stream, out,
                    rows_of<const T>(tensors.q, tensors.q_stride),
                    static_cast<const C*>(tensors.k_cache), static_cast<const C*>(tensors.v_cache),
                    tensors.block_tables, tensors.seq_lens, tensors.query_start, states, shape);
   if (states == nullptr) return cudaGetLastError();
   grid.z = 1;
-  VLLM_CUDA_LAUNCH((join_slots_kernel<DIMS, T>), grid, dim3(kRows * kWarp), stream, out, states,
+  VLLM_CUDA_LAUNCH((join_slots_kernel<G, T>), grid, dim3(G::kRows * kWarp), stream, out, states,
                    tensors.seq_lens, tensors.query_start, shape);
   return cudaGetLastError();
 }
@@ -331,9 +337,10 @@ cudaError_t launch(const AttentionTensors& tensors, const Shape& shape, std::int
 template <typename T, typename C>
 cudaError_t launch_for_dims(const AttentionTensors& tensors, const Shape& shape, std::int64_t tokens,
                             cudaStream_t stream) {
-  if (shape.head_dim <= 2 * kWarp) return launch<2, T, C>(tensors, shape, tokens, stream);
-  if (shape.head_dim <= 4 * kWarp) return launch<4, T, C>(tensors, shape, tokens, stream);
-  return launch<8, T, C>(tensors, shape, tokens, stream);
+  if (shape.head_dim <= 64) return launch<Geometry<8, 8, 2>, T, C>(tensors, shape, tokens, stream);
+  if (shape.head_dim <= 128) return launch<Geometry<8, 8, 4>, T, C>(tensors, shape, tokens, stream);
+  if (shape.head_dim <= 256) return launch<Geometry<8, 8, 8>, T, C>(tensors, shape, tokens, stream);
+  return launch<Geometry<kWideRows, 4, 24>, T, C>(tensors, shape, tokens, stream);
 }
 
 // The cache has the activations' type; float32 activations read any cache.
@@ -355,7 +362,7 @@ Shape shape_of(int sequences, std::int64_t max_blocks, int q_heads, int kv_heads
   shape.sequences = sequences;
   shape.kv_heads = kv_heads;
   shape.group = q_heads / kv_heads;
-  shape.set_rows(kRows);
+  shape.set_rows(head_dim <= kMaxHeadDim ? 8 : kWideRows);
   shape.block_size = block_size;
   shape.head_dim = head_dim;
   shape.max_blocks = max_blocks;
@@ -373,7 +380,7 @@ extern "C" std::int64_t vllm_cuda_attention_scratch(std::int64_t tokens, int seq
   if (tokens == 0 || sequences == 0) return 0;
   const Shape shape = shape_of(sequences, max_blocks, q_heads, kv_heads, block_size, head_dim);
   const Grid grid = grid_for(shape, tokens);
-  return grid.splits == 1 ? 0 : grid.tiles * grid.heads * kSlots * kRows * (2 + head_dim);
+  return grid.splits == 1 ? 0 : grid.tiles * grid.heads * kSlots * shape.block_rows * (2 + head_dim);
 }
 
 extern "C" cudaError_t vllm_cuda_paged_attention(
@@ -383,7 +390,7 @@ extern "C" cudaError_t vllm_cuda_paged_attention(
     std::int64_t max_blocks, int q_heads, int kv_heads, int block_size, int head_dim, float scale,
     int window, float soft_cap, int dtype, int cache_dtype, cudaStream_t stream) {
   if (tokens == 0 || sequences == 0) return cudaSuccess;
-  if (head_dim % kKeyPiece != 0 || head_dim > kMaxHeadDim) return cudaErrorInvalidValue;
+  if (!takes_head_dim(head_dim)) return cudaErrorInvalidValue;
   Shape shape = shape_of(sequences, max_blocks, q_heads, kv_heads, block_size, head_dim);
   shape.scale = scale;
   shape.window = window;

@@ -10,18 +10,16 @@
 
 namespace vllm_kernels::cuda {
 
-constexpr int kRows = 8;
-constexpr int kWarps = 8;
 constexpr int kTile = kWarp;  // keys per step of a warp: one per lane
 constexpr int kKeyPiece = 8;  // head_dim is a multiple of this
-constexpr int kValueStep = 4;
-constexpr int kChunk = 512;  // keys of a slot in a row: two tiles of each of 8 warps
+constexpr int kChunk = 512;   // keys of a slot in a row
 constexpr int kSlots = 16;
 
 struct Shape {
   int sequences;
   int kv_heads;
   int group;            // query heads per KV head
+  int block_rows;       // at most
   int heads_per_block;  // h
   int tokens_per_block;  // t
   int block_size;
@@ -33,8 +31,9 @@ struct Shape {
   int min_queries;  // sequences with fewer tokens in this step, or more, are left out
   int max_queries;
 
-  // Blocks of so many rows at most.
+  // Blocks of at most so many rows.
   void set_rows(int rows) {
+    block_rows = rows;
     heads_per_block = group < rows ? group : rows;
     tokens_per_block = rows / heads_per_block;
   }

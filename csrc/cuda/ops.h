@@ -19,8 +19,15 @@ constexpr int kFloat32 = 0;
 constexpr int kFloat16 = 1;
 constexpr int kBFloat16 = 2;
 
-// Paged attention: head_dim is a multiple of 8 up to this (8 dims per lane of a warp).
+// Paged attention: head_dim is a multiple of 8 up to kMaxHeadDim (8 dims per lane of a warp), or of 24 up
+// to kMaxWideHeadDim.
 constexpr int kMaxHeadDim = 256;
+constexpr int kMaxWideHeadDim = 768;
+
+constexpr bool takes_head_dim(std::int64_t head_dim) {
+  if (head_dim <= kMaxHeadDim) return head_dim % 8 == 0;
+  return head_dim % 24 == 0 && head_dim <= kMaxWideHeadDim;
+}
 
 // Mixture of experts: experts of a layer (24 KiB of scores).
 constexpr int kMaxExperts = 1024;

@@ -117,6 +117,17 @@ def test_dims_and_types(cuda, dim, dtype, cache_dtype):
     check(cuda, make_batch([1, 6], [37, 20], **shape, dtype=dtype, cache_dtype=cache_dtype))
 
 
+# DeepSeek's latent vectors: 576 dims, which all heads share.
+@pytest.mark.parametrize(("dtype", "cache_dtype"), TYPES)
+@pytest.mark.parametrize("dim", [264, 576, 768])
+def test_wide_heads(cuda, dim, dtype, cache_dtype):
+    shape = dict(heads=9, kv_heads=1, dim=dim, block_size=16)
+    batch = make_batch([1, 3], [700, 20], **shape, dtype=dtype, cache_dtype=cache_dtype)
+    check(cuda, batch)
+    batch.window = 30
+    check(cuda, batch)
+
+
 # Rows of a block are tokens x heads <= 8: groups that divide 8, that don't, and larger ones.
 @pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (2, 2), (9, 3), (8, 1), (12, 1), (20, 2)])
 def test_groups(cuda, heads, kv_heads):
