@@ -46,11 +46,11 @@ def test_prompts_equal_the_paged_kernel(
 
 def test_which_layers_have_it() -> None:
     half, whole = (Target(DEVICE, dtype) for dtype in (torch.bfloat16, torch.float32))
-    assert type(make_attention(half, 1.0, 0, 0.0)) is FlashAttention
+    assert type(make_attention(half, 64, 1.0, 0, 0.0)) is FlashAttention
     for attention in (
-        make_attention(whole, 1.0, 0, 0.0),
-        make_attention(half, 1.0, 8, 0.0),
-        make_attention(half, 1.0, 0, 30.0),
+        make_attention(whole, 64, 1.0, 0, 0.0),
+        make_attention(half, 64, 1.0, 8, 0.0),
+        make_attention(half, 64, 1.0, 0, 30.0),
     ):
         assert type(attention) is PagedAttention
 

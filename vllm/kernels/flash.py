@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 OLDEST = (8, 0)  # compute capability that it is built for
+WIDEST = 256  # elements of a head
 
 
-def is_available(device: torch.device, dtype: torch.dtype | None) -> bool:
-    """For activations of this dtype there."""
+def is_available(device: torch.device, dtype: torch.dtype | None, head_dim: int) -> bool:
+    """For activations of this dtype there, with heads of `head_dim` elements."""
     return (
         device.type == "cuda"
+        and head_dim <= WIDEST
         and dtype in (torch.bfloat16, torch.float16)
         and torch.backends.cuda.is_flash_attention_available()
         and torch.cuda.get_device_capability(device) >= OLDEST

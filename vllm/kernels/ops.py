@@ -224,6 +224,13 @@ def paged_attention(
     )
 
 
+def cuda_takes_heads(head_dim: int) -> bool:
+    """Whether `paged_attention` on CUDA takes heads of so many elements: multiples of 8 up to 256
+    and of 24 up to 768.
+    """
+    return head_dim % 8 == 0 if head_dim <= 256 else head_dim % 24 == 0 and head_dim <= 768
+
+
 def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
     """out = x @ weight.T + bias. out: [T, N]; x: [T, K]; weight: [N, K]; bias: [N].
 

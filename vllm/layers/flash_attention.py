@@ -57,8 +57,10 @@ class FlashAttention(PagedAttention):
         return size > MOST_GATHERED
 
 
-def make_attention(target: Target, scale: float, window: int, soft_cap: float) -> PagedAttention:
+def make_attention(
+    target: Target, head_dim: int, scale: float, window: int, soft_cap: float
+) -> PagedAttention:
     """The attention of one layer on this target."""
     plain = window == 0 and soft_cap == 0
-    fast = plain and flash.is_available(target.device, target.dtype)
+    fast = plain and flash.is_available(target.device, target.dtype, head_dim)
     return (FlashAttention if fast else PagedAttention)(scale, window, soft_cap)

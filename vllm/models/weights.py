@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vllm.distributed.group import ALONE, Group
+from vllm.kernels import ops
 from vllm.layers.attention import PagedAttention
 from vllm.layers.experts import Experts, Routing, stack_experts
 from vllm.layers.flash_attention import make_attention
@@ -24,8 +25,6 @@ from vllm.models.config import ExpertsConfig, ModelConfig, ModelConfigError
 from vllm.models.shapes import stacked_experts, stacked_rows, tensor_shapes
 from vllm.models.split import spans, split_config
 from vllm.quantization.weight import Weight
-
-WIDEST_ON_CUDA = 256  # elements of a head in `ops.paged_attention`
 
 
 class Loader:
@@ -82,13 +81,13 @@ class Loader:
         """
         config = self.config
         width = config.cache_shape[2]
-        if self.target.device.type == "cuda" and width > WIDEST_ON_CUDA:
+        if self.target.device.type == "cuda" and not ops.cuda_takes_heads(width):
             raise ModelConfigError(
-                f"{config.architecture} has heads of {width} elements in its cache, the attention "
-                f"of device 'cuda' takes at most {WIDEST_ON_CUDA}; use --device cpu"
+                f"{config.architecture} has heads of {width} elements in its cache, the attention of "
+                "device 'cuda' takes multiples of 8 up to 256 and of 24 up to 768; use --device cpu"
             )
         return make_attention(
-            self.target, config.scale, config.window(index), config.attention_soft_cap
+            self.target, width, config.scale, config.window(index), config.attention_soft_cap
         )
 
     def linear(self, *names: str, partial: bool = False) -> Linear:

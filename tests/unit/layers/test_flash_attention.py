@@ -88,4 +88,4 @@ def test_too_many_keys_stay_with_the_paged_kernel(monkeypatch: pytest.MonkeyPatc
 
 def test_the_cpu_has_the_paged_kernel() -> None:
     target = Target(torch.device("cpu"), torch.bfloat16)
-    assert type(make_attention(target, 0.25, 0, 0.0)) is PagedAttention
+    assert type(make_attention(target, 64, 0.25, 0, 0.0)) is PagedAttention

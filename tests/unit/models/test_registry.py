@@ -92,9 +92,9 @@ def test_the_first_layers_of_deepseek_are_dense() -> None:
 
 
 def test_heads_too_wide_for_a_gpu_are_refused_by_name() -> None:
-    wide = config("deepseek-v3", kv_lora_rank=512, qk_rope_head_dim=64)
+    wide = config("deepseek-v3", kv_lora_rank=1024, qk_rope_head_dim=64)
     on_cpu = Target(torch.device("cpu"))
     Loader(DummyCheckpoint(wide), on_cpu, Workspace(1, on_cpu)).attention(0)
     on_gpu = Target(torch.device("cuda"), torch.bfloat16)
-    with pytest.raises(ModelConfigError, match=r"heads of 576 elements.*at most 256; use --device"):
+    with pytest.raises(ModelConfigError, match=r"heads of 1088 .*of 24 up to 768; use --device"):
         Loader(DummyCheckpoint(wide), on_gpu, Workspace(1, on_cpu)).attention(0)
