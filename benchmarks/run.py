@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import (
+    dense,
     end_to_end,
     engine,
     frontend,
@@ -39,12 +40,16 @@ PARTS = {
     # Counted, not timed: the second run would count the same.
     "instructions": Part("upstream", lambda o, logs: instructions.run(1, logs, o.only)),
     "engine": Part("llama.cpp", lambda o, _: engine.run(o.model, o.repeats)),
+    "dense": Part("transformers", lambda o, _: dense.run(o.model, o.repeats)),
     "server": Part("llama-server", lambda o, logs: server.run(o.model, o.repeats, logs, o.only)),
     "prefix": Part("the first", lambda o, _: prefix.run(o.model, o.repeats)),
     "scheduler": Part("peer", lambda o, _: scheduler.run(o.repeats)),
     "scale": Part("64 streams", lambda o, _: scale.run(o.repeats)),
     "end-to-end": Part("reference frontend", lambda o, _: end_to_end.run(o.repeats, o.only)),
 }
+
+# The default model has no dense weights.
+ALL = [name for name in PARTS if name != "dense"]
 
 
 def arguments() -> argparse.Namespace:
@@ -71,7 +76,7 @@ def main() -> None:
     options = arguments()
     tables: dict[str, list[Row]] = {}
     print(f"CPU: {cpu_model()}; {options.repeats} repeats, median (lowest-highest)\n")
-    for name in PARTS if options.part == "all" else (options.part,):
+    for name in ALL if options.part == "all" else (options.part,):
         with tempfile.TemporaryDirectory(prefix="vllm-bench-") as logs:
             tables[name] = PARTS[name].run(options, Path(logs))
         print(markdown(tables[name], PARTS[name].peer), end="\n\n", flush=True)
