@@ -55,13 +55,30 @@ def workloads(only: str) -> dict[str, tuple[str, ...]]:
     return {name: load for name, load in found.items() if only in name}
 
 
-def rates(url: str, pid: int, loads: dict[str, tuple[str, ...]]) -> dict[str, float]:
-    """Tokens per second over all streams, from the first request to the last answer."""
-    return {name: measure(url, pid, load)["tokens_per_s"] for name, load in loads.items()}
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and its children so far."""
+    text = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    own = (int(text[11]) + int(text[12])) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return own + sum(cpu_seconds(int(child)) for child in children)
+
+
+def figures(url: str, pid: int, loads: dict[str, tuple[str, ...]]) -> dict[str, float]:
+    """Tokens per second over all streams, from the first request to the last answer, and the whole
+    server's CPU time per token, warm-up included on both sides of the division.
+    """
+    found = {}
+    for name, load in loads.items():
+        before = cpu_seconds(pid)
+        report = measure(url, pid, load)
+        requests = sum(int(load[load.index(key) + 1]) for key in ("--num-requests", "--warmup"))
+        found[name] = report["tokens_per_s"]
+        found[f"{name}: CPU"] = 1000 * (cpu_seconds(pid) - before) / (requests * OUTPUT)
+    return found
 
 
 def run(model: str, repeats: int, logs: Path, only: str = "") -> list[Row]:
-    """Rows in output tokens per second; prompts are computed within that time, too."""
+    """Rows per output token; prompts are computed within that time, too."""
     loads = workloads(only)
     path = resolve(model).path
     sides = [(ours, Samples()), *([(peer, Samples())] if os.environ.get("LLAMA_SERVER") else [])]
@@ -71,6 +88,11 @@ def run(model: str, repeats: int, logs: Path, only: str = "") -> list[Row]:
             url, log = f"http://127.0.0.1:{port}", logs / f"{command.__name__}.log"
             with running(command(path, port), log, grace_s=GRACE_S) as server:
                 wait_ready(url, server, log)
-                samples.add_all(rates(url, server.pid, loads))
+                samples.add_all(figures(url, server.pid, loads))
     mine, theirs = sides[0][1], sides[-1][1] if len(sides) > 1 else Samples()
-    return [Row(name, "token/s", mine[name], theirs.get(name), "higher") for name in mine]
+    return [
+        Row(name, "ms/token", mine[name], theirs.get(name), "lower")
+        if name.endswith(": CPU")
+        else Row(name, "token/s", mine[name], theirs.get(name), "higher")
+        for name in mine
+    ]

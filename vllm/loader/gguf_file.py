@@ -365,8 +365,9 @@ class GGUFFile:
         return memoryview(self._data)[info.start : info.start + info.nbytes]
 
     def drop_pages(self) -> None:
-        """Take the file's pages out of this process; they come back from the file when they are
-        read. What was written to tensors is lost.
+        """Take the file's pages out of this process; they come back from the file when read.
+
+        What was written to tensors is lost.
         """
         if isinstance(self._data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             self._data.madvise(mmap.MADV_DONTNEED)
