@@ -31,7 +31,7 @@ def peer_rates(command: str, model: Path) -> dict[str, float]:
         text=True,
         check=True,
     )
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def run(model: str, repeats: int) -> list[Row]:

@@ -13,10 +13,10 @@ import sys
 import time
 
 import torch
-from transformers import AutoModelForCausalLM  # type: ignore[import-not-found]
+from transformers import AutoModelForCausalLM
 
 
-def seconds(model, batch: int, prompt: int, output: int) -> float:  # type: ignore[no-untyped-def]
+def seconds(model, batch: int, prompt: int, output: int) -> float:
     """From the prompts to the last of `output` tokens each."""
     ids = torch.randint(10, 1000, (batch, prompt))
     start = time.perf_counter()

@@ -82,7 +82,7 @@ def write_weights(folder: Path, tensors: dict[str, torch.Tensor], shards: int = 
     if shards == 1:
         save_file(tensors, folder / "model.safetensors")
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(shards):
         file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
         part = {name: tensors[name] for name in sorted(tensors)[shard::shards]}
