@@ -22,8 +22,9 @@ use crate::conversation::{Conversation, sentence};
 /// The program's argument.
 pub const VERB: &str = "render-guest";
 
-/// Processor time of the process, a rendering and all around it. A body of 64 KiB may cost 200 ms in all.
-const CPU: Duration = Duration::from_millis(150);
+/// Processor time of the process, a rendering and all around it. A body of 64 KiB may cost 200 ms in all: what is left
+/// is for taking the process down, some 20 ms, and for encoding the text.
+const CPU: Duration = Duration::from_millis(100);
 
 /// More time for each MiB of the request: a long conversation is read, rendered and written.
 const CPU_PER_MIB: Duration = Duration::from_millis(100);
@@ -31,11 +32,8 @@ const CPU_PER_MIB: Duration = Duration::from_millis(100);
 /// Address space of the process, stack and program included.
 const MEMORY: u64 = 512 << 20;
 
-/// Longest text: a template adds tags to what the request holds, and encoding its text takes time, too.
-const TEXT: usize = 256 << 10;
-
-/// More text for each byte of the request. The shortest message takes 28 bytes of JSON, its tags about as many.
-const TEXT_PER_BYTE: usize = 4;
+/// Longest text that a template adds to what the request holds. So much of the costliest text takes some 11 ms to encode.
+const TEXT: usize = 64 << 10;
 
 /// A template and what it is rendered with.
 #[derive(Serialize)]
@@ -143,7 +141,8 @@ fn cpu_limit(task: usize) -> Duration {
 }
 
 fn text_limit(task: usize) -> usize {
-    TEXT + TEXT_PER_BYTE * task
+    // The shortest message takes some fifty bytes of JSON, the tags around it about thirty.
+    TEXT + task
 }
 
 fn memory_limit(task: usize) -> u64 {
