@@ -160,10 +160,10 @@ def test_no_rows(cuda):
 
 @pytest.mark.gpu
 @every_type
-@pytest.mark.parametrize("m", [1, 5, 30, 300])
+@pytest.mark.parametrize("m", [1, 30, 300])
 def test_large_matrices(gpu, m, qtype):
-    x, raw = rows(8192, m, torch.bfloat16, "cuda"), reference.random_blocks(qtype, 5000, 8192)
+    x, raw = rows(8192, m, torch.bfloat16, "cuda"), reference.random_blocks(qtype, 1100, 8192)
     weight = reference.dequantize(raw, qtype)
     expected = (x.double() @ weight.cuda().T).cpu()
-    error = (multiply(gpu, x, raw, qtype, 5000) - expected).abs()
+    error = (multiply(gpu, x, raw, qtype, 1100) - expected).abs()
     assert (error <= slack(x, weight, expected)).all()
