@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -313,6 +314,35 @@ def products(s: Shapes) -> Iterator[Case]:
             yield Case(title, lambda r=rows, n=n, k=k: make(r, n, k), size, 2.0 * rows * n * k)
 
 
+def own_products(s: Shapes) -> Iterator[Case]:
+    """Our dense and FP8 layers, made for few rows, beside torch's product in the model's dtype."""
+
+    def make(rows: int, fp8: bool) -> tuple[Side, Side]:
+        n, k = s.hidden, s.packed_inner
+        x, stored = s.random(rows, k), s.random(n, k)
+        if fp8:
+            stored = stored.to(torch.float8_e4m3fn)
+        dense, scales = stored.to(s.dtype), torch.ones(1, device=s.device)
+        out = torch.empty(rows, n, device=s.device, dtype=s.dtype)
+
+        def ours() -> Tensor:
+            if fp8:
+                ops.fp8_linear(out, x, stored, scales)
+            else:
+                ops.linear(out, x, stored)
+            return out
+
+        return ours, lambda: torch.mm(x, dense.t())
+
+    for fp8 in (False, True) if s.device == "cuda" else (False,):
+        for rows in s.rows:
+            n, k = s.hidden, s.packed_inner
+            item = 1 if fp8 else s.dtype.itemsize
+            size = n * k * item + rows * (n + k) * s.dtype.itemsize
+            title = f"{'fp8_linear' if fp8 else 'linear'} {n}x{k}, {rows} rows"
+            yield Case(title, partial(make, rows, fp8), size, 2.0 * rows * n * k)
+
+
 def packed_products(s: Shapes) -> Iterator[Case]:
     """Packed layers beside torch's product with the same weights in the model's dtype."""
 
@@ -395,6 +425,7 @@ GROUPS: dict[str, Callable[[Shapes], Iterator[Case]]] = {
     "flash": flash,
     "sampling": sampling,
     "product": products,
+    "own product": own_products,
     "packed product": packed_products,
     "experts": experts,
 }
