@@ -28,7 +28,15 @@ void linear(const Tensor& out, const Tensor& x, const Tensor& weight,
   perform([args] { ops::linear(args); });
 }
 
-STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) { m.impl("linear", TORCH_BOX(&linear)); }
+void fp8_linear(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                const std::optional<Tensor>&) {
+  Check("fp8_linear").require(false, "not implemented on the CPU; widen the weights and use linear");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CPU, m) {
+  m.impl("linear", TORCH_BOX(&linear));
+  m.impl("fp8_linear", TORCH_BOX(&fp8_linear));
+}
 
 }  // namespace
 }  // namespace vllm_kernels
