@@ -8,6 +8,13 @@ namespace vllm_kernels::cuda {
 
 template cudaError_t launch_format<kQ8_0>(const LinearArguments&, int, int, cudaStream_t);
 
+// Not compiled here once more: quant_linear_4.cu and so on have them.
+extern template cudaError_t launch_format<kQ4_1>(const LinearArguments&, int, int, cudaStream_t);
+extern template cudaError_t launch_format<kQ5_1>(const LinearArguments&, int, int, cudaStream_t);
+extern template cudaError_t launch_format<kQ4_K>(const LinearArguments&, int, int, cudaStream_t);
+extern template cudaError_t launch_format<kQ5_K>(const LinearArguments&, int, int, cudaStream_t);
+extern template cudaError_t launch_format<kQ6_K>(const LinearArguments&, int, int, cudaStream_t);
+
 // Q4_0 is packed as Q4_1 and Q5_0 as Q5_1.
 cudaError_t launch_packed(const LinearArguments& a, int qtype, int piece, int dtype,
                           cudaStream_t stream) {
