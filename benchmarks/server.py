@@ -42,12 +42,15 @@ def peer(model: Path, port: int) -> list[str]:
 
 
 def workloads(only: str) -> dict[str, tuple[str, ...]]:
-    """The load generator's options by row, of the rows whose name contains `only`."""
+    """The load generator's options by row, of the rows whose name contains `only`.
+
+    A connection carries one request: `llama-server` closes it after a streamed answer and does not
+    say so beforehand.
+    """
     found = {
         f"{streams} streams, context {context}": (
             "--endpoint", "completions", "--concurrency", str(streams),
-            "--num-requests", str(streams if context > 128 else 2 * streams),
-            "--warmup", "2" if context > 128 else str(streams),
+            "--num-requests", str(streams),
             "--input-len", str(words), "--output-len", str(OUTPUT), "--timeout", str(TIMEOUT_S),
         )
         for context, words in CONTEXTS.items() for streams in STREAMS
@@ -65,15 +68,15 @@ def cpu_seconds(pid: int) -> float:
 
 def figures(url: str, pid: int, loads: dict[str, tuple[str, ...]]) -> dict[str, float]:
     """Tokens per second over all streams, from the first request to the last answer, and the whole
-    server's CPU time per token, warm-up included on both sides of the division.
+    server's CPU time per token.
     """
     found = {}
+    measure(url, pid, ("--endpoint", "completions", "--concurrency", "2", "--num-requests", "2"))
     for name, load in loads.items():
         before = cpu_seconds(pid)
         report = measure(url, pid, load)
-        requests = sum(int(load[load.index(key) + 1]) for key in ("--num-requests", "--warmup"))
         found[name] = report["tokens_per_s"]
-        found[f"{name}: CPU"] = 1000 * (cpu_seconds(pid) - before) / (requests * OUTPUT)
+        found[f"{name}: CPU"] = 1000 * (cpu_seconds(pid) - before) / report["completion_tokens"]
     return found
 
 
