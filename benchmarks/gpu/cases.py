@@ -90,8 +90,8 @@ def norms(s: Shapes) -> Iterator[Case]:
 
     for rows in s.rows:
         size = rows * s.hidden * s.dtype.itemsize
-        yield Case(f"rms_norm, {rows} rows", lambda rows=rows: plain(rows), 2 * size)
-        yield Case(f"fused_add_rms_norm, {rows} rows", lambda rows=rows: added(rows), 4 * size)
+        yield Case(f"rms_norm, {rows} rows", partial(plain, rows), 2 * size)
+        yield Case(f"fused_add_rms_norm, {rows} rows", partial(added, rows), 4 * size)
 
 
 def activations(s: Shapes) -> Iterator[Case]:
@@ -107,7 +107,7 @@ def activations(s: Shapes) -> Iterator[Case]:
 
     for rows in s.rows:
         size = 3 * rows * s.inner * s.dtype.itemsize
-        yield Case(f"silu_and_mul, {rows} rows", lambda rows=rows: make(rows), size)
+        yield Case(f"silu_and_mul, {rows} rows", partial(make, rows), size)
 
 
 def rotary(s: Shapes) -> Iterator[Case]:
@@ -131,7 +131,7 @@ def rotary(s: Shapes) -> Iterator[Case]:
 
     for rows in s.rows:
         size = 2 * rows * (s.heads + s.kv_heads) * s.head_dim * s.dtype.itemsize
-        yield Case(f"rotary_embedding, {rows} rows", lambda rows=rows: make(rows), size)
+        yield Case(f"rotary_embedding, {rows} rows", partial(make, rows), size)
 
 
 def cache_writes(s: Shapes) -> Iterator[Case]:
@@ -157,7 +157,7 @@ def cache_writes(s: Shapes) -> Iterator[Case]:
 
     for rows in s.rows:
         size = 4 * rows * s.kv_heads * s.head_dim * s.dtype.itemsize
-        yield Case(f"kv_write, {rows} rows", lambda rows=rows: make(rows), size)
+        yield Case(f"kv_write, {rows} rows", partial(make, rows), size)
 
 
 def attention(s: Shapes) -> Iterator[Case]:
@@ -168,7 +168,7 @@ def attention(s: Shapes) -> Iterator[Case]:
         q = s.random(sequences * queries, s.heads * s.head_dim)
         per = context // s.block_size
         order = torch.randperm(sequences * per, device=s.device)
-        caches = [_in_blocks(x, order, s.block_size) for x in (k, v)]
+        keys, values = (_in_blocks(x, order, s.block_size) for x in (k, v))
         tables = order.to(torch.int32).view(sequences, per)
         lens = torch.full((sequences,), context, dtype=torch.int32, device=s.device)
         counts = torch.arange(sequences + 1, device=s.device) * queries
@@ -176,7 +176,7 @@ def attention(s: Shapes) -> Iterator[Case]:
         heads = q.view(sequences, queries, s.heads, s.head_dim).transpose(1, 2)
 
         def ours() -> Tensor:
-            ops.paged_attention(out, q, *caches, tables, lens, starts, scale)
+            ops.paged_attention(out, q, keys, values, tables, lens, starts, scale)
             return out
 
         def theirs() -> Tensor:
@@ -191,13 +191,13 @@ def attention(s: Shapes) -> Iterator[Case]:
     for sequences, context in s.decodes:
         name = f"attention, {sequences} decodes, context {context}"
         size = 2 * sequences * (context * s.kv_heads + s.heads) * width
-        yield Case(name, lambda a=sequences, b=context: make(a, 1, b), size)
+        yield Case(name, partial(make, sequences, 1, context), size)
     for sequences, length in s.prefills:
         name = f"attention, {sequences} prompts of {length}"
         size = 2 * sequences * length * (s.kv_heads + s.heads) * width
         pairs = sequences * length * (length + 1) / 2
         flops = 4 * pairs * s.heads * s.head_dim
-        yield Case(name, lambda a=sequences, b=length: make(a, b, b), size, flops)
+        yield Case(name, partial(make, sequences, length, length), size, flops)
 
 
 def flash(s: Shapes) -> Iterator[Case]:
@@ -207,11 +207,13 @@ def flash(s: Shapes) -> Iterator[Case]:
         k, v = (s.random(sequences * length, s.kv_heads, s.head_dim) for _ in range(2))
         q, scale = s.random(sequences * length, s.heads, s.head_dim), s.head_dim**-0.5
         starts = (torch.arange(sequences + 1, device=s.device) * length).int()
-        apart = [x.unflatten(0, (sequences, length)).transpose(1, 2) for x in (q, k, v)]
+        a, b, c = (x.unflatten(0, (sequences, length)).transpose(1, 2) for x in (q, k, v))
         out = torch.empty_like(q)
 
         def theirs() -> Tensor:
-            mixed = functional.scaled_dot_product_attention(*apart, is_causal=True, enable_gqa=True)
+            mixed = functional.scaled_dot_product_attention(
+                a, b, c, is_causal=True, enable_gqa=True
+            )
             return mixed.transpose(1, 2).reshape_as(q).flatten(1)
 
         def ours() -> Tensor:
@@ -225,7 +227,7 @@ def flash(s: Shapes) -> Iterator[Case]:
         name = f"flash attention, {sequences} prompts of {length}"
         size = 2 * sequences * length * (s.kv_heads + s.heads) * width
         flops = 2 * sequences * length * (length + 1) * s.heads * s.head_dim
-        yield Case(name, lambda a=sequences, b=length: make(a, b), size, flops)
+        yield Case(name, partial(make, sequences, length), size, flops)
 
 
 def _in_blocks(x: Tensor, order: Tensor, block_size: int) -> Tensor:
@@ -274,11 +276,11 @@ def sampling(s: Shapes) -> Iterator[Case]:
 
     for rows in s.logit_rows:
         size = 4 * rows * s.vocab
-        yield Case(f"argmax, {rows} rows", lambda r=rows: greedy(r), size, exact=True)
+        yield Case(f"argmax, {rows} rows", partial(greedy, rows), size, exact=True)
         for name, k, p in (("no filter", 0, 1.0), ("top_k 40", 40, 1.0), ("top_p 0.9", 0, 0.9)):
             title = f"sample, {name}, {rows} rows"
-            yield Case(title, lambda r=rows, k=k, p=p: drawn(r, k, p), size, exact=True)
-        yield Case(f"topk_logprobs 5, {rows} rows", lambda r=rows: likeliest(r, 5), size)
+            yield Case(title, partial(drawn, rows, k, p), size, exact=True)
+        yield Case(f"topk_logprobs 5, {rows} rows", partial(likeliest, rows, 5), size)
 
 
 def _sorted_sample(logits: Tensor, top_k: int, top_p: float, uniform: Tensor) -> Tensor:
@@ -311,7 +313,7 @@ def products(s: Shapes) -> Iterator[Case]:
         for name, n, k in (("gate_up", 2 * s.inner, s.hidden), ("down", s.hidden, s.inner)):
             size = (n * k + rows * (n + k)) * s.dtype.itemsize
             title = f"torch.mm {name} {n}x{k}, {rows} rows"
-            yield Case(title, lambda r=rows, n=n, k=k: make(r, n, k), size, 2.0 * rows * n * k)
+            yield Case(title, partial(make, rows, n, k), size, 2.0 * rows * n * k)
 
 
 def own_products(s: Shapes) -> Iterator[Case]:
@@ -367,7 +369,7 @@ def packed_products(s: Shapes) -> Iterator[Case]:
             n, k = s.hidden, s.packed_inner
             size = n * k * block / columns + rows * (n + k) * s.dtype.itemsize
             title = f"quant_linear {name} {n}x{k}, {rows} rows"
-            yield Case(title, lambda a=kind, r=rows: make(a, r), size, 2.0 * rows * n * k)
+            yield Case(title, partial(make, kind, rows), size, 2.0 * rows * n * k)
 
 
 def _random_blocks(kind: int, elements: int) -> Tensor:
@@ -413,7 +415,7 @@ def experts(s: Shapes) -> Iterator[Case]:
         size = (3 * used * inner + 2 * rows) * hidden * s.dtype.itemsize
         flops = 6.0 * rows * top * hidden * inner
         title = f"fused_experts {top} of {count}, {hidden}x{inner}, {rows} rows"
-        yield Case(title, lambda r=rows: make(r), size, flops)
+        yield Case(title, partial(make, rows), size, flops)
 
 
 GROUPS: dict[str, Callable[[Shapes], Iterator[Case]]] = {
