@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.device.cache import CACHE
 from tests.exactness.reference import Reference
 from tests.models import BOS, make_llama
 from tests.unit.engine.drive import Result, finish, request
 from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
-from vllm.errors import NotSupported
+from vllm.errors import EngineStartError, NotSupported
 
 PROMPT = [BOS, 10, 20, 30, 40]
 BLOCK = (
@@ -36,7 +37,8 @@ def reference(model: Path) -> Reference:
 
 
 def start(model: Path, device: str = "cuda", **config: Any) -> EngineCore:
-    return EngineCore(EngineConfig(str(model), **{"device": device, "dequantize": True} | config))
+    values = {"device": device, "dequantize": True, "kv_cache_memory": CACHE}
+    return EngineCore(EngineConfig(str(model), **values | config))
 
 
 def tokens_of(results: dict[str, Result]) -> dict[str, list[int]]:
@@ -156,6 +158,14 @@ def test_bfloat16_stays_near_the_reference(model: Path, reference: Reference) ->
     assert (logits - expected[-1]).norm() / expected[-1].norm() < 0.03
     margins = expected.amax(-1) - expected.gather(1, torch.tensor(tokens)[:, None])[:, 0]
     assert margins.max() < 0.05 * expected.std()
+
+
+def test_the_cache_is_sized_by_what_the_weights_leave(model: Path) -> None:
+    engine = start(model, kv_cache_memory=None, max_num_seqs=4)
+    layout, longest = engine.runner.layout, engine.runner.max_model_len
+    assert (layout.num_tokens, longest) == (4 * 256, 256)  # no more than four requests can hold
+    with pytest.raises(EngineStartError, match="a KV cache of 0 bytes holds 0 tokens"):
+        start(model, kv_cache_memory=None, gpu_memory_utilization=0.001)
 
 
 def test_a_sleep_that_frees_the_cache_is_refused_by_name(model: Path) -> None:

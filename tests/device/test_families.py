@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.device.cache import CACHE
 from tests.exactness.cases import CASES, PROMPT, REFERENCE_LIMIT, SERVED, TOKENS
 from tests.exactness.compare import first_wrong_token
 from tests.exactness.families import FamilyReference
@@ -35,6 +36,7 @@ def start(folder: Path) -> EngineCore:
             str(folder),
             device="cuda",
             dequantize=True,
+            kv_cache_memory=CACHE,
             max_model_len=SERVED,
             max_num_seqs=4,
             max_num_batched_tokens=24,

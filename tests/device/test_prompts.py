@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.device.cache import CACHE
 from tests.models import BOS, make_llama
 from tests.steps import Step, random_step
 from tests.unit.engine.drive import finish, request
@@ -63,7 +64,7 @@ def test_a_prompt_in_pieces_and_from_the_cache(tmp_path: Path) -> None:
         finish(core, [request(name, prompt, max_tokens=1)])
         return core.runner.logits[0].double()
 
-    config = {"device": "cuda", "dtype": "bfloat16"}
+    config = {"device": "cuda", "dtype": "bfloat16", "kv_cache_memory": CACHE}
     whole = EngineCore(EngineConfig(str(folder), **config))
     expected = logits(whole, "a")
     pieces = EngineCore(
