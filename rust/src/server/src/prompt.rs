@@ -181,12 +181,20 @@ fn encode_all(model: &Model, texts: &[String], how: Encoding) -> Result<Vec<Vec<
 
 fn encode_one(model: &Model, text: &str, how: Encoding, field: &str) -> Result<Vec<u32>, ApiError> {
     let context = model.context as usize;
-    if how.must_fit && model.tokenizer.least_tokens(text) >= context {
+    if how.must_fit && cannot_fit(model, text) {
         let longest = model.tokenizer.longest_token().unwrap_or(0);
         return Err(ApiError::context_bytes(field, text.len(), longest, context));
     }
     let ids = model.tokenizer.encode(text, how.add_special_tokens);
     ids.map_err(|error| ApiError::field(field, format!("`{field}`: {error}.")))
+}
+
+/// A text's bytes are counted only where all of them together could be too many.
+fn cannot_fit(model: &Model, text: &str) -> bool {
+    let (tokenizer, context) = (&model.tokenizer, model.context as usize);
+    let longest = tokenizer.longest_token();
+    longest.is_some_and(|longest| text.len().div_ceil(longest) >= context)
+        && tokenizer.least_tokens(text) >= context
 }
 
 async fn on_worker<T: Send + 'static>(
