@@ -22,8 +22,6 @@ using avx512::Run;
 // an L1 cache of 48 KiB keeps while all rows of x pass.
 constexpr int64_t kSlice = 48;
 constexpr int64_t kFewRows = 8, kManyRows = 16;
-// As in cpu/avx512/quant.cpp.
-constexpr int64_t kPrefetch = 8192;
 
 // 16 outputs x up to kSlice blocks of columns.
 struct Slice {
@@ -45,11 +43,7 @@ template <int64_t kType, int D>
 void unpack(Slice& slice, const uint8_t* group, int64_t first, int64_t count) {
   constexpr int64_t bytes = tile_bytes(kType), runs = block_format(kType).columns / kBlock;
   for (int64_t b = 0; b < count; ++b) {
-    const uint8_t* tile = group + (first + b) / runs * bytes;
-#pragma GCC unroll 9
-    for (int64_t line = 0; line < bytes / runs; line += 64)
-      _mm_prefetch(tile + (first + b) % runs * (bytes / runs) + kPrefetch + line, _MM_HINT_T0);
-    const Run run = load_run<kType>(tile, (first + b) % runs);
+    const Run run = load_run<kType>(group + (first + b) / runs * bytes, (first + b) % runs);
 #pragma GCC unroll 8
     for (int s = 0; s < 8; ++s) _mm512_store_si512(slice.quants[b][s], run.quants[s]);
     const __m512 step = _mm512_set1_ps(D == 1 ? 256.0f : 1.0f);
@@ -125,10 +119,11 @@ struct Strip {
   }
 };
 
-// Adds blocks first .. first + count to columns 16 * group .. of rows m .. m + R.
-template <int D, int R>
+// Adds blocks first .. first + count to columns 16 * group .. of rows m .. m + R. Meanwhile as many blocks
+// of kBytes from `ahead` on are fetched, so that memory works while products are computed.
+template <int D, int R, int64_t kBytes>
 void add_slice(const QuantLinearArgs& a, const Slice& slice, int64_t group, int64_t m, int64_t first,
-               int64_t count) {
+               int64_t count, const uint8_t* ahead) {
   const int64_t blocks = a.k / kBlock, rows = a.xq.rows, at = first * rows + m;
   Strip<D, R> strip{a.xq.digits + 2 * kBlock * (m * blocks + first), 2 * kBlock * blocks,
                     a.xq.scale + at, (D == 2 ? a.xq.sum : a.xq.high_sum) + at, rows, {}};
@@ -143,6 +138,9 @@ void add_slice(const QuantLinearArgs& a, const Slice& slice, int64_t group, int6
   const auto take_turn = [&]<int kSet>(int64_t turn) __attribute__((always_inline)) {
     if (turn >= 1 && turn < count + 1) strip.template multiply<1 - kSet>();
     if (turn < count) strip.load(slice, turn);
+#pragma GCC unroll 9
+    for (int64_t line = 0; line < kBytes; line += 64)
+      _mm_prefetch(ahead + turn * kBytes + line, _MM_HINT_T0);
     if (turn >= 2 && turn < count + 2) strip.template store<kSet>(sums[kSet]);
     if (turn >= 3 && turn < count + 3) strip.add(slice, turn - 3, sums[1 - kSet]);
   };
@@ -157,6 +155,7 @@ void add_slice(const QuantLinearArgs& a, const Slice& slice, int64_t group, int6
 // Rows m0..m1, a multiple of R.
 template <int64_t kType, int D, int R>
 void groups(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
+  constexpr int64_t kRunBytes = tile_bytes(kType) / (block_format(kType).columns / kBlock);
   const int64_t blocks = a.k / kBlock;
   const int64_t group_bytes = a.k / block_format(kType).columns * tile_bytes(kType);
   Slice slice;
@@ -164,7 +163,9 @@ void groups(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_
     for (int64_t first = 0; first < blocks; first += kSlice) {
       const int64_t count = blocks - first < kSlice ? blocks - first : kSlice;
       unpack<kType, D>(slice, a.packed + g * group_bytes, first, count);
-      for (int64_t m = m0; m < m1; m += R) add_slice<D, R>(a, slice, g, m, first, count);
+      const uint8_t* const ahead = a.packed + (g + 1) * group_bytes + first * kRunBytes;
+      for (int64_t m = m0; m < m1; m += R)
+        add_slice<D, R, kRunBytes>(a, slice, g, m, first, count, ahead);
     }
 }
 
