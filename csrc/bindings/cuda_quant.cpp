@@ -39,6 +39,22 @@ void quant_linear(const Tensor& out, const Tensor& x, const Tensor& packed, int6
       dtype_number(x), launch.stream()));
 }
 
+void quant_unpack(const Tensor& out, const Tensor& packed, int64_t qtype) {
+  const Check check("quant_unpack");
+  check.dtype(out, "out", {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16});
+  check.shape(out, "out", {-1, -1});
+  check.contiguous(out, "out");
+  check_start16(check, out, "out");
+  const int64_t n = out.size(0), k = out.size(1);
+  check_matrix(check, qtype, n, k);
+  check_byte_count(check, packed, "packed", packed_bytes(qtype, n, k));
+  check_start16(check, packed, "packed");
+  const Launch launch(check, {{"out", out}, {"packed", packed}});
+  launch.finish(vllm_cuda_quant_unpack(out.mutable_data_ptr(), packed.const_data_ptr(),
+                                       static_cast<int>(qtype), as_int(check, n, "n"),
+                                       as_int(check, k, "k"), dtype_number(out), launch.stream()));
+}
+
 void dequantize(const Tensor& out, const Tensor& raw, int64_t qtype) {
   const Check check("dequantize");
   check_qtype(check, qtype);
@@ -76,6 +92,7 @@ void embedding_dequantize(const Tensor& out, const Tensor& ids, const Tensor& ra
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CUDA, m) {
   m.impl("quant_repack", TORCH_BOX(&quant_repack));
   m.impl("quant_linear", TORCH_BOX(&quant_linear));
+  m.impl("quant_unpack", TORCH_BOX(&quant_unpack));
   m.impl("dequantize", TORCH_BOX(&dequantize));
   m.impl("embedding_dequantize", TORCH_BOX(&embedding_dequantize));
 }

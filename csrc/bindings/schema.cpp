@@ -36,6 +36,7 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
   m.def(
       "quant_linear(Tensor(a!) out, Tensor x, Tensor packed, int qtype, int n, int k, "
       "Tensor? bias, int coarse) -> ()");
+  m.def("quant_unpack(Tensor(a!) out, Tensor packed, int qtype) -> ()");
   m.def("dequantize(Tensor(a!) out, Tensor raw, int qtype) -> ()");
   m.def("embedding_dequantize(Tensor(a!) out, Tensor ids, Tensor raw, int qtype) -> ()");
   m.def("argmax(Tensor(a!) out, Tensor logits) -> ()");

@@ -92,6 +92,10 @@ cudaError_t vllm_cuda_quant_linear(void* out, std::int64_t out_stride, const voi
                                    const float* bias, int rows, int n, int k, int dtype,
                                    cudaStream_t stream);
 
+// out: [n, k], 16-byte aligned: what quant_linear's `packed` stands for.
+cudaError_t vllm_cuda_quant_unpack(void* out, const void* packed, int qtype, int n, int k, int dtype,
+                                   cudaStream_t stream);
+
 // out: [rows, n] = x weight^T + bias; x: [rows, k]; weight: [n, k] of the same type; bias: [n] or null.
 cudaError_t vllm_cuda_linear(void* out, std::int64_t out_stride, const void* x,
                              std::int64_t x_stride, const void* weight, const float* bias,

@@ -287,6 +287,15 @@ def quant_linear(
     _ops.quant_linear(out, x, packed, qtype, n, k, bias, coarse)
 
 
+def quant_unpack(out: Tensor, packed: Tensor, qtype: int) -> None:
+    """What a repacked matrix stands for, rounded to out's dtype; CUDA only.
+
+    out: any activation type [n, k], contiguous; packed: from `quant_repack`, or the part of it that
+    belongs to n rows of the matrix from a multiple of 16 on.
+    """
+    _ops.quant_unpack(out, packed, qtype)
+
+
 def dequantize(out: Tensor, raw: Tensor, qtype: int) -> None:
     """Widens GGUF blocks. out: float32 (CUDA: any activation type), any shape; raw: uint8, its
     blocks in order."""

@@ -84,8 +84,8 @@ class Loader:
         if self.target.device.type == "cuda" and not ops.cuda_takes_heads(width):
             raise ModelConfigError(
                 f"{config.architecture} has heads of {width} elements in its cache, the attention "
-                "of device 'cuda' takes multiples of 8 up to 256 and of 24 up to 768; "
-                "use --device cpu"
+                "of device 'cuda' takes multiples of 8 up to 256 and of 24 up to 768; use "
+                "--device cpu"
             )
         return make_attention(
             self.target, width, config.scale, config.window(index), config.attention_soft_cap

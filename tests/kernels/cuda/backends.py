@@ -208,6 +208,9 @@ class Emulated:
             _int(n), _int(k), _type(x),
         )  # fmt: skip
 
+    def quant_unpack(self, out: Tensor, packed: Tensor, qtype: int) -> None:
+        self._call("quant_unpack", out, packed, _int(qtype), *map(_int, out.shape), _type(out))
+
     def dequantize(self, out: Tensor, raw: Tensor, qtype: int) -> None:
         self._call("dequantize", out, raw, _int(qtype), out.numel(), _type(out))
 

@@ -30,6 +30,7 @@ IMPLEMENTED = [
     "linear",
     "paged_attention",
     "quant_linear",
+    "quant_unpack",
     "rms_norm",
     "rotary_embedding",
     "route_experts",

@@ -128,6 +128,20 @@ def test_dequantize(cuda, dtype, qtype):
 
 @every_type
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_quant_unpack(cuda, dtype, qtype):
+    """Of a whole matrix, and of its rows from 32 on."""
+    k = reference.columns_for(qtype, 96)
+    raw = reference.random_blocks(qtype, 55, k)
+    packed = ops.quant_repack(raw, qtype, 55, k).to(cuda.device)
+    expected, rounding = reference.dequantize(raw, qtype), 4 * ROUNDING[dtype]
+    for first in (0, 32):
+        out = torch.full((55 - first, k), torch.nan, dtype=dtype, device=cuda.device)
+        cuda.quant_unpack(out, packed[first * len(packed) // 64 :], qtype)
+        assert_close(out.double().cpu(), expected[first:], rtol=rounding, atol=1e-6)
+
+
+@every_type
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_embedding_of_a_quantized_table(cuda, dtype, qtype):
     k = reference.columns_for(qtype, 320)
     raw, ids = reference.random_blocks(qtype, 40, k), torch.tensor([39, 0, 40, 7, -1])
