@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from vllm.kernels import ops
 from vllm.kernels.flash import attend_causally
+from vllm.layers.unpacked import MANY_ROWS, Unpacked
 
 Side = Callable[[], Tensor]
 
@@ -346,9 +347,11 @@ def own_products(s: Shapes) -> Iterator[Case]:
 
 
 def packed_products(s: Shapes) -> Iterator[Case]:
-    """Packed layers beside torch's product with the same weights in the model's dtype."""
+    """Packed layers beside torch's product with the same weights in the model's dtype. On a GPU
+    also by way of dense pieces, as the engine computes many rows.
+    """
 
-    def make(kind: int, rows: int) -> tuple[Side, Side]:
+    def make(kind: int, rows: int, pieces: bool = False) -> tuple[Side, Side]:
         n, k = s.hidden, s.packed_inner
         raw = _random_blocks(kind, n * k)
         packed = ops.quant_repack(raw, kind, n, k).to(s.device)
@@ -361,7 +364,12 @@ def packed_products(s: Shapes) -> Iterator[Case]:
             ops.quant_linear(out, x, packed, kind, n, k)
             return out
 
-        return ours, lambda: torch.mm(x, dense.t())
+        def in_pieces() -> Tensor:
+            room.multiply(out, x, packed, kind)
+            return out
+
+        room = Unpacked(s.dtype, torch.device(s.device))
+        return in_pieces if pieces else ours, lambda: torch.mm(x, dense.t())
 
     for kind, name in ((ops.GGML_Q4_K, "Q4_K"), (ops.GGML_Q8_0, "Q8_0")):
         columns, block = ops.QUANT_BLOCKS[kind]
@@ -370,6 +378,9 @@ def packed_products(s: Shapes) -> Iterator[Case]:
             size = n * k * block / columns + rows * (n + k) * s.dtype.itemsize
             title = f"quant_linear {name} {n}x{k}, {rows} rows"
             yield Case(title, partial(make, kind, rows), size, 2.0 * rows * n * k)
+            if rows >= MANY_ROWS and s.device == "cuda":
+                whole = partial(make, kind, rows, True)
+                yield Case(f"{title}, in dense pieces", whole, size, 2.0 * rows * n * k)
 
 
 def _random_blocks(kind: int, elements: int) -> Tensor:

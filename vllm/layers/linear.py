@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Protocol
 
@@ -19,7 +20,9 @@ from torch import Tensor
 
 from vllm.distributed.group import Group
 from vllm.kernels import ops
+from vllm.layers.matmul import matmul
 from vllm.layers.tape import Tape
+from vllm.layers.unpacked import MANY_ROWS, Unpacked
 from vllm.quantization.digits import count_coarse_rows
 from vllm.quantization.weight import Weight
 
@@ -34,8 +37,8 @@ class Linear(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how weights are held: device, dtype of dense ones (None: as stored), packing, and
-    the memory of packed ones.
+    """Where and how weights are held: device, dtype of dense ones (None: as stored), packing, the
+    memory of packed ones, and on a GPU the room to make them dense for a step of many rows.
     """
 
     device: torch.device
@@ -48,6 +51,15 @@ class Target:
         """Whether packed weights stay packed."""
         return not self.dequantize
 
+    @cached_property
+    def unpacked(self) -> Unpacked | None:
+        """None where activations have more than 16 bits: torch's product would round no weights,
+        and be no faster.
+        """
+        if self.device.type == "cpu" or self.dtype not in (torch.bfloat16, torch.float16):
+            return None
+        return Unpacked(self.dtype, self.device)
+
     def keep(self, packed: Tensor) -> Tensor:
         """Packed weights where they are used: on the tape, or on the device."""
         return self.tape.keep(packed) if self.device.type == "cpu" else packed.to(self.device)
@@ -57,7 +69,8 @@ class PackedLinear:
     """Weights in a GGML format, interleaved for the kernels; `bias` is float32.
 
     On the CPU inputs are rounded to one or two 8-bit digits (`vllm.quantization.digits`), on a GPU
-    they are not; sums are in f32.
+    they are not, but for many rows of 16 bits weights are, to the dtype of the activations; sums
+    are in f32.
     """
 
     def __init__(self, weights: Sequence[Weight], bias: Tensor | None, target: Target) -> None:
@@ -69,8 +82,14 @@ class PackedLinear:
         raw = _end_to_end([weight.data for weight in weights])
         packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
         self.packed = target.keep(packed)
+        self._unpacked = target.unpacked
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
+        if self._unpacked is not None and x.shape[0] >= MANY_ROWS:
+            self._unpacked.multiply(out, x, self.packed, self.qtype)
+            if self.bias is not None:
+                out.add_(self.bias)
+            return
         ops.quant_linear(
             out,
             x.to(out.dtype),  # a head's logits are wider than the activations of a GPU
@@ -95,20 +114,14 @@ class DenseLinear:
 
 
 class MatmulLinear:
-    """One dense matrix through torch's own product: what CUDA devices use.
-
-    `out` may be float32 where x has 16 bits: sums are float32 anyway.
-    """
+    """One dense matrix through torch's own product: what CUDA devices use."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.out_features = weight.shape[0]
         self.weight, self.bias = weight, bias
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
-        if out.dtype == x.dtype:
-            torch.mm(x, self.weight.t(), out=out)
-        else:
-            torch.mm(x, self.weight.t(), out.dtype, out=out)
+        matmul(out, x, self.weight)
         if self.bias is not None:
             out.add_(self.bias)
 

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packed matrices multiplied piece by piece, with a stand-in for the kernel that unpacks them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from tests.kernels.reference import dequantize, random_blocks
+from vllm.kernels import ops
+from vllm.layers import unpacked
+
+CPU = torch.device("cpu")
+
+
+def unpack(out: Tensor, packed: Tensor, qtype: int) -> None:
+    """Of the CPU's kernel: what the unit vectors are multiplied with."""
+    n, k = out.shape
+    columns = torch.empty(k, n)
+    ops.quant_linear(columns, torch.eye(k), packed, qtype, n, k)
+    out.copy_(columns.T)
+
+
+@pytest.mark.parametrize("qtype", [ops.GGML_Q4_0, ops.GGML_Q8_0, ops.GGML_Q6_K])
+@pytest.mark.parametrize("rows", [5, 48, 150])
+@pytest.mark.parametrize("tiles", [1, 3, 100])
+def test_pieces_of_whole_tiles(
+    tiles: int, rows: int, qtype: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacked, "PIECE_BYTES", tiles * 16 * 256 * 4)
+    monkeypatch.setattr(ops, "quant_unpack", unpack)
+    raw, x = random_blocks(qtype, rows, 256), torch.randn(40, 256)
+    out = torch.full((40, rows + 3), torch.nan)[:, :rows]
+    packed = ops.quant_repack(raw, qtype, rows, 256)
+    unpacked.Unpacked(torch.float32, CPU).multiply(out, x, packed, qtype)
+    assert_close(out.double(), x.double() @ dequantize(raw, qtype).T, rtol=1e-4, atol=1e-3)

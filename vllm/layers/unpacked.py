@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packed matrices on a GPU for many rows: made dense piece by piece, each multiplied by torch.
+
+Owns the memory of a piece. Must not know which matrices there are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vllm.kernels import ops
+from vllm.layers.matmul import matmul
+
+# From so many rows on. An H100 took 51 us for 32 rows and Q4_K 4096 x 4096 with `ops.quant_linear`,
+# 974 us for 2,048; torch.mm with dense weights 15 and 99, and bytes to unpack some 20 us.
+MANY_ROWS = 32
+# Of a piece: what stays in the L2 cache (H100: 50 MiB) until it is multiplied, and still fills the
+# device: 4,096 rows of 4,096 columns.
+PIECE_BYTES = 32 << 20
+TILE_ROWS = 16  # of a packed matrix; pieces are whole tiles
+
+
+class Unpacked:
+    """Room for a piece of any packed matrix in the dtype of the activations."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._room = torch.empty(PIECE_BYTES // dtype.itemsize, dtype=dtype, device=device)
+
+    def multiply(self, out: Tensor, x: Tensor, packed: Tensor, qtype: int) -> None:
+        """out [T, n] = x [T, k] times the packed matrix [n, k], whose weights are rounded to x's
+        dtype; out may be float32.
+        """
+        (_, n), k = out.shape, x.shape[1]
+        tile = packed.numel() // -(-n // TILE_ROWS)  # bytes of 16 rows
+        most = max(1, self._room.numel() // (TILE_ROWS * k)) * TILE_ROWS
+        for first in range(0, n, most):
+            rows = min(most, n - first)
+            dense = self._room[: rows * k].view(rows, k)
+            start, tiles = first // TILE_ROWS * tile, -(-rows // TILE_ROWS)
+            ops.quant_unpack(dense, packed[start : start + tiles * tile], qtype)
+            matmul(out[:, first : first + rows], x, dense)
