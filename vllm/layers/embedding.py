@@ -18,6 +18,8 @@ class Embedding:
     """`layer(out, ids)`: ids i64 [T], out [T, hidden]."""
 
     def __init__(self, weight: Weight, target: Target) -> None:
+        if weight.scales is not None:
+            weight = Weight.dense(weight.to_dense(weight.dense_dtype, target.device), weight.name)
         self.qtype = weight.qtype
         self.table = weight.data.view(weight.shape[0], -1).to(target.device)
         if not weight.packed and target.device.type == "cuda":

@@ -68,7 +68,7 @@ def _repacked(own: Sequence[Weight]) -> Tensor:
 
 def _dense_dtype(experts: Sequence[Sequence[Weight]]) -> torch.dtype:
     """As stored; matrices in different formats meet in float32."""
-    dtypes = {torch.float32 if w.packed else w.data.dtype for own in experts for w in own}
+    dtypes = {weight.dense_dtype for own in experts for weight in own}
     return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear layers: y = x W^T + b, with W dense or packed.
+"""Linear layers: y = x W^T + b, with W dense, in FP8 or packed.
 
 Own their weights and the choice of kernel. Must not know models. Several matrices that share an
 input are one layer writing one output: packed ones are packed together, dense ones stay separate
@@ -102,6 +102,29 @@ class PackedLinear:
         )
 
 
+class Fp8Linear:
+    """e4m3 weights with a scale per row on a GPU, multiplied with activations as they are.
+
+    Sums are in f32, and for many rows of 16 bits rounded once more before the scale. `bias` is f32.
+    """
+
+    def __init__(self, weights: Sequence[Weight], bias: Tensor | None, target: Target) -> None:
+        self.out_features = sum(weight.shape[0] for weight in weights)
+        raw = torch.cat([weight.data.view(torch.uint8) for weight in weights]).to(target.device)
+        self.weight, self.bias = raw.view(torch.float8_e4m3fn), bias
+        scales = [weight.scales for weight in weights if weight.scales is not None]
+        self.scales = torch.cat(scales).to(target.device)
+        self._unpacked = target.unpacked
+
+    def __call__(self, out: Tensor, x: Tensor) -> None:
+        if self._unpacked is None or x.shape[0] < MANY_ROWS:
+            ops.fp8_linear(out, x.to(out.dtype), self.weight, self.scales, self.bias)
+            return
+        self._unpacked.multiply_fp8(out, x, self.weight, self.scales)
+        if self.bias is not None:
+            out.add_(self.bias)
+
+
 class DenseLinear:
     """One dense matrix [out, in] on the CPU, in the dtype it is stored in."""
 
@@ -159,6 +182,8 @@ def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Tar
         if len(weights) == 1 or same:
             return PackedLinear(weights, _join(biases, torch.float32, target.device), target)
         return _split(weights, biases, target)
+    if target.device.type == "cuda" and target.packs and all(w.scales is not None for w in weights):
+        return Fp8Linear(weights, _join(biases, torch.float32, target.device), target)
     if target.device.type == "cuda":
         dtype = target.dtype or torch.float32
         dense = [weight.to_dense(dtype, target.device) for weight in weights]
@@ -170,7 +195,7 @@ def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Tar
 
 
 def _dense(weight: Weight, bias: Tensor | None, target: Target) -> DenseLinear:
-    dtype = torch.float32 if target.dequantize else (target.dtype or weight.data.dtype)
+    dtype = torch.float32 if target.dequantize else (target.dtype or weight.dense_dtype)
     return DenseLinear(weight.to_dense(dtype, target.device), bias)
 
 

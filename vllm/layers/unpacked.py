@@ -27,6 +27,16 @@ class Unpacked:
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._room = torch.empty(PIECE_BYTES // dtype.itemsize, dtype=dtype, device=device)
 
+    def multiply_fp8(self, out: Tensor, x: Tensor, weight: Tensor, scales: Tensor) -> None:
+        """out [T, n] = x [T, k] times e4m3 [n, k] and scales f32 [n]; no weight is rounded."""
+        n, k = weight.shape
+        most = max(1, self._room.numel() // k)
+        for first in range(0, n, most):
+            piece = weight[first : first + most]
+            dense = self._room[: piece.numel()].view(piece.shape).copy_(piece)
+            matmul(out[:, first : first + most], x, dense)
+        out.mul_(scales)
+
     def multiply(self, out: Tensor, x: Tensor, packed: Tensor, qtype: int) -> None:
         """out [T, n] = x [T, k] times the packed matrix [n, k], whose weights are rounded to x's
         dtype; out may be float32.

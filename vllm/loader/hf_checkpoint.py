@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from vllm.loader.checkpoint import ModelLoadError
@@ -43,9 +44,12 @@ class HFTensors:
             raise ModelLoadError(f"{self.path}: tensor {name!r} is missing")
         shard = self._shard_of[name]
         try:
-            return Weight.dense(self._file(shard).get_tensor(name), name)
+            data = self._file(shard).get_tensor(name)
         except SafetensorError as error:
             raise ModelLoadError(f"{self.path / shard}: tensor {name!r}: {error}") from None
+        if data.dtype is not torch.float8_e4m3fn:
+            return Weight.dense(data, name)
+        return Weight.fp8(data, self.get(name + "_scale").data, name)
 
     def _file(self, shard: str) -> Any:
         if shard not in self._open:

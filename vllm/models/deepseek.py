@@ -15,7 +15,6 @@ Experts are in the configuration. Must not know scheduling, sampling, or where a
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from vllm.kernels import ops
@@ -101,7 +100,7 @@ def _by_head(config: ModelConfig, load: Loader, name: str) -> tuple[list[Linear]
     latent = config.latent
     assert latent is not None
     weight = load.weight(name)
-    dtype = torch.float32 if weight.packed else weight.data.dtype
+    dtype = weight.dense_dtype
     whole = weight.to_dense(dtype, load.target.device)
     heads = whole.view(config.num_heads, latent.nope_dim + latent.value_dim, latent.kv_rank)
 

@@ -22,6 +22,7 @@ from vllm.models.config import (
 )
 from vllm.models.encoder_config import ARCHITECTURES as ENCODERS
 from vllm.models.fields import Fields
+from vllm.models.hf_quantization import check_quantization
 from vllm.models.hf_rope import parameters, read_rope, yarn_magnitude
 
 Values = dict[str, Any]  # keyword arguments of ModelConfig
@@ -44,7 +45,7 @@ def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
             + ", ".join(FAMILIES)
         )
     fields = Fields(config, source)
-    _refuse_quantization(fields)
+    check_quantization(fields)
     try:
         return ModelConfig(architecture=architecture, **family(fields))
     except ModelConfigError as error:
@@ -59,15 +60,6 @@ def from_hf(config: Mapping[str, Any], source: str) -> ModelConfig:
 
 def _architecture(names: Any) -> Any:
     return names[0] if isinstance(names, list) and names else names
-
-
-def _refuse_quantization(fields: Fields) -> None:
-    if (quantization := fields.values.get("quantization_config")) is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else "?"
-        raise ModelConfigError(
-            f"{fields.source}: quantization_config with quant_method {method!r} is not supported; "
-            "use an unquantized checkpoint or a GGUF file"
-        )
 
 
 # Families. Each returns the keyword arguments of `ModelConfig` but the architecture.

@@ -193,4 +193,5 @@ def permuted_rows(weight: Weight, order: Sequence[int]) -> Weight:
     """The matrix with its rows in another order, packed or not."""
     rows = weight.data.view(weight.shape[0], -1)[torch.tensor(order)]
     data = rows.reshape(-1) if weight.packed else rows
-    return Weight(data.contiguous(), weight.qtype, weight.shape, weight.name)
+    scales = None if weight.scales is None else weight.scales[torch.tensor(order)]
+    return Weight(data.contiguous(), weight.qtype, weight.shape, weight.name, scales)

@@ -36,3 +36,13 @@ def test_pieces_of_whole_tiles(
     packed = ops.quant_repack(raw, qtype, rows, 256)
     unpacked.Unpacked(torch.float32, CPU).multiply(out, x, packed, qtype)
     assert_close(out.double(), x.double() @ dequantize(raw, qtype).T, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [5, 48, 150])
+def test_pieces_of_fp8(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacked, "PIECE_BYTES", 48 * 256 * 4)
+    weight, scales = torch.randn(rows, 256).to(torch.float8_e4m3fn), torch.rand(rows)
+    x, out = torch.randn(40, 256), torch.full((40, rows + 3), torch.nan)[:, :rows]
+    unpacked.Unpacked(torch.float32, CPU).multiply_fp8(out, x, weight, scales)
+    expected = x.double() @ (weight.double() * scales[:, None]).T
+    assert_close(out.double(), expected, rtol=1e-4, atol=1e-3)

@@ -232,6 +232,13 @@ GEMMA2 = {
 }
 
 
+def compressed(**weights: Any) -> dict[str, Any]:
+    groups = {
+        "group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "float"} | weights}
+    }
+    return {"quant_method": "compressed-tensors", "config_groups": groups}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -250,6 +257,19 @@ GEMMA2 = {
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"quantization_config": {"quant_method": "awq"}}, "quant_method 'awq'"),
+        ({"quantization_config": 8}, "quantization_config is 8, an object"),
+        (
+            {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}},
+            r"weight_block_size \[128, 128\] is not supported",
+        ),
+        ({"quantization_config": {"quant_method": "fp8", "fmt": "e5m2"}}, "with fmt 'e5m2'"),
+        ({"quantization_config": compressed(num_bits=4)}, "weights with num_bits 4"),
+        ({"quantization_config": compressed(type="int")}, "weights with type 'int'"),
+        ({"quantization_config": compressed(strategy="group")}, "with strategy 'group'"),
+        (
+            {"quantization_config": compressed() | {"format": "pack-quantized"}},
+            "with format 'pack-quantized'",
+        ),
         ({"sliding_window": 64}, "sliding_window 64"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling: factor is None"),
         ({"rope_scaling": {"rope_type": "magic"}}, "rope type 'magic' is not supported; default,"),
