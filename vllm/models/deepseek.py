@@ -15,6 +15,7 @@ Experts are in the configuration. Must not know scheduling, sampling, or where a
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from vllm.kernels import ops
@@ -100,7 +101,7 @@ def _by_head(config: ModelConfig, load: Loader, name: str) -> tuple[list[Linear]
     latent = config.latent
     assert latent is not None
     weight = load.weight(name)
-    dtype = weight.dense_dtype
+    dtype = torch.float32 if load.target.dequantize else weight.dense_dtype
     whole = weight.to_dense(dtype, load.target.device)
     heads = whole.view(config.num_heads, latent.nope_dim + latent.value_dim, latent.kv_rank)
 

@@ -25,7 +25,8 @@ PROMPT = [BOS, *range(20)]
 
 @pytest.mark.parametrize("per_row", [False, True])
 @pytest.mark.parametrize(
-    ("method", "case"), [("fp8", {}), ("compressed-tensors", CASES["mixtral"])]
+    ("method", "case"),
+    [("fp8", {}), ("compressed-tensors", CASES["mixtral"]), ("fp8", CASES["deepseek-v3"])],
 )
 def test_logits_equal_the_reference(per_row: bool, method: str, case: dict, tmp_path: Path) -> None:
     packed, plain = make_fp8(tmp_path, per_row=per_row, method=method, **case)
