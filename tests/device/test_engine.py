@@ -18,12 +18,11 @@ from tests.models import BOS, make_llama
 from tests.unit.engine.drive import Result, finish, request
 from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
-from vllm.errors import EngineStartError, NotSupported
+from vllm.errors import EngineStartError, NotSupported, UsageError
 
 PROMPT = [BOS, 10, 20, 30, 40]
-BLOCK = (
-    4 * 2 * 2 * 2 * 16 * 4
-)  # bytes of 4 tokens: keys and values, layers, KV heads, head size, f32
+# Bytes of 4 tokens: keys and values, layers, KV heads, head size, f32.
+BLOCK = 4 * 2 * 2 * 2 * 16 * 4
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +172,8 @@ def test_a_sleep_that_frees_the_cache_is_refused_by_name(model: Path) -> None:
     with pytest.raises(NotSupported, match="sleep level 1 on a cuda device"):
         engine.sleep(1, "abort")
     assert len(finish(engine, [request("r", PROMPT)])["r"].tokens) == 8
+
+
+def test_a_cache_in_another_dtype_than_16_bit_activations_is_refused_by_name(model: Path) -> None:
+    with pytest.raises(UsageError, match="--kv-cache-dtype float32 .* use auto or bfloat16"):
+        start(model, dequantize=False, dtype="bfloat16", kv_cache_dtype="float32")

@@ -321,11 +321,22 @@ def _target(config: EngineConfig, model: ModelConfig, device: torch.device) -> T
 
 def _kv_dtype(config: EngineConfig, target: Target, device: torch.device) -> torch.dtype:
     if config.kv_cache_dtype != "auto":
-        if (config.kv_cache_dtype, device.type) == ("float16", "cpu"):
-            raise UsageError(
-                "--kv-cache-dtype float16 is not served on a CPU; use auto, bfloat16 or float32"
-            )
+        _check_kv_dtype(config.kv_cache_dtype, target.dtype or torch.float32, device)
         return getattr(torch, config.kv_cache_dtype)
     if target.dequantize:
         return torch.float32
     return torch.bfloat16 if device.type == "cpu" else target.dtype or torch.bfloat16
+
+
+def _check_kv_dtype(name: str, activations: torch.dtype, device: torch.device) -> None:
+    """A GPU's attention in 16 bits reads a cache of its own dtype; a CPU has none in float16."""
+    if device.type == "cpu" and name == "float16":
+        raise UsageError(
+            "--kv-cache-dtype float16 is not served on a CPU; use auto, bfloat16 or float32"
+        )
+    if device.type == "cuda" and activations not in (torch.float32, getattr(torch, name)):
+        own = str(activations).removeprefix("torch.")
+        raise UsageError(
+            f"--kv-cache-dtype {name} is not served on a GPU beside activations in {own}; "
+            f"use auto or {own}"
+        )

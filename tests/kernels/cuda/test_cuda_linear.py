@@ -79,5 +79,6 @@ def test_every_fp8_number(cuda):
     numbers = numbers[~numbers.float().isnan()]
     x = torch.ones(1, 1, device=cuda.device)
     out = torch.empty(1, len(numbers), device=cuda.device)
-    cuda.fp8_linear(out, x, numbers[:, None].to(cuda.device), torch.ones(1, device=cuda.device))
+    scale = torch.ones(1, device=cuda.device)
+    cuda.fp8_linear(out, x, numbers[:, None].to(cuda.device), scale, None)
     assert torch.equal(out[0].cpu(), numbers.float())
