@@ -411,13 +411,13 @@ SERVED: tuple[Flag, ...] = (
 _ONE = ("1",)
 _OFF = ("false", "False", "no")
 _TOOLS = "tool calls are not served yet"
-_REASONING = "reasoning models are not served yet"
+_REASONING = "thoughts are not told from answers yet"
 _MEDIA = "only text goes in and comes out"
 _LORA = "adapters are not served yet"
 _SPEC = "speculative decoding is not served"
 _BALANCE = "one frontend balances over all engines"
-_COMPILE = "nothing is compiled at start"
-_MOE = "mixture-of-experts models are not served yet"
+_COMPILE = "nothing is compiled at start; --enforce-eager turns recorded steps off"
+_MOE = "every rank has a part of each expert"
 _HUB = "the model's own files are used"
 _STRUCTURED = "structured output is not served yet"
 _LOG = "log lines cannot be chosen this way yet; VLLM_LOGGING_LEVEL sets the level"
@@ -492,9 +492,10 @@ REFUSED: tuple[Refused, ...] = (
     *_rows("the role is assistant", "response-role", neutral=("assistant",)),
     *_rows(_OUTPUT, "return-tokens-as-token-ids", "enable-force-include-usage", neutral=_OFF),
     *_rows(_OUTPUT, "enable-per-request-metrics", neutral=_OFF),
-    *_rows(_OUTPUT, "enable-server-load-tracking", neutral=_OFF),
+    *_rows("/load always shows it", "enable-server-load-tracking", neutral=("", "true", *_OFF)),
     *_rows(_OUTPUT, "enable-tokenizer-info-endpoint", neutral=_OFF),
-    *_rows("this route is not served yet", "tokens-only", "enable-sleep-mode"),
+    *_rows("this route is not served yet", "tokens-only"),
+    *_rows("VLLM_SERVER_DEV_MODE=1 opens /sleep", "enable-sleep-mode"),
     *_rows("traces are not exported yet", "otlp-traces-endpoint", "collect-detailed-traces"),
     *_rows("profiles are not taken yet", "profiler-config", "enable-layerwise-nvtx-tracing"),
     *_rows(_LOG, "log-config-file", "uvicorn-log-level", "max-log-len", "enable-log-requests"),
