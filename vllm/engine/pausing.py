@@ -6,8 +6,8 @@ how a call arrives, nor how memory is given back (the core does that when asked)
 
 A pause in mode "abort" ends all requests, "wait" lets them finish, "keep" leaves them where they
 are; the first two refuse new requests, the last one queues them. Sleep is a pause, in level 1 with
-the KV cache's memory given back: weights are in host memory anyway. Calls in mode "wait" return a
-future, and whoever answers the caller waits for it.
+the KV cache's memory given back: on a CPU, where weights are in host memory anyway; on a GPU that
+is refused. Calls in mode "wait" return a future, and whoever answers the caller waits for it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from vllm.kvcache.block_pool import BlockPool
 from vllm.kvcache.prefix import LookUps, PrefixIndex
 
 TILE = 16
-"""Kernels read this many positions at a time, from a multiple of it on."""
+"""The CPU's kernels read so many positions at a time, from a multiple of it on; those of GPUs read
+none outside of the window."""
 
 
 def blocks_in_window(window: int, step: int, block_size: int) -> int:
