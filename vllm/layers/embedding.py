@@ -6,7 +6,6 @@ Owns the table. Must not know what a token means.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from vllm.kernels import ops
@@ -23,7 +22,7 @@ class Embedding:
         self.qtype = weight.qtype
         self.table = weight.data.view(weight.shape[0], -1).to(target.device)
         if not weight.packed and target.device.type == "cuda":
-            self.table = weight.to_dense(target.dtype or torch.float32, target.device)
+            self.table = weight.to_dense(target.activation_dtype, target.device)
             self.qtype = QTYPE_OF_DTYPE[self.table.dtype]
 
     def __call__(self, out: Tensor, ids: Tensor) -> None:

@@ -51,6 +51,12 @@ class Target:
         """Whether packed weights stay packed."""
         return not self.dequantize
 
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        """float32 on the CPU, on a GPU the dtype of dense weights."""
+        on_cpu = self.device.type == "cpu"
+        return torch.float32 if on_cpu else self.dtype or torch.float32
+
     @cached_property
     def unpacked(self) -> Unpacked | None:
         """None where activations have more than 16 bits: torch's product would round no weights,
@@ -185,7 +191,7 @@ def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Tar
     if target.device.type == "cuda" and target.packs and all(w.scales is not None for w in weights):
         return Fp8Linear(weights, _join(biases, torch.float32, target.device), target)
     if target.device.type == "cuda":
-        dtype = target.dtype or torch.float32
+        dtype = target.activation_dtype
         dense = [weight.to_dense(dtype, target.device) for weight in weights]
         matrix = torch.cat(dense) if len(dense) > 1 else dense[0]
         return MatmulLinear(matrix, _join(biases, dtype, target.device))

@@ -48,8 +48,7 @@ class Workspace:
 
     def __init__(self, max_tokens: int, target: Target) -> None:
         self.max_tokens, self.device = max_tokens, target.device
-        on_cpu = target.device.type == "cpu"
-        self.dtype = torch.float32 if on_cpu else target.dtype or torch.float32
+        self.dtype = target.activation_dtype
         self._buffers: dict[tuple[str, int], Buffer] = {}
 
     def reserve(self, name: str, width: int, dtype: torch.dtype | None = None) -> Buffer:

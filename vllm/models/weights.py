@@ -63,10 +63,8 @@ class Loader:
         return whole.rows(spans(pieces, parts, rank, size))
 
     def vector(self, name: str) -> Tensor:
-        """f32 on the CPU and the model's dtype elsewhere."""
-        on_cpu = self.target.device.type == "cpu"
-        dtype = torch.float32 if on_cpu else self.target.dtype or torch.float32
-        return self.weight(name).to_dense(dtype, self.target.device)
+        """In the dtype of activations."""
+        return self.weight(name).to_dense(self.target.activation_dtype, self.target.device)
 
     def norm(self, name: str) -> RMSNorm:
         """The norm with the weight `name`.weight."""

@@ -85,7 +85,7 @@ class ModelRunner:
 
     @property
     def activation_dtype(self) -> torch.dtype:
-        return (self.target.dtype if self.device.type == "cuda" else None) or torch.float32
+        return self.target.activation_dtype
 
     def _plan_cache(self, config: EngineConfig, memory: int) -> tuple[kv_tensors.KVLayout, int]:
         return kv_tensors.plan_cache(
@@ -128,7 +128,7 @@ class ModelRunner:
         if self.device.type == "cpu":
             return DecodeSteps(self._compute, Recording, 0 if eager else MAX_RECORDED_ON_CPU)
         most = 0 if eager else config.max_num_seqs
-        return DecodeSteps(self._compute, _graphs(self.device), most)
+        return DecodeSteps(self._compute, _graphs(), most)
 
     def _padded(self, size: int) -> int:
         steps = self._decode_steps
@@ -272,9 +272,9 @@ class ModelRunner:
         return out
 
 
-def _graphs(device: torch.device) -> Record:
+def _graphs() -> Record:
     """They share what they allocate: one step runs at a time."""
-    pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+    pool = torch.cuda.graph_pool_handle()
     return lambda calls: Graph(calls, pool)
 
 
