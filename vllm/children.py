@@ -23,8 +23,10 @@ from vllm.logging import init_logger
 
 logger = init_logger(__name__)
 
+SECRETS = frozenset({"VLLM_API_KEY"})
+"""Variables that no child inherits: the frontend's configuration carries them."""
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_SECRETS = frozenset({"VLLM_API_KEY"})  # the configuration carries it
 _libc = ctypes.CDLL(None, use_errno=True)
 # Codes that a child ends with after it has told its own cause in one line.
 _TOLD = frozenset(ExitCode) - {ExitCode.OK, ExitCode.INTERNAL}
@@ -141,7 +143,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             pass_fds=(descriptor, *passed),
             process_group=0,
-            env={name: text for name, text in os.environ.items() if name not in _SECRETS},
+            env={name: text for name, text in os.environ.items() if name not in SECRETS},
             preexec_fn=(lambda: _die_with(parent)) if tied else None,  # noqa: PLW1509
         )
     finally:

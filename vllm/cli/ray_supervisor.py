@@ -10,15 +10,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 
-from vllm.children import Supervised
+from vllm.children import SECRETS, Supervised
 from vllm.cli.supervisor import Supervisor, engine_arguments
 from vllm.distributed.ray_engines import RayCluster
 from vllm.errors import EngineDiedError
 from vllm.logging import init_logger
 
 logger = init_logger(__name__)
-
-_SECRETS = frozenset({"VLLM_API_KEY"})  # of the frontend alone
 
 
 @dataclass
@@ -44,7 +42,7 @@ class RaySupervisor(Supervisor):
         environ = {
             name: value
             for name, value in os.environ.items()
-            if name.startswith("VLLM_") and name not in _SECRETS
+            if name.startswith("VLLM_") and name not in SECRETS
         }
         arguments = engine_arguments(self.config, rank, handshake)
         return self._cluster.start(rank, arguments, environ)

@@ -18,7 +18,8 @@ from vllm.distributed.leader import Leader, Peer
 from vllm.errors import EngineStartError
 
 HOST = "127.0.0.1"
-NOTICE_S = 2.0
+END_S = 2.0
+"""How long a process may outlive its end of the channel before it is said to run."""
 
 
 class LocalProcess:
@@ -28,7 +29,7 @@ class LocalProcess:
         self._child = child
 
     def describe_end(self) -> str:
-        self._child.wait(NOTICE_S)
+        self._child.wait(END_S)
         return f"tensor-parallel {self._child.describe_end()}"
 
     def end(self, seconds: float) -> None:

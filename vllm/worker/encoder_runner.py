@@ -33,9 +33,9 @@ NOT_USED = (
     "max_logprobs",
     "scheduling_policy",
     "seed",
+    "tensor_parallel_size",
     "thinking_end",
     "thinking_start",
-    "tensor_parallel_size",
 )
 
 

@@ -59,12 +59,7 @@ def plan_cache(
     a group, `config` and `memory` are each rank's and all take as many blocks as the poorest.
     """
     token_bytes = config.num_layers * math.prod(config.cache_shape) * dtype.itemsize
-    longest = max_model_len or config.max_position
-    if longest > config.longest_position:
-        raise EngineStartError(
-            f"max_model_len is {longest}, but the model has {config.longest_position} positions; "
-            "lower --max-model-len"
-        )
+    longest = _longest(config, max_model_len)
     most = blocks_in_window(config.reach, step, block_size) if config.reach else None
 
     def held(num_tokens: int) -> int:
@@ -84,6 +79,17 @@ def plan_cache(
     if most is not None and num_blocks >= most:
         return layout, longest
     return layout, min(longest, layout.num_tokens)
+
+
+def _longest(config: ModelConfig, max_model_len: int | None) -> int:
+    """Tokens of a request at most, where memory is no limit."""
+    longest = max_model_len or config.max_position
+    if longest > config.longest_position:
+        raise EngineStartError(
+            f"max_model_len is {longest}, but the model has {config.longest_position} positions; "
+            "lower --max-model-len"
+        )
+    return longest
 
 
 def memory_on_cpu(ranks: int) -> int:
