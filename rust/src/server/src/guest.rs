@@ -94,7 +94,7 @@ impl<'a> Guest<'a> {
         match output.status.signal() {
             None => read(&output),
             Some(libc::SIGPROF) => Err(out_of_time(task.len())),
-            Some(_) => Err(out_of_memory()),
+            Some(_) => Err(out_of_memory(task.len())),
         }
     }
 }
@@ -161,8 +161,8 @@ fn out_of_time(task: usize) -> ApiError {
     )
 }
 
-fn out_of_memory() -> ApiError {
-    let limit = MEMORY >> 20;
+fn out_of_memory(task: usize) -> ApiError {
+    let limit = memory_limit(task) >> 20;
     ApiError::field(
         "chat_template",
         format!(
