@@ -42,9 +42,8 @@ def build_core(
     from vllm.engine.core import EngineCore  # noqa: PLC0415
 
     config = EngineConfig.from_json(engine)
-    if ranks is None:
-        return EngineCore(config, progress)
-    return EngineCore(config, progress, accept_ranks(config.tensor_parallel_size, ranks))
+    leader = None if ranks is None else accept_ranks(config.tensor_parallel_size, ranks)
+    return EngineCore(config, progress, leader)
 
 
 def _arguments(argv: Sequence[str] | None) -> EngineArgs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from vllm.config.engine import EngineConfig
 from vllm.distributed.channel import Kind
-from vllm.distributed.follower import Follower
+from vllm.distributed.group import Group
 from vllm.distributed.leader import Leader
 from vllm.engine.request import Request
 from vllm.logging import OnProgress
@@ -53,7 +53,7 @@ class LeadingRunner(ModelRunner):
 class FollowingRunner(ModelRunner):
     """A rank above 0."""
 
-    def __init__(self, config: EngineConfig, group: Follower) -> None:
+    def __init__(self, config: EngineConfig, group: Group) -> None:
         super().__init__(config, lambda _phase, _done: None, group)
 
     def follow(self, step: bytes) -> None:
