@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times every CPU kernel at the shapes of SmolLM2-135M, beside a plain read of memory.
+"""Times the CPU kernels of a Llama at the shapes of SmolLM2-135M, beside a plain read of memory.
 
-    python benchmarks/kernels.py [--threads N] [--only WORD] [--seconds S] [--json FILE]
+    python -m benchmarks.kernels [--threads N] [--only WORD] [--seconds S] [--json FILE]
 
 Each figure is the median over rounds in one process; `GB/s` counts the bytes an op must touch once,
 `GOP/s` two operations per multiply-add. Results are checked in tests/kernels, not here.
