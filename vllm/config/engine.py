@@ -23,8 +23,8 @@ class EngineConfig:
     """What `EngineCore` is built from. None and "auto" are decided when the model is known.
 
     model: resolved local path of a directory or GGUF file.
-    dtype: of dense weights and activations on a GPU; on the CPU activations are float32 and
-        weights stay as stored.
+    dtype: of dense weights, and on a GPU of activations; on the CPU these are float32, and "auto"
+        leaves weights as they are stored.
     max_model_len: longest prompt plus output in tokens; None: what the model and the KV cache
         allow.
     max_num_seqs: requests that run at the same time.

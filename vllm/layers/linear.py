@@ -2,8 +2,8 @@
 """Linear layers: y = x W^T + b, with W dense, in FP8 or packed.
 
 Own their weights and the choice of kernel. Must not know models. Several matrices that share an
-input are one layer writing one output: packed ones are packed together, dense ones stay separate
-views of the file, each writing its columns.
+input are one layer writing one output: packed ones are packed together, dense ones are one matrix
+on a GPU and stay separate views of the file on the CPU, each writing its columns.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Fp8Linear:
 
 
 class DenseLinear:
-    """One dense matrix [out, in] on the CPU, in the dtype it is stored in."""
+    """One dense matrix [out, in] on the CPU, whatever its dtype; inputs are float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.out_features = weight.shape[0]
