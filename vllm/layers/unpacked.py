@@ -19,6 +19,10 @@ MANY_ROWS = 32
 # device: 4,096 rows of 4,096 columns.
 PIECE_BYTES = 32 << 20
 TILE_ROWS = 16  # of a packed matrix; pieces are whole tiles
+# An e4m3 number goes up to 448, and sums of such weights overflow float16 where the layer's result
+# is small. Times this they stay below, and the least number, 2^-9, becomes float16's least: each
+# one is exact.
+FP8_STEP = 2.0**-15
 
 
 class Unpacked:
@@ -33,9 +37,9 @@ class Unpacked:
         most = max(1, self._room.numel() // k)
         for first in range(0, n, most):
             piece = weight[first : first + most]
-            dense = self._room[: piece.numel()].view(piece.shape).copy_(piece)
+            dense = self._room[: piece.numel()].view(piece.shape).copy_(piece).mul_(FP8_STEP)
             matmul(out[:, first : first + most], x, dense)
-        out.mul_(scales)
+        out.mul_(scales / FP8_STEP)
 
     def multiply(self, out: Tensor, x: Tensor, packed: Tensor, qtype: int) -> None:
         """out [T, n] = x [T, k] times the packed matrix [n, k], whose weights are rounded to x's

@@ -46,3 +46,13 @@ def test_pieces_of_fp8(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     unpacked.Unpacked(torch.float32, CPU).multiply_fp8(out, x, weight, scales)
     expected = x.double() @ (weight.double() * scales[:, None]).T
     assert_close(out.double(), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_sums_of_fp8_stay_within_float16() -> None:
+    """Without its scale a sum of 4,096 products is far above 65,504 where the result is 14."""
+    weight = torch.full((2, 4096), 448.0).to(torch.float8_e4m3fn)
+    weight[1] = 2.0**-9  # the least number there is
+    x, out = torch.full((1, 4096), 0.5, dtype=torch.float16), torch.empty(1, 2, dtype=torch.float16)
+    scales = torch.tensor([2.0**-16, 2.0])
+    unpacked.Unpacked(torch.float16, CPU).multiply_fp8(out, x, weight, scales)
+    assert_close(out, torch.tensor([[14.0, 8.0]], dtype=torch.float16))
