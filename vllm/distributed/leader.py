@@ -161,10 +161,10 @@ class Leader:
         self.close()
 
     def _watch(self, on_lost: Callable[[], None]) -> None:
-        while self._lost is None:
-            if self._closing:
-                return
+        while self._lost is None and not self._closing:
             self._notice(1.0)
+        if self._closing:
+            return  # their ends are ours
         on_lost()
         time.sleep(LOST_GRACE_S)
         logger.error("the engine hangs in a step and is ended: %s", self._lost)

@@ -78,6 +78,25 @@ def test_a_rank_that_is_gone_is_named_with_its_host(door: Door) -> None:
         raise RuntimeError("a sum failed")
 
 
+def test_the_end_of_ranks_that_are_not_needed_is_no_loss(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[object] = []
+    monkeypatch.setattr("vllm.distributed.leader.LOST_GRACE_S", 0.0)
+    monkeypatch.setattr("vllm.distributed.leader.os._exit", ended.append)
+    ranks = [door.knock(rank=1), door.knock(rank=2)]
+    leader = door.open()
+    for rank in ranks:
+        rank.send(Kind.LOADED)
+    leader.await_loaded()
+    leader.watch(lambda: ended.append("lost"))
+    (watching,) = [thread for thread in threading.enumerate() if thread.name == "ranks"]
+    leader.close()
+    watching.join(30)
+    assert not watching.is_alive()
+    assert ended == []
+
+
 def test_ranks_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_ranks, "CONNECT_S", 0.1)
     listener = socket.create_server(("127.0.0.1", 0))
