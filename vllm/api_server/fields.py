@@ -256,7 +256,7 @@ def _refuse(
 
 
 _TOOLS = "tool calls are not served yet"
-_REASONING = "reasoning models are not served yet"
+_REASONING = "thoughts are not told from answers yet"
 _STRUCTURED = "structured output is not served yet"
 _MEDIA = "only text goes in and comes out"
 _BEAM = "beam search is not served"

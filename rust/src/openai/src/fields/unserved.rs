@@ -7,7 +7,7 @@ use super::rule::{Field, Neutral, Routes as R, Rule::Refused, row};
 
 const OFF: Neutral = Literals(&["false"]);
 const TOOLS: &str = "tool calls are not served yet";
-const REASONING: &str = "reasoning models are not served yet";
+const REASONING: &str = "thoughts are not told from answers yet";
 const STRUCTURED: &str = "structured output is not served yet";
 const MEDIA: &str = "only text goes in and comes out";
 
