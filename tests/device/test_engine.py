@@ -175,5 +175,5 @@ def test_a_sleep_that_frees_the_cache_is_refused_by_name(model: Path) -> None:
 
 
 def test_a_cache_in_another_dtype_than_16_bit_activations_is_refused_by_name(model: Path) -> None:
-    with pytest.raises(UsageError, match="--kv-cache-dtype float32 .* use auto or bfloat16"):
+    with pytest.raises(UsageError, match=r"--kv-cache-dtype float32 .* use auto or bfloat16"):
         start(model, dequantize=False, dtype="bfloat16", kv_cache_dtype="float32")
