@@ -251,10 +251,9 @@ where
         if course.poll(cx, &mut connection).is_ready() {
             return Poll::Ready(None);
         }
-        match streamed.take().filter(|_| written.get()) {
-            Some(events) => Poll::Ready(Some(events)),
-            None => Poll::Pending,
-        }
+        // A head that the socket did not take yet is hyper's: it is woken to write on.
+        let events = written.get().then(|| streamed.take()).flatten();
+        events.map_or(Poll::Pending, |events| Poll::Ready(Some(events)))
     })
     .await?;
     let parts = Pin::into_inner(connection.hyper).into_parts();

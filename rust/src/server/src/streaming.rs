@@ -37,6 +37,7 @@ where
 {
     let mut streaming = Streaming {
         stream,
+        flushed: true,
         events,
         outbox: Occupied(Outbox::new(socket)),
         sends,
@@ -54,6 +55,8 @@ struct Streaming<S> {
     /// First, to be dropped before its socket is.
     outbox: Occupied,
     stream: ReadAhead<S>,
+    /// Nothing that was written waits to be encrypted and sent.
+    flushed: bool,
     events: Box<SseBody>,
     sends: Rc<RefCell<Sends>>,
 }
@@ -102,18 +105,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
     fn send_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut outbox = self.outbox.0.borrow_mut();
         let chunk = ready!(outbox.poll_rest(cx))?;
-        if !chunk.has_remaining() {
-            return Poll::Ready(Ok(()));
-        }
         let mut stream = Pin::new(&mut self.stream);
-        while chunk.has_remaining() {
-            match ready!(stream.as_mut().poll_write(cx, chunk.chunk()))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => chunk.advance(sent),
+        if chunk.has_remaining() {
+            self.flushed = false;
+            while chunk.has_remaining() {
+                match ready!(stream.as_mut().poll_write(cx, chunk.chunk()))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    sent => chunk.advance(sent),
+                }
             }
+            *chunk = Chunk::default();
         }
-        *chunk = Chunk::default();
-        stream.poll_flush(cx)
+        if !self.flushed {
+            ready!(stream.poll_flush(cx))?;
+            self.flushed = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -124,6 +124,23 @@ fn streamed_tokens(reply: &Reply) -> u64 {
 }
 
 #[test]
+fn a_first_event_larger_than_the_socket_takes_is_followed_by_the_others() {
+    const PROMPT: usize = 20_000;
+    let server = Setup::saying("ab").step_ms(5.0).start();
+    let body = json!({
+        "prompt": vec![97; PROMPT], "max_tokens": 5, "prompt_logprobs": 5, "stream": true,
+        "stream_options": {"include_usage": true}
+    });
+    let connection = Connection::with_small_window(server.address);
+    let mut connection = ask(connection, &body);
+    let reply = connection.reply();
+    let told = &reply.events()[0]["choices"][0]["prompt_logprobs"];
+    assert_eq!(told.as_array().map(Vec::len), Some(PROMPT));
+    assert_eq!(streamed_tokens(&reply), 5);
+    assert_eq!(server.counter(|c| &c.aborted), 0);
+}
+
+#[test]
 fn who_asks_for_it_has_the_connection_closed_behind_a_stream() {
     let server = Setup::saying("ab").step_ms(5.0).start();
     let mut connection = Connection::open(server.address);
