@@ -55,7 +55,7 @@ struct Streaming<S> {
     /// First, to be dropped before its socket is.
     outbox: Occupied,
     stream: ReadAhead<S>,
-    /// Nothing that was written waits to be encrypted and sent.
+    /// See `write_out`.
     flushed: bool,
     events: Box<SseBody>,
     sends: Rc<RefCell<Sends>>,
@@ -105,23 +105,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
     fn send_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut outbox = self.outbox.0.borrow_mut();
         let chunk = ready!(outbox.poll_rest(cx))?;
-        let mut stream = Pin::new(&mut self.stream);
-        if chunk.has_remaining() {
-            self.flushed = false;
-            while chunk.has_remaining() {
-                match ready!(stream.as_mut().poll_write(cx, chunk.chunk()))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    sent => chunk.advance(sent),
-                }
-            }
-            *chunk = Chunk::default();
-        }
-        if !self.flushed {
-            ready!(stream.poll_flush(cx))?;
-            self.flushed = true;
-        }
-        Poll::Ready(Ok(()))
+        write_out(&mut self.stream, chunk, &mut self.flushed, cx)
     }
+}
+
+/// Writes a chunk to its end. `flushed`: nothing that was written earlier waits to be encrypted and sent.
+fn write_out<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    chunk: &mut Chunk,
+    flushed: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let mut stream = Pin::new(stream);
+    if chunk.has_remaining() {
+        *flushed = false;
+        while chunk.has_remaining() {
+            match ready!(stream.as_mut().poll_write(cx, chunk.chunk()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => chunk.advance(sent),
+            }
+        }
+        *chunk = Chunk::default();
+    }
+    if !*flushed {
+        ready!(stream.poll_flush(cx))?;
+        *flushed = true;
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// One chunk of HTTP/1.1, and the end of the answer behind the last one.
@@ -150,5 +160,42 @@ mod tests {
             b"1a\r\nxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n"
         );
         assert_eq!(framed(b"data", true), b"4\r\ndata\r\n0\r\n\r\n");
+    }
+
+    /// Takes everything, and holds it back for so many flushes, as TLS does over a full socket.
+    struct Holding(usize);
+
+    impl AsyncWrite for Holding {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.0.checked_sub(1) {
+                Some(left) => {
+                    self.0 = left;
+                    Poll::Pending
+                }
+                None => Poll::Ready(Ok(())),
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_held_back_is_flushed_before_anything_else() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut chunk = Chunk::Whole(b"data"[..].into());
+        let (mut stream, mut flushed) = (Holding(2), true);
+        let mut write = || write_out(&mut stream, &mut chunk, &mut flushed, &mut cx).is_ready();
+        assert_eq!([write(), write(), write()], [false, false, true]);
+        assert!(write(), "nothing is left to do");
     }
 }
