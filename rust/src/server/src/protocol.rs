@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -296,7 +296,8 @@ async fn answer(
     Ok(routes::error_response(&errors::crowded()))
 }
 
-/// An answer without known length comes in chunks, and others may follow on the same connection.
+/// An answer without known length comes in chunks, and others may follow on the same connection. A request in chunks
+/// may have told a length as well: hyper hides that, and closes behind the answer, as it has to.
 fn stays_open(version: Version, headers: &HeaderMap) -> bool {
     let closes = headers.get_all(CONNECTION).iter().any(|value| {
         let options = value.as_bytes().split(|&byte| byte == b',');
@@ -304,7 +305,7 @@ fn stays_open(version: Version, headers: &HeaderMap) -> bool {
             .map(<[u8]>::trim_ascii)
             .any(|option| option.eq_ignore_ascii_case(b"close"))
     });
-    version == Version::HTTP_11 && !closes
+    version == Version::HTTP_11 && !closes && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Leaves the head and the first event to hyper, for one write.

@@ -89,6 +89,32 @@ fn a_transfer_coding_that_nobody_knows_is_refused_by_name() {
 }
 
 #[test]
+fn behind_a_body_of_two_lengths_nothing_is_answered_streamed_or_not() {
+    let server = Setup::saying("x").step_ms(5.0).start();
+    let (length, chunked) = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n");
+    for stream in [true, false] {
+        let body = json!({"prompt": "a", "max_tokens": 3, "stream": stream}).to_string();
+        for both in [[length, chunked], [chunked, length]] {
+            let mut connection = Connection::open(server.address);
+            let request = format!(
+                "POST {COMPLETIONS} HTTP/1.1\r\nHost: test\r\n{}\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                both.concat(),
+                body.len()
+            );
+            connection.write(request.as_bytes());
+            connection.send("GET", "/live", "", b"");
+            let reply = connection.reply();
+            let option = reply.headers.get("connection");
+            assert_eq!(
+                (reply.status, option.map(String::as_str)),
+                (200, Some("close"))
+            );
+            assert!(connection.is_closed(), "{both:?}");
+        }
+    }
+}
+
+#[test]
 fn a_stream_of_http_1_0_ends_with_its_connection_and_says_nothing_else() {
     let server = Setup::saying("x").start();
     for (stream, kept) in [(false, Some("keep-alive")), (true, None)] {
