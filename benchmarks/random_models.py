@@ -72,19 +72,26 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def write(name: str) -> Path:
     """The directory of a model of `SHAPES` in the user's cache; some seconds the first time."""
-    folder = cache_root() / "benchmarks" / name
-    tokens = model_dir.write()
-    config = SHAPES[name] | {
-        "eos_token_id": json.loads((tokens / "config.json").read_text())["eos_token_id"]
-    }
-    text = json.dumps(config, indent=1)
+    folder, text = cache_root() / "benchmarks" / name, config_text(name)
     done = folder / "config.json"
     if done.is_file() and done.read_text() == text:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    write_weights(folder, random_tensors(json.loads(text), seed=1))
+    return write_without_weights(name, folder)  # config.json last: it says that all is there
+
+
+def write_without_weights(name: str, folder: Path) -> Path:
+    """What `--load-format dummy` needs of a model of `SHAPES`."""
+    folder.mkdir(parents=True, exist_ok=True)
     for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(tokens / file, folder / file)
-    write_weights(folder, random_tensors(config, seed=1))
-    done.write_text(text)  # last: its presence says that the rest is complete
+        shutil.copy(model_dir.write() / file, folder / file)
+    (folder / "config.json").write_text(config_text(name))
     return folder
+
+
+def config_text(name: str) -> str:
+    """config.json of a model of `SHAPES`, with the default model's end of sequence."""
+    tokens = json.loads((model_dir.write() / "config.json").read_text())
+    return json.dumps(SHAPES[name] | {"eos_token_id": tokens["eos_token_id"]}, indent=1)
