@@ -77,6 +77,20 @@ pub(crate) fn note_unknown(draft: &mut Draft, path: &str) {
     }
 }
 
+/// Keeps the paths of what an object at `path` has beside its known members.
+pub(crate) fn note_unknown_members(
+    draft: &mut Draft,
+    path: &str,
+    members: &IndexMap<String, &RawValue>,
+    known: &[&str],
+) {
+    for (name, raw) in members {
+        if !known.contains(&name.as_str()) && raw.get() != "null" {
+            note_unknown(draft, &format!("{path}.{name}"));
+        }
+    }
+}
+
 /// The members of a JSON object, in order, their values unread.
 pub fn members(body: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(body);

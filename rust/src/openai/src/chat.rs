@@ -2,8 +2,6 @@
 
 //! `POST /v1/chat/completions`: the request.
 
-use std::collections::HashMap;
-
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -11,7 +9,7 @@ use crate::body;
 use crate::capped;
 use crate::error::ApiError;
 use crate::fields::Routes;
-use crate::limits::MAX_DOCUMENTS;
+use crate::limits::{MAX_DOCUMENTS, MAX_MEMBERS};
 use crate::messages::Message;
 use crate::request::{Draft, Options, StreamOptions};
 
@@ -138,8 +136,7 @@ pub(crate) fn read_stream_options(
     path: &str,
     raw: &RawValue,
 ) -> Result<(), ApiError> {
-    let members: HashMap<String, &RawValue> =
-        body::parse(path, raw, "an object of stream options")?;
+    let members = capped::object(path, raw, MAX_MEMBERS, "an object of stream options")?;
     let flag = |name: &str| match members.get(name) {
         Some(raw) if raw.get() != "null" => {
             body::parse(&format!("{path}.{name}"), raw, "true or false")
@@ -150,15 +147,7 @@ pub(crate) fn read_stream_options(
         include_usage: flag("include_usage")?,
         continuous_usage_stats: flag("continuous_usage_stats")?,
     });
-    let mut unknown: Vec<&String> = members
-        .iter()
-        .filter(|(name, raw)| !STREAM_OPTIONS.contains(&name.as_str()) && raw.get() != "null")
-        .map(|(name, _)| name)
-        .collect();
-    unknown.sort_unstable();
-    for name in unknown {
-        body::note_unknown(draft, &format!("{path}.{name}"));
-    }
+    body::note_unknown_members(draft, path, &members, &STREAM_OPTIONS);
     Ok(())
 }
 

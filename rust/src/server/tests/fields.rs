@@ -223,6 +223,10 @@ fn strict_servers_look_into_objects() {
             "stream_options.no_such",
         ),
         (
+            json!({"repetition_detection": {"max_pattern_size": 2, "min_count": 9, "no_such": 1}}),
+            "repetition_detection.no_such",
+        ),
+        (
             json!({"messages": [{"role": "user", "content": "a", "no_such": 1}]}),
             "messages[0].no_such",
         ),

@@ -204,6 +204,8 @@ fn read_logit_bias(draft: &mut Draft, path: &str, raw: &RawValue) -> Result<(), 
     Ok(())
 }
 
+const SIZES: [&str; 3] = ["max_pattern_size", "min_pattern_size", "min_count"];
+
 /// `{"max_pattern_size": 20, "min_count": 4}`; a largest size of 0 asks for nothing.
 fn read_repetition_detection(
     draft: &mut Draft,
@@ -228,6 +230,7 @@ fn read_repetition_detection(
     let min_count = size(path, &members, "min_count", at_least)?;
     draft.options.sampling.repetition_detection =
         (most > 0).then_some(RepetitionDetection { min_count, ..sizes });
+    crate::body::note_unknown_members(draft, path, &members, &SIZES);
     Ok(())
 }
 
