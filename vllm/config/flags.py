@@ -60,6 +60,12 @@ def _port(text: str) -> int:
     return value
 
 
+def _path(text: str) -> str:
+    if not text:
+        raise ValueError("a path is needed")
+    return text
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -132,7 +138,13 @@ SERVED: tuple[Flag, ...] = (
     # --- HTTP
     Flag("host", "HTTP", "address to listen on", default="127.0.0.1"),
     Flag("port", "HTTP", "port to listen on; 0: any free one", _port, 8000),
-    Flag("uds", "HTTP", "listen on a Unix socket at PATH instead of host and port", metavar="PATH"),
+    Flag(
+        "uds",
+        "HTTP",
+        "listen on a Unix socket at PATH instead of host and port",
+        _path,
+        metavar="PATH",
+    ),
     Flag(
         "served-model-name",
         "HTTP",

@@ -28,6 +28,12 @@ def test_prefix_caching_is_on_unless_told_otherwise() -> None:
         config("--enable-prefix-caching", "--no-enable-prefix-caching")
 
 
+def test_a_unix_socket_has_a_path() -> None:
+    assert config("--uds", "x.sock").http.uds == "x.sock"
+    with pytest.raises(UsageError, match=r"--uds.*a path is needed"):
+        config("--uds", "")
+
+
 def test_scheduling_policy_reaches_the_engine() -> None:
     assert config().engine.scheduling_policy == "priority"
     assert config("--scheduling-policy", "fcfs").engine.scheduling_policy == "fcfs"
