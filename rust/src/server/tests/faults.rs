@@ -123,21 +123,34 @@ fn streamed_tokens(reply: &Reply) -> u64 {
     usage["completion_tokens"].as_u64().expect("a number")
 }
 
-#[test]
-fn a_first_event_larger_than_the_socket_takes_is_followed_by_the_others() {
-    const PROMPT: usize = 20_000;
-    let server = Setup::saying("ab").step_ms(5.0).start();
+const PROMPT: usize = 20_000;
+
+/// A stream that begins with some 6 MB, and a client that takes little at once.
+fn large_first_event(server: &Fixture, max_tokens: u32) -> Connection {
     let body = json!({
-        "prompt": vec![97; PROMPT], "max_tokens": 5, "prompt_logprobs": 5, "stream": true,
+        "prompt": vec![97; PROMPT], "max_tokens": max_tokens, "prompt_logprobs": 5, "stream": true,
         "stream_options": {"include_usage": true}
     });
-    let connection = Connection::with_small_window(server.address);
-    let mut connection = ask(connection, &body);
-    let reply = connection.reply();
+    ask(Connection::with_small_window(server.address), &body)
+}
+
+#[test]
+fn a_first_event_larger_than_the_socket_takes_is_followed_by_the_others() {
+    let server = Setup::saying("ab").step_ms(5.0).start();
+    let reply = large_first_event(&server, 5).reply();
     let told = &reply.events()[0]["choices"][0]["prompt_logprobs"];
     assert_eq!(told.as_array().map(Vec::len), Some(PROMPT));
     assert_eq!(streamed_tokens(&reply), 5);
     assert_eq!(server.counter(|c| &c.aborted), 0);
+}
+
+#[test]
+fn a_client_that_leaves_within_the_first_event_ends_its_request() {
+    let server = Setup::saying("ab").step_ms(5.0).start();
+    let mut connection = large_first_event(&server, 40_000);
+    assert_eq!(connection.head().0, 200);
+    drop(connection);
+    eventually("the engine is told", || server.counter(|c| &c.aborted) == 1);
 }
 
 #[test]
