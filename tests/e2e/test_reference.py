@@ -15,7 +15,13 @@ from tools.dev import reference_pages
 from vllm.config.flags import SERVED, Flag
 
 # What a launcher of headless engines has no use for, or passes on behind `--`.
-ONLY_PYTHON = {"uds", "headless", "data-parallel-start-rank"}
+ONLY_PYTHON = {
+    "uds",
+    "headless",
+    "data-parallel-start-rank",
+    "tensor-parallel-size",
+    "distributed-executor-backend",
+}
 # The supervisor decides about event loops by the default.
 ONLY_RUST = {"shards"}
 # vllm-rs starts its engines after it has bound the port, so any free one will do.
