@@ -290,7 +290,13 @@ class LLM:
 
 
 def _check_form(params: SamplingParams) -> None:
-    """Forms of a result that upstream has and this class does not."""
+    """Forms of a result that upstream has and this class does not, and what finds no text to stop
+    at: frontends look for stop strings, so an engine has nothing against them.
+    """
+    if params.stop and not params.detokenize:
+        raise ValidationError(
+            "detokenize must be True where stop strings are given, got False", "detokenize"
+        )
     if params.flat_logprobs:
         raise ValidationError("flat_logprobs is True; only False is supported", "flat_logprobs")
     if not params.spaces_between_special_tokens:

@@ -261,8 +261,6 @@ class SamplingParams(msgspec.Struct, omit_defaults=True, kw_only=True, dict=Fals
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             limit = f"at most max_tokens ({self.max_tokens})"
             raise _outside("min_tokens", self.min_tokens, limit)
-        if self.stop and not self.detokenize:
-            raise _outside("detokenize", False, "true where stop strings are given")
         if self.greedy and self.n != 1:
             raise _outside("n", self.n, "1 when temperature is 0 (greedy sampling)")
 
