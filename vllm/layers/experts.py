@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vllm.distributed.group import ALONE, Group
 from vllm.kernels import ops
-from vllm.layers.linear import Linear, Target
+from vllm.layers.linear import Linear, Target, end_to_end, repack
 from vllm.layers.mlp import FeedForward
 from vllm.layers.workspace import Workspace
 from vllm.quantization.weight import Weight
@@ -47,8 +47,8 @@ def stack_experts(experts: Sequence[Sequence[Weight]], target: Target) -> Expert
     kinds = {weight.qtype for own in experts for weight in own}
     packed = next(iter(kinds)) if len(kinds) == 1 and experts[0][0].packed else None
     if packed is not None and target.packs:
-        stacked = torch.stack([_repacked(own) for own in experts])
-        return ExpertWeights(stacked.to(target.device), packed)
+        whole = target.keep(end_to_end([repack(own) for own in experts]))
+        return ExpertWeights(whole.view(len(experts), -1), packed)
     dtype = torch.float32 if target.dequantize else target.dtype or _dense_dtype(experts)
     first = experts[0]
     rows, columns = sum(weight.shape[0] for weight in first), first[0].shape[1]
@@ -58,12 +58,6 @@ def stack_experts(experts: Sequence[Sequence[Weight]], target: Target) -> Expert
         for part, weight in zip(parts, own, strict=True):
             part.copy_(weight.to_dense(dtype, target.device))
     return ExpertWeights(data, ops.GGML_F32)
-
-
-def _repacked(own: Sequence[Weight]) -> Tensor:
-    raw = own[0].data if len(own) == 1 else torch.cat([weight.data for weight in own])
-    rows = sum(weight.shape[0] for weight in own)
-    return ops.quant_repack(raw, own[0].qtype, rows, own[0].shape[1])
 
 
 def _dense_dtype(experts: Sequence[Sequence[Weight]]) -> torch.dtype:

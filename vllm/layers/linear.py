@@ -85,9 +85,7 @@ class PackedLinear:
         self.qtype = weights[0].qtype
         self.bias = bias
         self.coarse_rows = count_coarse_rows(weights, ops.COARSE_ROWS)
-        raw = _end_to_end([weight.data for weight in weights])
-        packed = ops.quant_repack(raw, self.qtype, self.out_features, self.in_features)
-        self.packed = target.keep(packed)
+        self.packed = target.keep(repack(weights))
         self._unpacked = target.unpacked
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
@@ -221,8 +219,17 @@ def _format(weight: Weight, place: int, target: Target) -> tuple[str, int]:
     return "dense", place
 
 
-def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
-    """Raw bytes of packed weights as one tensor.
+def repack(weights: Sequence[Weight]) -> Tensor:
+    """u8 [bytes]: packed matrices over the same input, one below the other, as the kernels read
+    them.
+    """
+    raw = end_to_end([weight.data for weight in weights])
+    rows = sum(weight.shape[0] for weight in weights)
+    return ops.quant_repack(raw, weights[0].qtype, rows, weights[0].shape[1])
+
+
+def end_to_end(parts: Sequence[Tensor]) -> Tensor:
+    """Bytes of packed weights, u8 [bytes] each, as one tensor.
 
     By numpy: torch wakes its threads for a megabyte, and where other processes have the CPUs it
     waits for them 60 times while a model loads (a second and more, against 60 ms).
