@@ -56,12 +56,7 @@ fn the_soft_limit_of_descriptors_is_raised() {
     unsafe { command.pre_exec(few) };
     let running = Running::start(command);
     let _engine = engine(MockOptions::handshake(running.after("engines connect to ")));
-    let address = running.after(" on http://");
-    let address = address
-        .split(": ready")
-        .next()
-        .expect("an address")
-        .to_owned();
+    let address = running.address();
     let crowd: Vec<_> = (0..200)
         .map(|_| TcpStream::connect(&address).expect("the kernel accepts"))
         .collect();

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use crate::frontend::{await_ready, frontend_with};
+use crate::frontend::{Frontend, await_ready, frontend_with};
 use crate::process::{PATIENCE, command, complete, http};
 
 /// A pipe whose reader does not read, and that holds no byte more.
@@ -60,15 +60,21 @@ fn dropped(address: &str) -> f64 {
         .expect("the counter")
 }
 
-#[test]
-fn nobody_who_reads_the_log_slowly_holds_anything_up() {
-    let (reader, writer) = stalled();
+/// A ready frontend that logs all it does to `writer`, by both of its streams.
+fn talkative(writer: std::io::PipeWriter) -> Frontend {
     let mut command = command();
     command
         .arg("frontend")
         .stdout(writer.try_clone().expect("a descriptor"));
-    let mut frontend = frontend_with(command, &[("RUST_LOG", "trace")], writer.into());
+    let frontend = frontend_with(command, &[("RUST_LOG", "trace")], writer.into());
     await_ready(&frontend.address);
+    frontend
+}
+
+#[test]
+fn nobody_who_reads_the_log_slowly_holds_anything_up() {
+    let (reader, writer) = stalled();
+    let mut frontend = talkative(writer);
     let deadline = Instant::now() + PATIENCE;
     while dropped(&frontend.address) == 0.0 {
         make_it_talk(&frontend.address);
@@ -93,12 +99,7 @@ fn nobody_who_reads_the_log_slowly_holds_anything_up() {
 #[test]
 fn a_stalled_log_does_not_keep_the_command_from_ending() {
     let (_reader, writer) = stalled();
-    let mut command = command();
-    command
-        .arg("frontend")
-        .stdout(writer.try_clone().expect("a descriptor"));
-    let mut frontend = frontend_with(command, &[("RUST_LOG", "trace")], writer.into());
-    await_ready(&frontend.address);
+    let mut frontend = talkative(writer);
     frontend.running.signal(libc::SIGTERM);
     assert_eq!(frontend.running.code(), Some(0));
 }

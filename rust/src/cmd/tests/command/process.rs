@@ -58,6 +58,13 @@ impl Running {
         Self { child, lines }
     }
 
+    /// Where it serves.
+    pub fn address(&self) -> String {
+        let rest = self.after(" on http://");
+        let address = rest.split(": ready").next();
+        address.expect("an address").to_owned()
+    }
+
     /// The part of a line after `marker`.
     pub fn after(&self, marker: &str) -> String {
         let mut seen = Vec::new();

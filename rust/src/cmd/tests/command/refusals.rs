@@ -24,6 +24,21 @@ fn what_cannot_work_is_said_in_one_line_with_its_code() {
             .args(more);
         command
     };
+    let frontend = |configuration: &str| {
+        let mut command = command();
+        command.args([
+            "frontend",
+            "--listen-fd",
+            "900",
+            "--input-listener-fd",
+            "901",
+            "--output-listener-fd",
+            "902",
+            "--args-json",
+            configuration,
+        ]);
+        command
+    };
     fails(
         serve(&[]).env("VLLM_SERVER_DEV_MODE", "maybe"),
         2,
@@ -55,36 +70,8 @@ fn what_cannot_work_is_said_in_one_line_with_its_code() {
         3,
         "foreign.gguf",
     );
-    fails(
-        command().args([
-            "frontend",
-            "--listen-fd",
-            "900",
-            "--input-listener-fd",
-            "901",
-            "--output-listener-fd",
-            "902",
-            "--args-json",
-            "{\"model\": \"/m\"}",
-        ]),
-        2,
-        "--listen-fd 900",
-    );
-    fails(
-        command().args([
-            "frontend",
-            "--listen-fd",
-            "900",
-            "--input-listener-fd",
-            "901",
-            "--output-listener-fd",
-            "902",
-            "--args-json",
-            "{",
-        ]),
-        2,
-        "--args-json",
-    );
+    fails(&mut frontend("{\"model\": \"/m\"}"), 2, "--listen-fd 900");
+    fails(&mut frontend("{"), 2, "--args-json");
 }
 
 #[test]

@@ -138,12 +138,7 @@ fn a_key_file_has_comments() {
     command.arg("--api-key-file").arg(&file);
     let running = Running::start(command);
     let _engine = engine(MockOptions::handshake(running.after("engines connect to ")));
-    let address = running.after(" on http://");
-    let address = address
-        .split(": ready")
-        .next()
-        .expect("an address")
-        .to_owned();
+    let address = running.address();
     let status = |key: &str| {
         let head = format!(
             "GET /v1/models HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\r\n"
