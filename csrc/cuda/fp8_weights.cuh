@@ -5,8 +5,7 @@
 // of packed_weights.cuh. Must not know: what they are multiplied with.
 #pragma once
 
-#include "digits.cuh"
-#include "linear_shape.cuh"
+#include "plain_weights.cuh"
 
 namespace vllm_kernels::cuda {
 
@@ -36,19 +35,8 @@ struct Fp8Weights {
 
   static __device__ Raw load(const std::uint8_t* matrix, int group, int run,
                              const LinearShape& shape) {
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     Raw raw{};
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      const int n = 16 * group + 2 * g + row;
-      if (n >= shape.n) continue;
-      const std::uint8_t* from = matrix + static_cast<std::int64_t>(n) * shape.k;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int column = 32 * run + 16 * half + 4 * t;
-        load_four(raw.four[row][half], from + column, shape.k - column, shape.weight_aligned);
-      }
-    }
+    load_fours(raw.four, matrix, group, run, shape);
     return raw;
   }
   static __device__ void operand(unsigned (&a)[1][4], const Raw& raw, int half) {
