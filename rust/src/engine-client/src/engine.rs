@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use vllm_metrics::StepTokens;
 
 use crate::balance::{Load, pressure};
 use crate::error::EngineFailure;
@@ -39,6 +40,8 @@ pub struct EngineStats {
     pub prefix_cache_queries: u64,
     /// Tokens found there.
     pub prefix_cache_hits: u64,
+    /// Its steps by their tokens, as far as this frontend's requests go.
+    pub step_tokens: StepTokens,
     /// Label of the loaded weights.
     pub weight_version: Option<String>,
 }
@@ -200,12 +203,19 @@ impl Engine {
         self.reason().clone()
     }
 
-    pub(crate) fn record(&self, stats: Option<&SchedulerStats>, weight_version: Option<String>) {
+    /// A message came that had so many tokens of prompts and answers.
+    pub(crate) fn record(
+        &self,
+        tokens: u64,
+        stats: Option<&SchedulerStats>,
+        weight_version: Option<String>,
+    ) {
         let mut own = self
             .stats
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         own.steps += 1;
+        own.step_tokens.observe(tokens);
         self.count_message();
         if weight_version.is_some() && own.weight_version != weight_version {
             own.weight_version = weight_version;
@@ -288,7 +298,7 @@ mod tests {
             num_waiting_reqs: 1,
             ..SchedulerStats::default()
         };
-        engine.record(Some(&stats), None);
+        engine.record(0, Some(&stats), None);
         assert_eq!(gauges(&engine), (4, 1), "two are another frontend's");
         (0..3).for_each(|_| engine.release(true));
         assert_eq!(gauges(&engine), (2, 0));

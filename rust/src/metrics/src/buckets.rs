@@ -17,6 +17,10 @@ pub const REQUEST: &[f64] = &[
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
     480.0, 960.0, 1920.0, 7680.0,
 ];
+/// Tokens of an engine step.
+pub const STEP_TOKENS: &[f64; 13] = &[
+    1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0,
+];
 /// Choices of a request.
 pub const CHOICES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0];
 /// Seconds of an HTTP request, by handler.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::buckets::STEP_TOKENS;
 use crate::cell::{Counter, Histogram};
 use crate::registry::{EngineGauges, Metrics, ProcessCounters, QueueGauges};
 use crate::shard::{Finish, RequestMetrics, ShardMetrics};
@@ -165,6 +166,7 @@ impl Metrics {
         self.counters(&mut page, &shards);
         self.finished(&mut page, &shards);
         self.histograms(&mut page, &shards);
+        self.steps_of_engines(&mut page, engines);
         self.cache_config(&mut page);
         self.http(&mut page, &shards);
         steps(&mut page, &shards);
@@ -219,6 +221,26 @@ impl Metrics {
                 let parts: Vec<_> = shards.iter().map(|s| get(&s.engines[position])).collect();
                 page.histogram(name, &self.labels(&index), &parts);
             }
+        }
+    }
+
+    fn steps_of_engines(&self, page: &mut Page, engines: &[EngineGauges]) {
+        let name = "vllm:iteration_tokens_total";
+        page.family(
+            name,
+            "histogram",
+            "Tokens of an engine step, prompts and answers together.",
+        );
+        for (position, engine) in engines.iter().enumerate() {
+            let index = self.index(position);
+            let steps = &engine.step_tokens;
+            page.buckets(
+                name,
+                &self.labels(&index),
+                STEP_TOKENS,
+                steps.counts(),
+                steps.sum(),
+            );
         }
     }
 

@@ -13,8 +13,10 @@ mod cell;
 mod expose;
 mod registry;
 mod shard;
+mod step_tokens;
 mod text;
 
 pub use cell::{Counter, Histogram};
 pub use registry::{EngineGauges, Info, Metrics, ProcessCounters, QueueGauges};
 pub use shard::{Finish, Handler, HttpMetrics, RequestMetrics, ShardMetrics};
+pub use step_tokens::StepTokens;

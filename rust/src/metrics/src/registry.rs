@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use crate::shard::{Handler, ShardMetrics};
+use crate::step_tokens::StepTokens;
 
 /// Facts about the service that do not change.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,8 @@ pub struct EngineGauges {
     pub prefix_cache_queries: u64,
     /// Prompt tokens found there.
     pub prefix_cache_hits: u64,
+    /// Its steps by their tokens.
+    pub step_tokens: StepTokens,
 }
 
 /// What was let into the frontend. Read at scrape time.

@@ -31,21 +31,31 @@ impl Page {
     /// All series of a histogram that is the sum of several with equal bounds.
     pub fn histogram(&mut self, name: &str, labels: &Labels<'_>, parts: &[&Histogram]) {
         let Some(first) = parts.first() else { return };
-        let mut total = 0;
         let mut counts: Vec<_> = parts.iter().map(|part| part.counts()).collect();
-        let bounds = first.bounds().iter().copied().chain([f64::INFINITY]);
-        for bound in bounds {
-            total += counts.iter_mut().filter_map(Iterator::next).sum::<u64>();
+        let added = || Some(counts.iter_mut().filter_map(Iterator::next).sum());
+        let sum = parts.iter().map(|part| part.sum()).sum();
+        self.buckets(name, labels, first.bounds(), std::iter::from_fn(added), sum);
+    }
+
+    /// All series of a histogram: `counts` are not cumulative, one per bound and one for everything above.
+    pub fn buckets(
+        &mut self,
+        name: &str,
+        labels: &Labels<'_>,
+        bounds: &[f64],
+        counts: impl Iterator<Item = u64>,
+        sum: f64,
+    ) {
+        let mut total = 0;
+        let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+        for (bound, count) in bounds.zip(counts) {
+            total += count;
             let _ = write!(self.text, "{name}_bucket");
             self.labels(labels, Some(bound));
             self.value(total as f64);
         }
         self.sample(&format!("{name}_count"), labels, total as f64);
-        self.sample(
-            &format!("{name}_sum"),
-            labels,
-            parts.iter().map(|p| p.sum()).sum(),
-        );
+        self.sample(&format!("{name}_sum"), labels, sum);
     }
 
     /// The page's text.

@@ -325,6 +325,9 @@ fn models_version_load_and_metrics() {
         "vllm:frontend_write_seconds_count 1.0",
         "vllm:frontend_render_seconds_count 0.0",
         "vllm:generation_tokens_total{engine=\"0\",model_name=\"tiny\"} 4.0",
+        "vllm:iteration_tokens_total_bucket{engine=\"0\",model_name=\"tiny\",le=\"1.0\"} 3.0",
+        "vllm:iteration_tokens_total_bucket{engine=\"0\",model_name=\"tiny\",le=\"8.0\"} 4.0",
+        "vllm:iteration_tokens_total_sum{engine=\"0\",model_name=\"tiny\"} 7.0",
         "vllm:request_success_total{engine=\"0\",finished_reason=\"length\",model_name=\"tiny\"} 1.0",
         "http_requests_total{handler=\"/v1/completions\",method=\"POST\",status=\"2xx\"} 1.0",
     ] {

@@ -84,6 +84,17 @@ pub struct EngineEvent {
 }
 
 impl EngineOutput {
+    /// Tokens that the step computed for the request: those of its prompt count with its first output, but
+    /// for those that came from another host.
+    pub(crate) fn step_tokens(&self) -> u64 {
+        let stats = self.prefill_stats.as_deref();
+        let prompt = stats.map_or(0, |s| {
+            s.num_prompt_tokens
+                .saturating_sub(s.num_external_cached_tokens)
+        });
+        prompt.saturating_add(self.new_token_ids.len() as u64)
+    }
+
     /// Memory that it takes while it waits, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let logprobs = [&self.logprobs, &self.prompt_logprobs];

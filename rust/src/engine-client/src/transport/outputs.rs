@@ -54,17 +54,19 @@ impl Connection {
     }
 
     fn on_header(&mut self, header: OutputsHeader, marks: &[usize]) {
+        let mut tokens = 0;
         for (batch, mark) in self.batches.iter_mut().zip(marks) {
             for output in batch[*mark..]
                 .iter_mut()
                 .filter_map(|routed| routed.item.as_mut().ok())
             {
                 output.timestamp = header.timestamp;
+                tokens += output.step_tokens();
             }
         }
         if let Some(at) = self.shared.position(header.engine_index) {
             let stats = header.scheduler_stats.as_deref();
-            self.shared.engines[at].record(stats, header.weight_version);
+            self.shared.engines[at].record(tokens, stats, header.weight_version);
             self.on_sign(at, false);
         }
         if let Some(reply) = header.utility_output {

@@ -117,6 +117,7 @@ fn gauges(stats: &EngineStats, state: &EngineState) -> EngineGauges {
     let counted = EngineGauges {
         prefix_cache_queries: stats.prefix_cache_queries,
         prefix_cache_hits: stats.prefix_cache_hits,
+        step_tokens: stats.step_tokens,
         ..EngineGauges::default()
     };
     match state {
