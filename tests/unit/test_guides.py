@@ -46,7 +46,8 @@ def test_routes_exist(text: str) -> None:
 
 def test_metrics_exist(text: str) -> None:
     for name in re.findall(r"\b(?:vllm:|http_)[a-z_]+", text):
-        assert f'"{name.removesuffix("_bucket")}"' in METRICS, name
+        family = re.sub("_(bucket|sum|count)$", "", name)
+        assert f'"{family}"' in METRICS, name
 
 
 def test_links_lead_somewhere() -> None:
