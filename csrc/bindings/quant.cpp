@@ -42,9 +42,9 @@ void quant_linear(const Tensor& out, const Tensor& x, const Tensor& packed, int6
   check.distinct(out, "out", x, "x");
   if (bias) check_plain(check, *bias, "bias", ScalarType::Float, {n});
   check_coarse(check, coarse, n);
-  const QuantLinearArgs args{rows_of(out), const_rows_of(x), {}, data_of<uint8_t>(packed),
+  const QuantLinearArgs args{rows_of(out), const_rows_of(x), data_of<uint8_t>(packed),
                              bias ? data_of<float>(*bias) : nullptr, qtype, x.size(0), n, k,
-                             coarse};
+                             coarse, {}, {}};
   perform([args] { ops::quant_linear(args); });
 }
 

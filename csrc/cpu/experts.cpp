@@ -117,7 +117,7 @@ struct Scratch {
 
 void multiply(Rows out, ConstRows x, const ExpertMatrices& w, int64_t expert, int64_t rows) {
   if (w.packed)
-    quant_linear({out, x, {}, w.of(expert), nullptr, w.qtype, rows, w.n, w.k, 0});
+    quant_linear({out, x, w.of(expert), nullptr, w.qtype, rows, w.n, w.k, 0, {}, {}});
   else
     linear({out, x, w.of(expert), w.dtype, nullptr, rows, w.n, w.k});
 }

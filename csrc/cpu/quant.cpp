@@ -33,23 +33,42 @@ struct Activations {
   }
 };
 
-// Row m of digits of rows of k columns.
-Digits row_of(const Digits& d, int64_t m, int64_t k) {
-  return {d.digits + 2 * m * k, d.scale + m, d.sum + m, d.half_sum + m, d.high_sum + m, d.rows};
-}
+// One form of m rows of `blocks` blocks, and where it lies.
+struct Layout {
+  int64_t m, blocks;
+  DigitForm form;
 
+  // Not a power of two, whose blocks would share the few cache sets of one another.
+  int64_t rows() const { return (m + 15) / 16 * 16 + 16; }
+  int64_t row_bytes() const { return blocks * digit_bytes(form); }
+  int64_t floats() const { return rows() * blocks; }
+  int64_t bytes() const { return (m * row_bytes() + 63) / 64 * 64 + 3 * 4 * floats(); }
+
+  Digits at(uint8_t* memory) const {
+    float* const scale = reinterpret_cast<float*>(memory + (m * row_bytes() + 63) / 64 * 64);
+    return {reinterpret_cast<int8_t*>(memory), scale, scale + floats(), scale + 2 * floats(),
+            rows()};
+  }
+
+  Digits row(const Digits& d, int64_t i) const {
+    return {d.digits + i * row_bytes(), d.scale + i, d.sum + i, d.half_sum + i, d.rows};
+  }
+};
+
+// x in the forms that columns of the op see.
 void quantize_activations(QuantLinearArgs& a) {
   static thread_local Activations buffer;
-  // Not a power of two, whose blocks would share the few cache sets of one another.
-  const int64_t rows = (a.m + 15) / 16 * 16 + 16, count = rows * (a.k / kBlock);
-  const int64_t digit_bytes = (2 * a.m * a.k + 63) / 64 * 64;
-  uint8_t* const memory = buffer.reserve(static_cast<size_t>(digit_bytes + 4 * count * 4));
-  float* const floats = reinterpret_cast<float*>(memory + digit_bytes);
-  a.xq = {reinterpret_cast<int8_t*>(memory), floats, floats + count, floats + 2 * count,
-          floats + 3 * count, rows};
+  const Layout one{a.m, a.k / kBlock, DigitForm::kOne}, fine{a.m, one.blocks, fine_form(a.qtype)};
+  const int64_t one_bytes = a.coarse > 0 ? (one.bytes() + 63) / 64 * 64 : 0;
+  uint8_t* const memory = buffer.reserve(static_cast<size_t>(one_bytes + fine.bytes()));
+  a.one = one.at(memory);
+  a.fine = fine.at(memory + one_bytes);
   const auto kernel = kernels().quantize_row;
   parallel_for(a.m, balanced_grain(a.m, 16384 / a.k + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t m = begin; m < end; ++m) kernel(row_of(a.xq, m, a.k), a.x.row(m), a.k);
+    for (int64_t m = begin; m < end; ++m) {
+      if (a.coarse > 0) kernel(one.row(a.one, m), one.form, a.x.row(m), a.k);
+      if (a.coarse < a.n) kernel(fine.row(a.fine, m), fine.form, a.x.row(m), a.k);
+    }
   });
 }
 
@@ -66,7 +85,8 @@ void add_bias(const QuantLinearArgs& a, int64_t n0, int64_t n1, int64_t m0, int6
 void quant_linear(QuantLinearArgs a) {
   if (a.m == 0 || a.n == 0) return;
   const KernelTable& table = kernels();
-  if (table.quantizes_activations) quantize_activations(a);
+  if (has_halves(a.qtype)) a.coarse = 0;  // sums of halves are known of two digits only
+  if (table.quantize_row) quantize_activations(a);
   const int64_t groups = (a.n + kTileRows - 1) / kTileRows;
   const int64_t group_bytes = packed_bytes(a.qtype, 1, a.k) * std::min<int64_t>(a.m, 16) + 1;
   const int64_t grain = balanced_grain(groups, kMinBytes / group_bytes + 1);

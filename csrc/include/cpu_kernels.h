@@ -34,30 +34,58 @@ struct LinearArgs {
   int64_t m, n, k;
 };
 
-// Activations of one or several rows as integers, per block of 32 columns. With high =
-// round(x / (max|x| / 127)) and low the rest in units of scale = max|x| / 127 / 256, from -127 to 127:
-//   x = scale * (256 high + low)      two digits
-//   x = 256 * scale * high            one digit
+// How a block of 32 activations is written as 8-bit digits, h and l. `Shared` is for weights of 4 bits:
+// a byte of theirs, b = w + 16 v, holds columns c and 16 + c, so that one product b * l is w * l + v * 16 l,
+// the low digits of both columns. That each gets 4 more bits than h alone has is a matter of choosing l:
+// its lower 4 bits bring column 16 + c to the nearest step, its upper 4 then column c, and h takes
+// what is left. Sums of products over a block are below 2^24, so that f32 holds them exactly.
+enum class DigitForm {
+  kOne,     // 32 x h:          x = scale * h               scale = max|x| / 127
+  kTwo,     // 32 x h, 32 x l:  x = scale * (256 h + l)     scale = max|x| / 127 / 256, |l| <= 127
+  kShared,  // 32 x h, 16 x l:  x = scale * (256 h + l)     in columns 0 to 15
+            //                  x = scale * (256 h + 16 l)  in columns 16 to 31
+            //                  scale = max|x| / 119 / 256, steps of 16 scale; |h| <= 127
+};
+
+static constexpr DigitForm fine_form(int64_t qtype) {
+  return block_format(qtype).bits == 4 ? DigitForm::kShared : DigitForm::kTwo;
+}
+
+// Bytes of a block; of kShared's, 16 are unused.
+static constexpr int64_t digit_bytes(DigitForm form) {
+  return form == DigitForm::kOne ? kBlock : 2 * kBlock;
+}
+
+// Steps up to max|x|, to the nearest of which the quantizer rounds first (kTwo: steps of the high digit),
+// and units of the scale in one.
+static constexpr float most_steps(DigitForm form) {
+  return form == DigitForm::kShared ? 119.0f * 16.0f : 127.0f;
+}
+static constexpr float step_units(DigitForm form) {
+  return form == DigitForm::kOne ? 1.0f : form == DigitForm::kTwo ? 256.0f : 16.0f;
+}
+
+// Activations of one or several rows as integers. `sum` and `half_sum` are of what the digits stand for.
 struct Digits {
-  int8_t* digits;   // [m, k / 32, 2, 32]: 32 x high, then 32 x low
+  int8_t* digits;   // [m, k / 32, bytes of the form]
   float* scale;     // [k / 32, rows]: what kernels of several rows want of a block lies side by side
-  float* sum;       // [k / 32, rows]: of the block's x as two digits
-  float* half_sum;  // [k / 32, rows]: the same of the first 16 columns
-  float* high_sum;  // [k / 32, rows]: of the block's x as one digit
+  float* sum;       // [k / 32, rows]
+  float* half_sum;  // [k / 32, rows]: of the first 16 columns; only in kTwo
   int64_t rows;     // at least m
 };
 
 // out[m, n] = x[m, k] . packed^T, packed as formats.h describes. Kernels with quantized activations
-// read xq, the others x.
+// read `one` and `fine`, as far as there are columns for them, the others x.
 struct QuantLinearArgs {
   Rows out;
   ConstRows x;
-  Digits xq;
   const uint8_t* packed;
   const float* bias;  // [n] or nullptr; added by the op, not by the table's kernels
   int64_t qtype;
   int64_t m, n, k;
   int64_t coarse;  // rows of packed before this one see one digit of x; a multiple of 16, or n
+  Digits one;      // in the form kOne
+  Digits fine;     // in the form that belongs to qtype
 };
 
 // One piece of attention: `tokens` consecutive query tokens of one sequence against one KV head.
@@ -122,13 +150,10 @@ struct KernelTable {
   // Columns n0..n1 of rows m0..m1.
   void (*linear)(const LinearArgs& args, int64_t n0, int64_t n1, int64_t m0, int64_t m1);
 
-  // Whether quant_linear wants quantized activations.
-  bool quantizes_activations;
-  // One row of x into the first rows of `out`.
-  // 8 bits alone put 3.3 % of noise on SmolLM2's logits, two digits 0.02 %; where one digit does is
-  // told per weight (vllm/quantization/digits.py). A second digit costs arithmetic and no memory, so a
-  // single sequence, bound by the read of the weights, takes as long.
-  void (*quantize_row)(const Digits& out, const float* x, int64_t k);
+  // One row of x into the first row of `out`; null where quant_linear wants no quantized activations.
+  // 8 bits alone put 3.3 % of noise on SmolLM2's logits, more of them 0.02 to 0.23 %; where one digit
+  // does is told per weight (vllm/quantization/digits.py).
+  void (*quantize_row)(const Digits& out, DigitForm form, const float* x, int64_t k);
   // Row groups g0..g1 (16 columns of out each) of rows m0..m1.
   void (*quant_linear)(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m0, int64_t m1);
 

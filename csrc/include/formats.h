@@ -66,6 +66,9 @@ static constexpr BlockFormat block_format(int64_t qtype) {
   }
 }
 
+// Whether the first and the last 16 columns of a run have scales of their own.
+static constexpr bool has_halves(int64_t qtype) { return qtype == kQ6_K; }
+
 static constexpr bool is_quantized(int64_t qtype) { return block_format(qtype).bytes > 0; }
 
 // Interleaved layout of a repacked matrix [n, k]: groups of 16 rows, each a row of tiles of 16 rows x

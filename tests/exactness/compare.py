@@ -2,7 +2,7 @@
 """How tokens and logits of the engine are held against a reference.
 
 Tolerances are derived, not chosen. What a fast mode rounds is known (keys and values to bfloat16,
-inputs of packed layers to one or two 8-bit digits), so the reference computes the same sequence
+inputs of packed layers to 8-bit digits), so the reference computes the same sequence
 with and without that rounding; the root mean square between the two is the error such an
 implementation makes. The engine gets 1.5 times that, because it rounds other values (its own) and
 the figure is an estimate.

@@ -20,7 +20,7 @@ from torch import Tensor
 Rounding = Callable[[Tensor, str], Tensor]
 """What becomes of a value that goes to the place of this name."""
 
-# Layers whose inputs the fast kernels of packed weights round to one digit, the others to two.
+# Layers whose inputs the fast kernels of packed weights round to one digit, the others to more.
 ONE_DIGIT = ("o_proj", "gate_proj")
 
 
@@ -35,8 +35,10 @@ def bfloat16(x: Tensor, name: str) -> Tensor:
 
 
 def in_digits(x: Tensor, name: str) -> Tensor:
-    """To one or two 8-bit digits per 32 columns, as the fast kernels of packed weights do."""
-    return round_to_steps(x, 127 if name.endswith(ONE_DIGIT) else 127 * 256)
+    """To digits per 32 columns, as the fast kernels of weights of 4 bits do; of more bits they see
+    finer steps, 127 * 256, except for the one digit.
+    """
+    return round_to_steps(x, 127 if name.endswith(ONE_DIGIT) else 119 * 16)
 
 
 def round_to_steps(x: Tensor, steps: int) -> Tensor:

@@ -71,10 +71,11 @@ void check_quantized(int64_t qtype, const char* name, int64_t m) {
       for (int64_t c = 0; c < k; ++c) sum += static_cast<double>(x[i * k + c]) * weight[j * k + c];
       expected[i * n + j] = static_cast<float>(sum);
     }
+  const float fine = fine_form(qtype) == DigitForm::kShared ? 2e-3f : 1e-4f;
   for (int64_t coarse : {int64_t{0}, n}) {
-    ops::quant_linear({{found.data(), n}, {x.data(), k}, {}, packed.data(), nullptr, qtype, m, n, k,
-                       coarse});
-    compare(name, found, expected, coarse ? 2e-2f : 1e-4f);
+    ops::quant_linear({{found.data(), n}, {x.data(), k}, packed.data(), nullptr, qtype, m, n, k, coarse,
+                       {}, {}});
+    compare(name, found, expected, coarse ? 2e-2f : fine);
   }
 }
 

@@ -24,6 +24,7 @@ HALVES = {
     ops.GGML_Q5_K: (0, 2),
     ops.GGML_Q6_K: (208,),
 }
+FOUR_BITS = (ops.GGML_Q4_0, ops.GGML_Q4_1, ops.GGML_Q4_K)
 F32_EPS = 2.0**-23
 
 
@@ -105,16 +106,31 @@ def columns_for(qtype: int, k: int) -> int:
     return -(-k // columns) * columns
 
 
-def quantize_activations(x: Tensor, digits: int = 2) -> Tensor:
-    """float64 values of x as one or two 8-bit digits per block of 32 columns."""
+def quantize_activations(x: Tensor, qtype: int, coarse: bool = False) -> Tensor:
+    """float64 values of x as digits per block of 32 columns: one if `coarse`, else as weights of
+    this type see it.
+    """
+    steps, unit = (127, 1) if coarse else (1904, 16) if qtype in FOUR_BITS else (127, 256)
     blocks = x.reshape(x.shape[0], x.shape[1] // 32, 32)
     largest = blocks.abs().amax(-1, keepdim=True)
-    inverse = torch.where(largest > 0, 127.0 / largest, torch.zeros_like(largest))
-    steps = blocks * inverse
+    # `number / tensor` would multiply with the rounded reciprocal.
+    inverse = torch.where(largest > 0, torch.full_like(largest, steps) / largest, 0.0)
+    units = {1: torch.round, 16: _shared_digits, 256: _two_digits}[unit](blocks * inverse)
+    scale = (largest / float(steps * unit)).double()
+    return (units.double() * scale).reshape(x.shape)
+
+
+def _two_digits(steps: Tensor) -> Tensor:
     high = torch.round(steps)
-    low = torch.round((steps - high) * 256).clamp(-127, 127) * (digits - 1)
-    scale = (largest / (127.0 * 256.0)).double()
-    return ((256 * high + low).double() * scale).reshape(x.shape)
+    return 256 * high + torch.round((steps - high) * 256).clamp(-127, 127)
+
+
+def _shared_digits(steps: Tensor) -> Tensor:
+    """The last 16 columns are rounded first; the others lie between steps by their lower bits."""
+    last = torch.round(steps[..., 16:])
+    between = last.remainder(16)
+    first = torch.round(steps[..., :16] - between / 16)
+    return torch.cat([16 * first + between, 16 * last], -1)
 
 
 def kept_tokens(

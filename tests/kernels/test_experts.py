@@ -141,7 +141,7 @@ def test_packed_experts(qtype):
     experts = Experts(6, hidden, inner, qtype)
     x, ids, weights = inputs(30, hidden, 6, 2)
     found, wanted = experts.run(x, ids, weights).double(), experts.expected(x, ids, weights)
-    # Inputs are rounded to two digits (see `quant_linear`), twice.
+    # Inputs are rounded to digits (see `quant_linear`), twice.
     assert (found - wanted).norm() < 2e-3 * wanted.norm()
 
 

@@ -58,7 +58,7 @@ def test_quant_linear(m, n, k, qtype):
     k = reference.columns_for(qtype, k)
     x, raw = reference.wide(k, m), reference.random_blocks(qtype, n, k)
     weight = reference.dequantize(raw, qtype)
-    seen = x if ops.CPU_ISA == "scalar" else reference.quantize_activations(x)
+    seen = x if ops.CPU_ISA == "scalar" else reference.quantize_activations(x, qtype)
     error = (quantized(x, raw, qtype, n, k) - seen.double() @ weight.T).abs()
     slack = summation_slack(seen, weight, qtype)
     assert (error <= slack).all(), (error / slack).max()
@@ -70,9 +70,10 @@ def test_coarse_columns_see_one_digit(m, n, coarse, qtype):
     k = 256
     x, raw = reference.wide(k, m), reference.random_blocks(qtype, n, k)
     weight = reference.dequantize(raw, qtype)
-    digits = 2 if qtype == ops.GGML_Q6_K else 1
-    seen = x if ops.CPU_ISA == "scalar" else reference.quantize_activations(x)
-    seen_coarsely = x if ops.CPU_ISA == "scalar" else reference.quantize_activations(x, digits)
+    seen = seen_coarsely = x
+    if ops.CPU_ISA != "scalar":
+        seen = reference.quantize_activations(x, qtype)
+        seen_coarsely = reference.quantize_activations(x, qtype, qtype != ops.GGML_Q6_K)
     expected = seen.double() @ weight.T
     expected[:, :coarse] = (seen_coarsely.double() @ weight.T)[:, :coarse]
     error = (quantized(x, raw, qtype, n, k, coarse) - expected).abs()
@@ -81,14 +82,15 @@ def test_coarse_columns_see_one_digit(m, n, coarse, qtype):
 
 @every_type
 def test_quantized_activations_stay_within_their_bound(qtype):
-    """One and a half low steps, 1/127/256 of the block's largest element, weighted with |w|; half a
-    step is rounding, one the end of the low digit's range.
+    """Half a step of 1/1904 of the block's largest element, or one and a half of 1/127/256,
+    weighted with |w|; half a step is rounding, one the end of the low digit's range.
     """
     k = reference.columns_for(qtype, 320)
     x, raw = torch.randn(5, k), reference.random_blocks(qtype, 64, k)
     weight = reference.dequantize(raw, qtype)
-    step = x.reshape(5, -1, 32).abs().amax(-1).repeat_interleave(32, -1).double() / (127 * 256)
-    bound = 1.501 * step @ weight.abs().T + 1e-4
+    largest = x.reshape(5, -1, 32).abs().amax(-1).repeat_interleave(32, -1).double()
+    error = largest * (0.501 / 1904 if qtype in reference.FOUR_BITS else 1.501 / 127 / 256)
+    bound = error @ weight.abs().T + 1e-4
     assert ((quantized(x, raw, qtype, 64, k) - x.double() @ weight.T).abs() <= bound).all()
 
 
@@ -110,6 +112,32 @@ def test_extreme_blocks(qtype):
     weight = reference.dequantize(raw, qtype)
     error = (quantized(x, raw, qtype, 32, k) - x.double() @ weight.T).abs()
     assert (error <= 2e-5 * (x.double().abs() @ weight.abs().T) + 2e-2).all()
+
+
+@every_type
+@pytest.mark.parametrize("coarse", [0, 32])
+def test_digits_at_the_ends_of_their_range(coarse, qtype):
+    """Elements of full size and either sign, or some steps below, whatever the other column's."""
+    columns, _ = ops.QUANT_BLOCKS[qtype]
+    raw = reference.random_blocks(qtype, 32, columns)
+    sign, below = torch.randint(-1, 2, (300, columns)), torch.randint(0, 40, (300, columns))
+    x = sign * (1 - below / 1904)
+    weight = reference.dequantize(raw, qtype)
+    one = coarse > 0 and qtype != ops.GGML_Q6_K
+    seen = x if ops.CPU_ISA == "scalar" else reference.quantize_activations(x, qtype, one)
+    error = (quantized(x, raw, qtype, 32, columns, coarse) - seen.double() @ weight.T).abs()
+    assert (error <= summation_slack(seen, weight, qtype)).all()
+
+
+@every_type
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_not_finite_stays_so(bad, qtype):
+    """In its own row, in either digit form, whatever comes before and after it in a block."""
+    k = reference.columns_for(qtype, 128)
+    x, raw = torch.randn(40, k), reference.random_blocks(qtype, 32, k)
+    x[torch.arange(0, 40, 2), torch.randint(0, k, (20,))] = bad
+    finite = quantized(x, raw, qtype, 32, k, 16).isfinite().all(1)
+    assert finite.tolist() == [False, True] * 20
 
 
 @every_type

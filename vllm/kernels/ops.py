@@ -278,11 +278,11 @@ def quant_linear(
 
     out: [T, n]; x: [T, k]; packed: from `quant_repack`; bias: float32 [n].
 
-    The vector kernels round x to two 8-bit digits per block of 32 columns first (error at most
-    1.5 * max|x| / 127 / 256 per element of a block), and for the first `coarse` columns of `out`,
-    a multiple of 16 or n, to one (error at most 0.5 * max|x| / 127), in half the time where
-    arithmetic is the limit. Q6_K always gets two. The scalar and the CUDA kernels don't round, and
-    ignore `coarse`.
+    The vector kernels round x to 8-bit digits per block of 32 columns first: two each (error at
+    most 1.5 * max|x| / 127 / 256 per element of a block), for weights of 4 bits three for every two
+    columns (0.5 * max|x| / 119 / 16), and for the first `coarse` columns of `out`, a multiple of 16
+    or n, one each (0.5 * max|x| / 127), which takes least time where arithmetic is the limit. Q6_K
+    always gets two. The scalar and the CUDA kernels don't round, and ignore `coarse`.
     """
     _ops.quant_linear(out, x, packed, qtype, n, k, bias, coarse)
 

@@ -74,7 +74,7 @@ class Target:
 class PackedLinear:
     """Weights in a GGML format, interleaved for the kernels; `bias` is float32.
 
-    On the CPU inputs are rounded to one or two 8-bit digits (`vllm.quantization.digits`), on a GPU
+    On the CPU inputs are rounded to 8-bit digits (`vllm.quantization.digits`), on a GPU
     they are not, but for many rows of 16 bits weights are, to the dtype of the activations; sums
     are in f32.
     """

@@ -3,7 +3,8 @@
 // Quantized linear layer with AMX: tiles of 8 or 16 rows of x at a time.
 //
 // A run of packed weights, unpacked, is what tdpbsud takes as its second operand: 8 rows of 64 bytes,
-// each 16 outputs x 4 columns. Its sums over 32 columns are exact, and the f32 operations after them
+// each 16 outputs x 4 columns; for low digits that two columns share, the 4 rows of bytes before they are
+// unpacked. Its sums over 32 columns are exact, and the f32 operations after them
 // are those of cpu/avx512/quant.cpp in the same order, so a result is the same bit for bit whichever
 // of the two computed it; rows that fill no tile are computed there.
 
@@ -18,50 +19,57 @@ namespace {
 using avx512::load_run;
 using avx512::Run;
 
-// Blocks of columns that are unpacked at a time: 1,536 columns, 24 KiB of quants and 6 KiB of scales, which
-// an L1 cache of 48 KiB keeps while all rows of x pass.
-constexpr int64_t kSlice = 48;
+// Blocks of columns that are unpacked at a time: 1,280 columns, 20 KiB of quants, 10 KiB of bytes and 5 KiB of
+// scales, which an L1 cache of 48 KiB keeps while all rows of x pass.
+constexpr int64_t kSlice = 40;
 constexpr int64_t kFewRows = 8, kManyRows = 16;
 
 // 16 outputs x up to kSlice blocks of columns.
 struct Slice {
-  alignas(64) uint8_t quants[kSlice][8][64];
+  alignas(64) uint8_t quants[kSlice][8][64], bytes[kSlice][4][64];
   alignas(64) float scale[kSlice][kTileRows], offset[kSlice][kTileRows];
 };
 
-// Tile registers for R rows of x: 0 and 1 sums of the high and of the low digits, 2 and 3 those digits,
-// 4 weights. (Intrinsics of gcc paste the numbers into the instruction, so they can have no names.)
+// Tile registers for R rows of x: 0 and 1 sums of the high and of the low digits,
+// 2 and 3 those digits, 4 weights, 5 and 6 sums like 0 and 1, 7 weights for the low digits that are shared.
+// (Intrinsics of gcc paste the numbers into the instruction, so they can have no names.)
 template <int R>
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, kBlock, kBlock, 64, 64, 64};
-  uint8_t rows[16] = {R, R, R, R, kBlock / 4, R, R};
+  uint16_t row_bytes[16] = {64, 64, kBlock, kBlock, 64, 64, 64, 64};
+  uint8_t rows[16] = {R, R, R, R, kBlock / 4, R, R, kBlock / 8};
+
+  explicit TileConfig(int64_t qtype) {
+    if (fine_form(qtype) == DigitForm::kShared) row_bytes[3] = kBlock / 2;
+  }
 };
 
-// Blocks first .. first + count of a group. `D` digits: one digit is in steps of 256.
-template <int64_t kType, int D>
+// Blocks first .. first + count of a group.
+template <int64_t kType>
 void unpack(Slice& slice, const uint8_t* group, int64_t first, int64_t count) {
   constexpr int64_t bytes = tile_bytes(kType), runs = block_format(kType).columns / kBlock;
   for (int64_t b = 0; b < count; ++b) {
     const Run run = load_run<kType>(group + (first + b) / runs * bytes, (first + b) % runs);
 #pragma GCC unroll 8
     for (int s = 0; s < 8; ++s) _mm512_store_si512(slice.quants[b][s], run.quants[s]);
-    const __m512 step = _mm512_set1_ps(D == 1 ? 256.0f : 1.0f);
-    _mm512_store_ps(slice.scale[b], _mm512_mul_ps(run.scale[0], step));
+    if constexpr (fine_form(kType) == DigitForm::kShared)
+#pragma GCC unroll 4
+      for (int s = 0; s < 4; ++s) _mm512_store_si512(slice.bytes[b][s], run.bytes[s]);
+    _mm512_store_ps(slice.scale[b], run.scale[0]);
     _mm512_store_ps(slice.offset[b], run.offset[0]);
   }
   // What follows reads memory in ways that the compiler does not see.
   __asm__ volatile("" ::: "memory");
 }
 
-// Sums of products of one block: [D, R, 16], exact.
-template <int D, int R>
-using Sums = int32_t[D][R][16];
+// Sums of products of one block: of the high digits [0, R, 16], of the low ones [1, R, 16]; exact.
+template <int R>
+using Sums = int32_t[2][R][16];
 
 // R rows of x against 16 outputs, in four steps a block. Each step has what it needs from the turn before,
 // when the steps of four blocks are taken in turns: a product takes some 50 cycles, so that waiting for it
 // would leave the ports idle that scale the sums.
-template <int D, int R>
+template <DigitForm kForm, int R>
 struct Strip {
   const int8_t* x;  // digits of the first row, rows `stride` bytes apart
   int64_t stride;
@@ -71,8 +79,10 @@ struct Strip {
 
   inline __attribute__((always_inline)) void load(const Slice& slice, int64_t b) const {
     _tile_loadd(4, slice.quants[b], 64);
-    _tile_loadd(2, x + 2 * kBlock * b, stride);
-    if constexpr (D == 2) _tile_loadd(3, x + 2 * kBlock * b + kBlock, stride);
+    _tile_loadd(2, x + digit_bytes(kForm) * b, stride);
+    if constexpr (kForm == DigitForm::kOne) return;
+    _tile_loadd(3, x + digit_bytes(kForm) * b + kBlock, stride);
+    if constexpr (kForm == DigitForm::kShared) _tile_loadd(7, slice.bytes[b], 64);
   }
 
   template <int kSet>
@@ -80,38 +90,40 @@ struct Strip {
     if constexpr (kSet == 0) {
       _tile_zero(0);
       _tile_dpbsud(0, 2, 4);
-      if constexpr (D == 1) return;
+      if constexpr (kForm == DigitForm::kOne) return;
       _tile_zero(1);
-      _tile_dpbsud(1, 3, 4);
+      if constexpr (kForm == DigitForm::kTwo) _tile_dpbsud(1, 3, 4);
+      if constexpr (kForm == DigitForm::kShared) _tile_dpbsud(1, 3, 7);
     } else {
       _tile_zero(5);
       _tile_dpbsud(5, 2, 4);
-      if constexpr (D == 1) return;
+      if constexpr (kForm == DigitForm::kOne) return;
       _tile_zero(6);
-      _tile_dpbsud(6, 3, 4);
+      if constexpr (kForm == DigitForm::kTwo) _tile_dpbsud(6, 3, 4);
+      if constexpr (kForm == DigitForm::kShared) _tile_dpbsud(6, 3, 7);
     }
   }
 
   template <int kSet>
-  inline __attribute__((always_inline)) void store(Sums<D, R>& sums) const {
+  inline __attribute__((always_inline)) void store(Sums<R>& sums) const {
     if constexpr (kSet == 0) {
       _tile_stored(0, sums[0], 64);
-      if constexpr (D == 2) _tile_stored(1, sums[D - 1], 64);
+      if constexpr (kForm != DigitForm::kOne) _tile_stored(1, sums[1], 64);
     } else {
       _tile_stored(5, sums[0], 64);
-      if constexpr (D == 2) _tile_stored(6, sums[D - 1], 64);
+      if constexpr (kForm != DigitForm::kOne) _tile_stored(6, sums[1], 64);
     }
   }
 
   inline __attribute__((always_inline)) void add(const Slice& slice, int64_t b,
-                                                 const Sums<D, R>& sums) {
+                                                 const Sums<R>& sums) {
     const __m512 scale = _mm512_load_ps(slice.scale[b]), offset = _mm512_load_ps(slice.offset[b]);
     const float *scales = x_scale + b * rows, *x_sums = x_sum + b * rows;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       __m512i sum = _mm512_load_si512(sums[0][r]);
-      if constexpr (D == 2)
-        sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8), _mm512_load_si512(sums[D - 1][r]));
+      if constexpr (kForm != DigitForm::kOne)
+        sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8), _mm512_load_si512(sums[1][r]));
       const __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(scales[r]));
       y[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), factor, y[r]);
       y[r] = _mm512_fmadd_ps(offset, _mm512_set1_ps(x_sums[r]), y[r]);
@@ -121,16 +133,17 @@ struct Strip {
 
 // Adds blocks first .. first + count to columns 16 * group .. of rows m .. m + R. Meanwhile as many blocks
 // of kBytes from `ahead` on are fetched, so that memory works while products are computed.
-template <int D, int R, int64_t kBytes>
+template <DigitForm kForm, int R, int64_t kBytes>
 void add_slice(const QuantLinearArgs& a, const Slice& slice, int64_t group, int64_t m, int64_t first,
                int64_t count, const uint8_t* ahead) {
-  const int64_t blocks = a.k / kBlock, rows = a.xq.rows, at = first * rows + m;
-  Strip<D, R> strip{a.xq.digits + 2 * kBlock * (m * blocks + first), 2 * kBlock * blocks,
-                    a.xq.scale + at, (D == 2 ? a.xq.sum : a.xq.high_sum) + at, rows, {}};
+  const Digits& xq = kForm == DigitForm::kOne ? a.one : a.fine;
+  const int64_t blocks = a.k / kBlock, at = first * xq.rows + m;
+  Strip<kForm, R> strip{xq.digits + digit_bytes(kForm) * (m * blocks + first),
+                        digit_bytes(kForm) * blocks, xq.scale + at, xq.sum + at, xq.rows, {}};
   const int64_t column = group * kTileRows, columns = a.n - column;
   const __mmask16 mask =
       columns >= kTileRows ? 0xffff : static_cast<__mmask16>((1u << columns) - 1u);
-  alignas(64) Sums<D, R> sums[2];
+  alignas(64) Sums<R> sums[2];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
     strip.y[r] =
@@ -153,7 +166,7 @@ void add_slice(const QuantLinearArgs& a, const Slice& slice, int64_t group, int6
 }
 
 // Rows m0..m1, a multiple of R.
-template <int64_t kType, int D, int R>
+template <int64_t kType, DigitForm kForm, int R>
 void groups(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
   constexpr int64_t kRunBytes = tile_bytes(kType) / (block_format(kType).columns / kBlock);
   const int64_t blocks = a.k / kBlock;
@@ -162,25 +175,25 @@ void groups(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_
   for (int64_t g = g0; g < g1; ++g)
     for (int64_t first = 0; first < blocks; first += kSlice) {
       const int64_t count = blocks - first < kSlice ? blocks - first : kSlice;
-      unpack<kType, D>(slice, a.packed + g * group_bytes, first, count);
+      unpack<kType>(slice, a.packed + g * group_bytes, first, count);
       const uint8_t* const ahead = a.packed + (g + 1) * group_bytes + first * kRunBytes;
       for (int64_t m = m0; m < m1; m += R)
-        add_slice<D, R, kRunBytes>(a, slice, g, m, first, count, ahead);
+        add_slice<kForm, R, kRunBytes>(a, slice, g, m, first, count, ahead);
     }
 }
 
-// The groups that see one digit, then those that see two.
+// The groups that see one digit, then the others.
 template <int64_t kType, int R>
 void linear_as(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
   const int64_t coarse = (a.coarse + kTileRows - 1) / kTileRows, end = coarse < g1 ? coarse : g1;
-  if (g0 < end) groups<kType, 1, R>(a, g0, end, m0, m1);
+  if (g0 < end) groups<kType, DigitForm::kOne, R>(a, g0, end, m0, m1);
   if (g0 < end) g0 = end;
-  if (g0 < g1) groups<kType, 2, R>(a, g0, g1, m0, m1);
+  if (g0 < g1) groups<kType, fine_form(kType), R>(a, g0, g1, m0, m1);
 }
 
 template <int R>
 void linear_tiles(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
-  const TileConfig<R> config;
+  const TileConfig<R> config(a.qtype);
   _tile_loadconfig(&config);
   switch (a.qtype) {
     case kQ4_0:

@@ -8,7 +8,7 @@
 
 namespace vllm_kernels::avx2 {
 
-void quantize_row(const Digits& out, const float* x, int64_t k);
+void quantize_row(const Digits& out, DigitForm form, const float* x, int64_t k);
 void quant_linear(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m0, int64_t m1);
 
 }  // namespace vllm_kernels::avx2

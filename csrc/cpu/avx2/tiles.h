@@ -19,8 +19,6 @@ struct HalfRun {
   __m256 scale[2], offset[2];
 };
 
-constexpr bool has_halves(int64_t qtype) { return qtype == kQ6_K; }
-
 inline __m256i load_bytes(const uint8_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }

@@ -33,7 +33,6 @@ constexpr KernelTable kTable = {
     .attention_needs_scratch = false,
     .attention = attention,
     .linear = linear,
-    .quantizes_activations = true,
     .quantize_row = quantize_row,
     .quant_linear = quant_linear,
     .argmax = argmax,

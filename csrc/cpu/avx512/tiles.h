@@ -12,13 +12,12 @@
 namespace vllm_kernels::avx512 {
 namespace {
 
-// w = scale * quant + offset; `halves` formats have two of each, for columns 0-15 and 16-31.
+// w = scale * quant + offset; `halves` formats have two of each, for columns 0-15 and 16-31. Of 4 bits
+// `bytes` are the quants of columns c and 16 + c as they lie in memory.
 struct Run {
-  __m512i quants[8];
+  __m512i quants[8], bytes[4];
   __m512 scale[2], offset[2];
 };
-
-constexpr bool has_halves(int64_t qtype) { return qtype == kQ6_K; }
 
 inline __m512 load_halves(const uint8_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -59,7 +58,7 @@ inline void add_sixth_bits(const uint8_t* p, __m512i* quants) {
 }
 
 template <int kBits>
-inline void load_quants(const uint8_t* p, __m512i* quants) {
+inline void load_quants(const uint8_t* p, __m512i* quants, __m512i* bytes) {
   if constexpr (kBits == 8) {
 #pragma GCC unroll 8
     for (int s = 0; s < 8; ++s) quants[s] = _mm512_loadu_si512(p + 64 * s);
@@ -68,9 +67,9 @@ inline void load_quants(const uint8_t* p, __m512i* quants) {
   const __m512i low_bits = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
   for (int s = 0; s < 4; ++s) {
-    const __m512i bytes = _mm512_loadu_si512(p + 64 * s);
-    quants[s] = _mm512_and_si512(bytes, low_bits);
-    quants[4 + s] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low_bits);
+    bytes[s] = _mm512_loadu_si512(p + 64 * s);
+    quants[s] = _mm512_and_si512(bytes[s], low_bits);
+    quants[4 + s] = _mm512_and_si512(_mm512_srli_epi16(bytes[s], 4), low_bits);
   }
   if constexpr (kBits == 5) add_fifth_bits(p + 256, quants);
   if constexpr (kBits == 6) add_sixth_bits(p + 256, quants);
@@ -107,10 +106,10 @@ inline Run load_run(const uint8_t* tile, int64_t index) {
   constexpr BlockFormat format = block_format(kType);
   Run run;
   if constexpr (format.columns == 256) {
-    load_quants<format.bits>(tile + kTileHeader + index * run_bytes(kType), run.quants);
+    load_quants<format.bits>(tile + kTileHeader + index * run_bytes(kType), run.quants, run.bytes);
     load_wide_scales<kType>(tile, index, run);
   } else {
-    load_quants<format.bits>(tile, run.quants);
+    load_quants<format.bits>(tile, run.quants, run.bytes);
     load_narrow_scales<kType>(tile + run_bytes(kType), run);
   }
   return run;

@@ -83,29 +83,6 @@ void group_rows(const QuantLinearArgs& a, int64_t group, int64_t m0, int64_t row
 
 }  // namespace
 
-void quantize_row(const Digits& out, const float* x, int64_t k) {
-  for (int64_t b = 0; b < k / kBlock; ++b, x += kBlock) {
-    float max = 0.0f;
-    for (int64_t i = 0; i < kBlock; ++i) max = std::fmax(max, std::fabs(x[i]));
-    const float scale = max / (127.0f * 256.0f), inverse = max > 0.0f ? 127.0f / max : 0.0f;
-    int8_t* const high = out.digits + 2 * b * kBlock;
-    int sums[2] = {}, high_sum = 0;  // of either half
-    for (int64_t i = 0; i < kBlock; ++i) {
-      const float steps = x[i] * inverse, h = std::nearbyint(steps);
-      const float low =
-          std::fmin(std::fmax(std::nearbyint((steps - h) * 256.0f), -127.0f), 127.0f);
-      high[i] = static_cast<int8_t>(h);
-      high[kBlock + i] = static_cast<int8_t>(low);
-      sums[i / 16] += 256 * high[i] + high[kBlock + i];
-      high_sum += high[i];
-    }
-    out.scale[b * out.rows] = scale;
-    out.sum[b * out.rows] = scale * static_cast<float>(sums[0] + sums[1]);
-    out.half_sum[b * out.rows] = scale * static_cast<float>(sums[0]);
-    out.high_sum[b * out.rows] = 256.0f * scale * static_cast<float>(high_sum);
-  }
-}
-
 void quant_linear(const QuantLinearArgs& a, int64_t g0, int64_t g1, int64_t m0, int64_t m1) {
   for (int64_t g = g0; g < g1; ++g)
     for (int64_t m = m0; m < m1; m += kRows) group_rows(a, g, m, m1 - m < kRows ? m1 - m : kRows);
