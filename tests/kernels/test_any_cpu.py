@@ -3,6 +3,7 @@
 
 `any_cpu.cpp` runs every kernel of the table the library chooses. qemu's user mode (the Debian
 package qemu-user) raises SIGILL for what the CPU it plays lacks; it plays none with AVX-512.
+`amx_emulation.cpp` plays AMX itself, on a CPU with AVX-512.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from vllm.kernels import ops
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 SIGILL = -4
@@ -29,20 +33,31 @@ def qemu() -> str:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Compiles a target by its name."""
     folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
     tool = shutil.which("cmake", path=os.pathsep.join(folders))
     if tool is None:
         pytest.skip("no cmake on PATH")
-    build = tmp_path_factory.mktemp("any_cpu")
+    folder = tmp_path_factory.mktemp("any_cpu")
     options = ["-DVLLM_CUDA=OFF", f"-DPython3_EXECUTABLE={sys.executable}"]
-    for command in (
-        [tool, "-S", str(CSRC), "-B", str(build), *options],
-        [tool, "--build", str(build), "--target", "any_cpu", "--parallel", "2"],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return build / "any_cpu"
+    succeed(tool, "-S", str(CSRC), "-B", str(folder), *options)
+
+    def target(name: str) -> Path:
+        succeed(tool, "--build", str(folder), "--target", name, "--parallel", "2")
+        return folder / name
+
+    return target
+
+
+@pytest.fixture(scope="module")
+def program(build: Callable[[str], Path]) -> Path:
+    return build("any_cpu")
+
+
+def succeed(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -72,3 +87,9 @@ def test_the_emulation_does_refuse_what_a_cpu_lacks(program: Path, qemu: str) ->
     command = (str(program), "any argument")
     assert run(qemu, "-cpu", "Haswell", *command).returncode == 0
     assert run(qemu, "-cpu", "Nehalem", *command).returncode == SIGILL
+
+
+def test_tiles_give_the_bits_of_vectors(build: Callable[[str], Path]) -> None:
+    if ops.CPU_ISA not in ("avx512", "amx"):
+        pytest.skip("this CPU has no AVX-512, which the program needs besides the tiles")
+    check([str(build("amx_emulation"))], None)
