@@ -132,10 +132,28 @@ def attention_case(sequences: int, context: int, queries: int, dtype: torch.dtyp
     )
 
 
+def step_attention(sequences: int, context: int) -> Case:
+    """A decode step's attention: each layer has a cache of its own, which comes out of memory."""
+    layers = [attention_case(sequences, context, 1, torch.bfloat16) for _ in range(LAYERS)]
+
+    def step() -> None:
+        for layer in layers:
+            layer.run()
+
+    return Case(
+        f"attention, {LAYERS} layers, {sequences} queries, context {context}",
+        step,
+        sum(layer.bytes for layer in layers),
+        sum(layer.operations for layer in layers),
+    )
+
+
 def attentions() -> Iterator[Case]:
     for shape in ((1, 256, 1), (32, 128, 1), (32, 512, 1), (1, 512, 512), (1, 8192, 1)):
         yield attention_case(*shape, torch.bfloat16)
     yield attention_case(32, 128, 1, torch.float32)
+    for sequences, context in ((8, 96), (32, 96), (8, 1024)):
+        yield step_attention(sequences, context)
 
 
 def elementwise() -> Iterator[Case]:

@@ -139,13 +139,14 @@ struct KernelTable {
   // dst = src widened to f32.
   void (*load_row)(float* dst, const void* src, DType dtype, int64_t n);
 
-  // Query tokens of one AttentionItem at most.
-  int64_t attention_tokens;
+  // Rows (query tokens x query heads of a KV head) that are computed together at best.
+  int64_t attention_rows;
   // Whether this table's attention takes heads of this size; if not, the scalar one does.
   bool (*attention_takes)(int64_t head_dim);
-  // scratch: f32 x (largest position of the item + 1), for the kernels that ask for it.
+  // scratch: f32 x (largest position of the items + 1), for the kernels that ask for it.
   bool attention_needs_scratch;
-  void (*attention)(const AttentionArgs& args, const AttentionItem& item, float* scratch);
+  void (*attention)(const AttentionArgs& args, const AttentionItem* items, int64_t count,
+                    float* scratch);
 
   // Columns n0..n1 of rows m0..m1.
   void (*linear)(const LinearArgs& args, int64_t n0, int64_t n1, int64_t m0, int64_t m1);

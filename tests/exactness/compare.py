@@ -4,8 +4,9 @@
 Tolerances are derived, not chosen. What a fast mode rounds is known (keys and values to bfloat16,
 inputs of packed layers to 8-bit digits), so the reference computes the same sequence
 with and without that rounding; the root mean square between the two is the error such an
-implementation makes. The engine gets 1.5 times that, because it rounds other values (its own) and
-the figure is an estimate.
+implementation makes. The engine gets 1.5 times that, because it rounds other values (its own),
+queries and attention weights besides where the CPU multiplies bfloat16, and the figure is an
+estimate.
 
 From there to tokens: two logits differ by sqrt(2) times the error of one, and among a few thousand
 Gaussian draws none exceeds 4 sigma. A greedy token may differ from the reference's only where the

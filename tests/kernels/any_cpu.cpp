@@ -111,8 +111,10 @@ void check_attention(DType dtype, const char* name, int64_t queries) {
   args.out.data = expected.data();
   std::vector<float> scratch(context);
   for (int64_t t = 0; t < queries; ++t)
-    for (int64_t h = 0; h < kv_heads; ++h)
-      scalar::kernel_table().attention(args, {0, t, 1, context - queries + t, h}, scratch.data());
+    for (int64_t h = 0; h < kv_heads; ++h) {
+      const AttentionItem item{0, t, 1, context - queries + t, h};
+      scalar::kernel_table().attention(args, &item, 1, scratch.data());
+    }
   compare(name, found, expected, 1e-5f);
 }
 

@@ -143,5 +143,11 @@ inline void transpose(F v[kLanes]) {
   }
 }
 
+// The words that attention computes with (cpu/vec/attention.inl): there is no product of bf16.
+template <DType D, class Floats>
+struct Words {
+  using Type = Floats;
+};
+
 }  // namespace
 }  // namespace vllm_kernels::avx2

@@ -125,5 +125,48 @@ inline void transpose(F v[kLanes]) {
   }
 }
 
+// Words that attention computes with (cpu/vec/attention.inl) where the cache is bf16: pairs of it. Two
+// products and their sums, each rounded to f32; subnormals are taken and made zero throughout.
+struct Bf16Pairs {
+  static constexpr int64_t kPack = 2;
+  static F dot(F a, F b, F sum) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+  }
+  // Neighbours of the elements in order, rounded to nearest even.
+  static F pack(const F parts[kPack]) {
+    return _mm512_castsi512_ps((__m512i)_mm512_cvtne2ps_pbh(parts[1], parts[0]));
+  }
+  // Pairs of an element of `a` and the same of `b`; 32 of them in the order in which
+  // put_in_order finds sums over them.
+  static void interleave(F a, F b, F pairs[kPack]) {
+    const __m512i low = _mm512_castps_si512(a), high = _mm512_castps_si512(b);
+    pairs[0] = _mm512_castsi512_ps(_mm512_unpacklo_epi16(low, high));
+    pairs[1] = _mm512_castsi512_ps(_mm512_unpackhi_epi16(low, high));
+  }
+  static void put_in_order(F sums[kPack]) {
+    const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    const F first = _mm512_permutex2var_ps(sums[0], low, sums[1]);
+    sums[1] = _mm512_permutex2var_ps(sums[0], high, sums[1]);
+    sums[0] = first;
+  }
+  // Keeps the weights of a tile and adds them, as they were rounded, to their sum.
+  static void keep_weights(const F weights[kPack], float* words, F& total) {
+    const F kept = pack(weights);
+    total = dot(kept, _mm512_castsi512_ps(_mm512_set1_epi32(0x3f803f80)), total);
+    store(words, kept);
+  }
+};
+
+// The words for a cache of this dtype: those, or what attention has for every ISA.
+template <DType D, class Floats>
+struct Words {
+  using Type = Floats;
+};
+template <class Floats>
+struct Words<DType::kBF16, Floats> {
+  using Type = Bf16Pairs;
+};
+
 }  // namespace
 }  // namespace vllm_kernels::avx512

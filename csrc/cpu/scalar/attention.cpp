@@ -58,9 +58,7 @@ void weigh_values(const AttentionArgs& a, const AttentionItem& item, const float
   }
 }
 
-}  // namespace
-
-void attention(const AttentionArgs& a, const AttentionItem& item, float* scratch) {
+void attend(const AttentionArgs& a, const AttentionItem& item, float* scratch) {
   const int64_t group = a.q_heads / a.kv_heads;
   for (int64_t t = 0; t < item.tokens; ++t) {
     const int64_t context = item.position + t + 1, first = a.first_visible(context - 1);
@@ -73,6 +71,12 @@ void attention(const AttentionArgs& a, const AttentionItem& item, float* scratch
       weigh_values(a, item, scratch, first, context, total, a.out.row(item.token + t) + column);
     }
   }
+}
+
+}  // namespace
+
+void attention(const AttentionArgs& a, const AttentionItem* items, int64_t count, float* scratch) {
+  for (int64_t i = 0; i < count; ++i) attend(a, items[i], scratch);
 }
 
 }  // namespace vllm_kernels::scalar

@@ -17,7 +17,7 @@ const KernelTable& kernel_table() {
       .soft_cap = soft_cap,
       .store_row = store_row,
       .load_row = load_row,
-      .attention_tokens = 1,
+      .attention_rows = 1,
       .attention_takes = [](int64_t) { return true; },
       .attention_needs_scratch = true,
       .attention = attention,
