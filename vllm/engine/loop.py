@@ -13,7 +13,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Protocol, get_type_hints
 
 import msgspec
@@ -115,8 +115,8 @@ class EngineLoop:
 
     def _serve(self) -> None:
         while not self._finished():
-            self._take_messages()
-            if self._core.has_work() and self._stopping is not Stopping.NOW:
+            has_work = self._take_messages()
+            if has_work and self._stopping is not Stopping.NOW:
                 self._step()
             self._answer_done_calls()
         self._abort_all()
@@ -128,22 +128,25 @@ class EngineLoop:
 
     # ------------------------------------------------------------------------------ messages in
 
-    def _take_messages(self) -> None:
-        """Handle all messages that wait; wait for one if there is nothing else to do."""
+    def _take_messages(self) -> bool:
+        """Handle all messages that wait; wait for one if there is nothing else to do. Whether the
+        core has work then.
+        """
         had_work = self._core.has_work()
-        try:
-            item = self._inbox.get(block=not had_work)
-            while True:
-                if item is not None:
-                    self._handle(item)
-                item = self._inbox.get_nowait()
-        except Empty:
-            pass
-        if had_work and not self._core.has_work():
+        if had_work and self._inbox.empty():
+            return True
+        self._handle(self._inbox.get())
+        while not self._inbox.empty():  # nobody else takes from it
+            self._handle(self._inbox.get())
+        has_work = self._core.has_work()
+        if had_work and not has_work:
             # The last request was aborted: no step will tell that nothing runs any more.
             self._send_outputs([])
+        return has_work
 
-    def _handle(self, item: Incoming) -> None:
+    def _handle(self, item: Incoming | None) -> None:
+        if item is None:  # only woke the loop
+            return
         if item.kind is RequestType.ADD:
             self._add(item.client, item.message)
         elif item.kind is RequestType.ABORT:
@@ -197,9 +200,7 @@ class EngineLoop:
         """Answer what arrived after the last step."""
         self._stopping = Stopping.NOW
         while not self._inbox.empty():
-            item = self._inbox.get()
-            if item is not None:
-                self._handle(item)
+            self._handle(self._inbox.get())
 
     # ---------------------------------------------------------------------------- utility calls
 
@@ -270,8 +271,10 @@ class EngineLoop:
     def _send_outputs(self, outputs: Iterable[EngineCoreOutput]) -> None:
         """One message per frontend; the first one carries the statistics of the step."""
         messages: dict[int, EngineCoreOutputs] = {}
+        clients = self._clients
         for output in outputs:
-            client = self._clients.get(output.request_id)
+            find = clients.get if output.finish_reason is None else clients.pop
+            client = find(output.request_id, None)
             if client is None:
                 continue  # aborted since
             if client not in messages:
@@ -283,13 +286,7 @@ class EngineLoop:
                 messages[0] = self._message()
             next(iter(messages.values())).scheduler_stats = stats
         for client, message in messages.items():
-            self._forget_finished(message)
             self._outbox.put(Outgoing(client, message))
-
-    def _forget_finished(self, message: EngineCoreOutputs) -> None:
-        for output in message.outputs:
-            if output.finished:
-                self._clients.pop(output.request_id, None)
 
     def _reply(self, client: int, output: EngineCoreOutput) -> None:
         message = self._message()

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -48,8 +47,7 @@ RECONNECT_MAX_MS = 5000
 """Longest pause between attempts to reach a frontend that went away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A message of the frontend behind input socket ``client``."""
 
     client: int
@@ -57,8 +55,7 @@ class Incoming:
     message: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A message for one frontend; ``None`` says that the engine dies."""
 
     client: int

@@ -97,8 +97,9 @@ class Scheduler:
         """Plan the next step. The batch is empty only when nothing is waiting or running."""
         batch = Batch()
         self._schedule_decodes(batch)
-        self._schedule_prefills(batch)
-        if not batch.preempted:
+        if len(batch.requests) < len(self.running):
+            self._schedule_prefills(batch)
+        if self.waiting and not batch.preempted:
             self._admit(batch)
         return batch
 
@@ -130,7 +131,7 @@ class Scheduler:
                 continue
             # The blocks of all tokens before this one are held: only a block's first token asks.
             if (total - 1) % size or self._make_room(request, batch):
-                batch.add(request, 1)
+                batch.add_decode(request, total)
 
     def _make_room(self, request: Request, batch: Batch) -> bool:
         """Blocks for all tokens of a running request; False when it had to give way itself."""
