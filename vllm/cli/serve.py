@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 
 from vllm.cli import descriptors, frontend_binary
-from vllm.cli.ray_supervisor import RaySupervisor
 from vllm.cli.signals import StopSignals
 from vllm.cli.supervisor import HeadlessSupervisor, Supervisor
 from vllm.config.model_length import check_model
@@ -46,5 +45,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def _supervisor(parallel: ParallelConfig) -> type[Supervisor]:
     if parallel.ray:
+        from vllm.cli.ray_supervisor import RaySupervisor  # noqa: PLC0415 (nobody else needs it)
+
         return RaySupervisor
     return HeadlessSupervisor if parallel.headless else Supervisor

@@ -15,14 +15,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from vllm import children
 from vllm.children import Child, Supervised
 from vllm.cli.health import HealthCheck
-from vllm.cli.reception import Reception
 from vllm.cli.restarts import Restarts
 from vllm.cli.signals import StopSignals
 from vllm.cli.sockets import EngineSockets, HTTPSocket, open_engine_sockets, open_http
@@ -37,6 +36,9 @@ from vllm.errors import (
 )
 from vllm.logging import init_logger, say
 from vllm.protocol.errors import HandshakeError
+
+if TYPE_CHECKING:
+    from vllm.cli.reception import Reception
 
 logger = init_logger(__name__)
 
@@ -77,6 +79,9 @@ class Supervisor:
             sockets = open_engine_sockets(self.config.parallel)
             with contextlib.closing(sockets), self._ending_children():
                 self._start_children(http, sockets)
+                # Its codec loads numpy, which takes longer than all that was needed to get here.
+                from vllm.cli.reception import Reception  # noqa: PLC0415
+
                 with _bound_router(sockets) as router:
                     reception = Reception(router, sockets, self.config.parallel)
                     self._await_all(http, reception)

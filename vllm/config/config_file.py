@@ -10,13 +10,9 @@ values. Knows of the flags only their shapes, which it is told.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
-
-import yaml
+from typing import Any
 
 from vllm.errors import UsageError
 
@@ -54,32 +50,6 @@ def read(path: str, shapes: Shapes) -> ConfigFile:
     return ConfigFile(model, (*words, f"--config={path}"))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose scalars are texts, but for true, false and null; a key stands once."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _value in node.value:
-            if isinstance(key.value, str) and key.value in seen:
-                raise _Twice(key.value, key.start_mark.line + 1)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-class _Twice(Exception):
-    """A key and the line on which it stands again."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile("^(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-
-
 def _text(path: str) -> bytes:
     try:
         with Path(path).expanduser().open("rb") as file:
@@ -94,14 +64,16 @@ def _text(path: str) -> bytes:
 
 
 def _mapping(path: str) -> dict[str, Any]:
+    from vllm.config import yaml_texts  # noqa: PLC0415 (slow to load, and few starts need it)
+
     try:
-        values = yaml.load(_text(path), Loader=_Loader)
-    except _Twice as error:
-        name, line = error.args
-        raise UsageError(f"--config {path}, line {line}: `{name}` is given twice") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
+        values = yaml_texts.load(_text(path))
+    except yaml_texts.TwiceError as error:
+        raise UsageError(
+            f"--config {path}, line {error.line}: `{error.key}` is given twice"
+        ) from None
+    except yaml_texts.NotYAMLError as error:
+        where = f", line {error.line}" if error.line else ""
         raise UsageError(f"--config {path} is not YAML{where}") from None
     if values is None:
         return {}
