@@ -39,6 +39,13 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
   m.def("quant_unpack(Tensor(a!) out, Tensor packed, int qtype) -> ()");
   m.def("dequantize(Tensor(a!) out, Tensor raw, int qtype) -> ()");
   m.def("embedding_dequantize(Tensor(a!) out, Tensor ids, Tensor raw, int qtype) -> ()");
+  m.def(
+      "fill_decode_inputs(Tensor(a!) token_ids, Tensor(b!) positions, Tensor(c!) slots, "
+      "Tensor(d!) seq_lens, Tensor(e!) starts, Tensor(f!) block_tables, Tensor(g!) num_computed, "
+      "Tensor rows, Tensor row_tokens, Tensor row_blocks, int block_size) -> ()");
+  m.def(
+      "append_tokens(Tensor(a!) row_tokens, Tensor rows, Tensor positions, Tensor token_ids) "
+      "-> ()");
   m.def("argmax(Tensor(a!) out, Tensor logits) -> ()");
   m.def("choose_greedy(Tensor(a!) out, Tensor(b!) suspect, Tensor hidden, Tensor logits) -> ()");
   m.def("apply_logit_bias(Tensor(a!) logits, Tensor rows, Tensor token_ids, Tensor bias) -> ()");

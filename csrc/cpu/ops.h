@@ -104,6 +104,29 @@ struct Experts {
 };
 void fused_experts(const Experts& args);
 
+// One token of each request i, which is the one at position num_computed[i] (counted up) of row
+// rows[i]; rows[i] below 0 is nobody's: it writes nowhere and reads one token.
+struct DecodeInputs {
+  int64_t *token_ids, *positions, *slots;  // [requests]
+  int32_t *seq_lens, *starts;              // [requests] and [requests + 1]
+  int32_t* block_tables;                   // [requests, blocks], written as far as it is read
+  int64_t* num_computed;                   // [requests]
+  const int64_t* rows;                     // [requests]
+  const int32_t *row_tokens, *row_blocks;  // [row_count, row_width] and [row_count, blocks]
+  int64_t requests, row_count, row_width, blocks, block_size;
+};
+void fill_decode_inputs(const DecodeInputs& args);
+
+// row_tokens[rows[i], positions[i]] = token_ids[i], unless rows[i] is below 0.
+struct AppendTokens {
+  int32_t* row_tokens;  // [row_count, row_width]
+  const int64_t* rows;
+  const int32_t* positions;
+  const int64_t* token_ids;
+  int64_t requests, row_count, row_width;
+};
+void append_tokens(const AppendTokens& args);
+
 void argmax(int64_t* out, ConstRows logits, int64_t rows, int64_t vocab);
 // The same, and whether there may be NaN (*suspect is 1 or 0): in hidden states [rows, hidden_size] or
 // in a column of the logits.

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from vllm.config.engine import EngineConfig
 from vllm.distributed.leader import Leader
 from vllm.distributed.local_ranks import start_ranks
-from vllm.engine.outputs import check_stop, make_output, nan_output, prefix_cache_stats
+from vllm.engine.outputs import (
+    NO_LOOK_UPS,
+    check_stop,
+    make_output,
+    nan_output,
+    prefix_cache_stats,
+    prompt_logprobs,
+    sample_logprobs,
+)
 from vllm.engine.repetition import make_watch
 from vllm.engine.request import EventType, Request, Status
 from vllm.engine.utilities import Utilities
@@ -231,24 +239,21 @@ class EngineCore(Utilities):
     def output(self, due: list[Request], sampled: Sampled) -> list[EngineCoreOutput]:
         """Append the tokens, end who is done, and say so."""
         outputs = self._take_ended()
-        tokens = sampled.token_ids.tolist()
-        for index, (request, token) in enumerate(zip(due, tokens, strict=True)):
-            if index in sampled.nans:
-                outputs.append(self._fail(request, sampled.nans[index]))
+        nans, logprobs, prompts = sampled.nans, sampled.logprobs, self.runner.prompt_logprobs
+        for index, (request, token) in enumerate(zip(due, sampled.token_ids, strict=True)):
+            if index in nans:
+                outputs.append(self._fail(request, nans[index]))
                 continue
             request.output_token_ids.append(token)
             finish = check_stop(request)
-            prompt = self.runner.prompt_logprobs.pop(request.request_id, None)
-            outputs.append(
-                make_output(
-                    request,
-                    token,
-                    finish,
-                    sampled.logprobs.get(index),
-                    None if prompt is None else prompt.result,
-                )
-            )
-            if finish[0] is not None:
+            output = make_output(request, token, finish)
+            outputs.append(output)
+            if index in logprobs:
+                output.new_logprobs = sample_logprobs(logprobs[index])
+            if request.request_id in prompts:
+                found = prompts.pop(request.request_id).result
+                output.new_prompt_logprobs_tensors = prompt_logprobs(found)
+            if output.finish_reason is not None:
                 self._end(request)
         return outputs
 
@@ -268,12 +273,13 @@ class EngineCore(Utilities):
 
     def stats(self) -> SchedulerStats:
         """The scheduler's state after the last step; look-ups since the last call."""
+        scheduler, look_ups = self.scheduler, self.scheduler.kv_cache.take_look_ups()
         return SchedulerStats(
-            num_running_reqs=len(self.scheduler.running),
-            num_waiting_reqs=self.scheduler.num_waiting,
+            num_running_reqs=len(scheduler.running),
+            num_waiting_reqs=scheduler.num_waiting,
             step_counter=self.num_steps,
-            kv_cache_usage=self.scheduler.kv_cache.usage,
-            prefix_cache_stats=prefix_cache_stats(self.scheduler.kv_cache.take_look_ups()),
+            kv_cache_usage=scheduler.kv_cache.pool.usage,
+            prefix_cache_stats=NO_LOOK_UPS if look_ups is None else prefix_cache_stats(look_ups),
         )
 
     def clear_cache(self, reset_running: bool) -> None:

@@ -31,50 +31,52 @@ Finish = tuple[FinishReason | None, int | str | None]
 
 _GOES_ON: Finish = (None, None)
 
+NO_LOOK_UPS = PrefixCacheStats()
+"""Of a step that looked nothing up, which most are."""
+
 
 def check_stop(request: Request) -> Finish:
     """Look at the token that was just appended."""
-    params = request.sampling_params
-    token = request.output_token_ids[-1]
+    params, output = request.sampling_params, request.output_token_ids
+    token = output[-1]
     repeats = request.repetition is not None and request.repetition.append(token)
-    may_stop = request.num_output_tokens >= params.min_tokens
+    may_stop = len(output) >= params.min_tokens
     if may_stop:
         if token == params._eos_token_id and not params.ignore_eos:
             return FinishReason.STOP, None
         if token in params.stop_token_ids:
             return FinishReason.STOP, token
-    if request.num_tokens >= request.max_total_tokens:
+    if len(request.prompt_token_ids) + len(output) >= request.max_total_tokens:
         return FinishReason.LENGTH, None
     if repeats and may_stop:
         return FinishReason.REPETITION, STOP_REASON
     return _GOES_ON
 
 
-def make_output(
-    request: Request,
-    token: int,
-    finish: Finish,
-    logprobs: TokenLogprobs | None,
-    prompt_logprobs: TokenLogprobs | None,
-) -> EngineCoreOutput:
+def make_output(request: Request, token: int, finish: Finish) -> EngineCoreOutput:
     """What the client is told about one step of its request."""
     output = EngineCoreOutput(request.request_id, [token])
-    output.finish_reason, output.stop_reason = finish
-    if logprobs is not None:
-        output.new_logprobs = LogprobsLists(logprobs.token_ids, logprobs.logprobs, logprobs.ranks)
-    if prompt_logprobs is not None:
-        output.new_prompt_logprobs_tensors = LogprobsTensors(
-            Tensor.of(prompt_logprobs.token_ids),
-            Tensor.of(prompt_logprobs.logprobs),
-            Tensor.of(prompt_logprobs.ranks),
-        )
+    if finish is not _GOES_ON:
+        output.finish_reason, output.stop_reason = finish
     if request.events:
         output.events = [EngineCoreEvent(int(kind), time) for kind, time in request.events]
         request.events.clear()
-    if request.num_output_tokens == 1:
+    if len(request.output_token_ids) == 1:
         output.prefill_stats = prefill_stats(request)
         output.trace_headers = request.trace_headers
     return output
+
+
+def sample_logprobs(found: TokenLogprobs) -> LogprobsLists:
+    """Of the step's token."""
+    return LogprobsLists(found.token_ids, found.logprobs, found.ranks)
+
+
+def prompt_logprobs(found: TokenLogprobs) -> LogprobsTensors:
+    """Of the whole prompt, once it is computed."""
+    return LogprobsTensors(
+        Tensor.of(found.token_ids), Tensor.of(found.logprobs), Tensor.of(found.ranks)
+    )
 
 
 def nan_output(request: Request, num_nans: int) -> EngineCoreOutput:

@@ -320,6 +320,43 @@ def argmax(out: Tensor, logits: Tensor) -> None:
     _ops.argmax(out, logits)
 
 
+def fill_decode_inputs(
+    token_ids: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    seq_lens: Tensor,
+    starts: Tensor,
+    block_tables: Tensor,
+    num_computed: Tensor,
+    rows: Tensor,
+    row_tokens: Tensor,
+    row_blocks: Tensor,
+    block_size: int,
+) -> None:
+    """The inputs of a decode step from what is kept of each request by row. On the CPU only.
+
+    Request i's token is at position num_computed[i] of row rows[i]; num_computed is counted up.
+    Where rows[i] is below 0 it is nobody's: token and position 0, slot -1, one token long. Tables
+    are written as far as they are read.
+
+    token_ids, positions, slots, num_computed, rows: int64 [B]; seq_lens: int32 [B]; starts: int32
+    [B + 1]; block_tables: int32 [B, blocks]; row_tokens: int32 [R, width]; row_blocks: int32
+    [R, blocks].
+    """
+    _ops.fill_decode_inputs(
+        token_ids, positions, slots, seq_lens, starts, block_tables, num_computed, rows, row_tokens,
+        row_blocks, block_size,
+    )  # fmt: skip
+
+
+def append_tokens(row_tokens: Tensor, rows: Tensor, positions: Tensor, token_ids: Tensor) -> None:
+    """row_tokens[rows[i], positions[i]] = token_ids[i], unless rows[i] is below 0. On the CPU only.
+
+    row_tokens: int32 [R, width]; rows, token_ids: int64 [B]; positions: int32 [B].
+    """
+    _ops.append_tokens(row_tokens, rows, positions, token_ids)
+
+
 def choose_greedy(out: Tensor, suspect: Tensor, hidden: Tensor, logits: Tensor) -> None:
     """`argmax`, and suspect[0] = 1 where a hidden state or a logit may be NaN, else 0.
 

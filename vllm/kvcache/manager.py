@@ -192,9 +192,12 @@ class KVCacheManager:
             table.sealed = True
         self.look_ups.reset = True
 
-    def take_look_ups(self) -> LookUps:
-        """The counts since the last call."""
-        counts, self.look_ups = self.look_ups, LookUps()
+    def take_look_ups(self) -> LookUps | None:
+        """The counts since the last call, if there are any."""
+        counts = self.look_ups
+        if not (counts.requests or counts.requests_again or counts.reset):
+            return None
+        self.look_ups = LookUps()
         return counts
 
     def check_integrity(self) -> None:

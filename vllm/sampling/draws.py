@@ -23,6 +23,7 @@ class Draws:
 
     def __init__(self, max_num_seqs: int, vocab_size: int, device: torch.device) -> None:
         self._vocab_size = vocab_size
+        self.drawing: set[int] = set()  # rows whose request does not take the likeliest token
         self.temperature = np.zeros(max_num_seqs, np.float32)
         self._top_k = np.zeros(max_num_seqs, np.int32)
         self._top_p = np.ones(max_num_seqs, np.float32)
@@ -35,9 +36,15 @@ class Draws:
         """Take in a request that was given a row."""
         params, row = request.sampling_params, request.row
         self.temperature[row] = 0.0 if params.greedy else params.temperature
+        if not params.greedy:
+            self.drawing.add(row)
         self._top_k[row] = min(params.top_k, self._vocab_size)
         self._top_p[row], self._min_p[row] = params.top_p, params.min_p
         self._seeds[row] = seed_bits(request.seed)
+
+    def remove(self, row: int) -> None:
+        """Forget the request of a row."""
+        self.drawing.discard(row)
 
     def draw(
         self, out: Tensor, logits: Tensor, requests: Sequence[Request], rows: np.ndarray

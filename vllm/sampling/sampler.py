@@ -29,12 +29,12 @@ from vllm.sampling.thinking import Markers, ThinkingBudget
 
 @dataclass(slots=True)
 class Sampled:
-    """`token_ids` i64 [S] in the order of the rows given; log probabilities by index, if asked.
+    """`token_ids` [S] in the order of the rows given; log probabilities by index, if asked.
 
     `nans`: number of NaN logits by index; the token of such a row means nothing.
     """
 
-    token_ids: np.ndarray
+    token_ids: list[int]
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
     nans: dict[int, int] = field(default_factory=dict)
 
@@ -83,12 +83,14 @@ class Sampler:
 
     def remove(self, row: int) -> None:
         """Forget the request of a row."""
+        self._draws.remove(row)
         for table in (self._edits, self._counts, self._wishes):
             table.pop(row, None)
 
-    def takes_likeliest(self, rows: np.ndarray) -> bool:
-        """Whether the requests of `rows` take the likeliest token as it is, and nothing else."""
-        return self.only_draws and not self._draws.temperature[rows].any()
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether every request takes the likeliest token as it is, and nothing else."""
+        return not (self._draws.drawing or self._edits or self._counts or self._wishes)
 
     @property
     def only_draws(self) -> bool:
@@ -114,10 +116,10 @@ class Sampler:
         if self._counts:
             self._count(rows, tokens)
         if raw is None:
-            return Sampled(tokens)
+            return Sampled(tokens.tolist())
         wishes = [self._wishes[int(rows[index])] for index in wished]
         found = gather(raw, tokens[wished], wishes)
-        return Sampled(tokens, dict(zip(wished, found, strict=True)))
+        return Sampled(tokens.tolist(), dict(zip(wished, found, strict=True)))
 
     def _keep_raw(self, logits: Tensor, rows: np.ndarray) -> tuple[list[int], Tensor | None]:
         """A copy of the logits whose log probabilities are asked for, with their indices."""

@@ -6,7 +6,6 @@ Owns that memory. Must not know who the tokens are for. On the CPU both sides ar
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,9 +25,9 @@ class Choices:
         """Likeliest i64 [rows] and suspect i64 [1]: where a step writes them."""
         return self._device[:rows], self._device[rows : rows + 1]
 
-    def on_host(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same after `fetch`."""
-        return self._host[:rows].numpy(), self._host[rows : rows + 1].numpy()
+    def on_host(self, rows: int) -> memoryview:
+        """The same after `fetch`, one behind the other: i64 [rows + 1]."""
+        return self._host[: rows + 1].numpy().data
 
     def fetch(self, rows: int) -> None:
         """Wait for the device and copy what the last step of so many rows wrote."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 from torch import Tensor
 
 from vllm.worker.input_batch import StepInputs
@@ -28,15 +27,14 @@ DOUBLING = 16
 class Computed:
     """What a step computes for each of its P rows; lives until the next one.
 
-    `chosen` i64 [P]: the likeliest token of each row of logits, unless another was drawn since.
-    `suspect` i64 [1]: 1 where a row may be NaN.
-    Both are on the host, and there once `Choices.fetch` has been called.
+    `choices` i64 [P + 1]: the likeliest token of each row of logits, unless another was drawn
+    since, and 1 where a row may be NaN. It is on the host, and there once `Choices.fetch` has been
+    called.
     """
 
     hidden: Tensor  # [P, hidden]
     logits: Tensor  # f32 [P, vocab]
-    chosen: np.ndarray
-    suspect: np.ndarray
+    choices: memoryview
 
 
 class Recorded(Protocol):
@@ -63,7 +61,7 @@ class DecodeSteps:
 
     def run(self, inputs: StepInputs) -> Computed:
         """Compute the step, by replaying a recording where there is one."""
-        size = inputs.token_ids.shape[0]
+        size = inputs.num_tokens
         recording = self.recordings.get(size)
         if recording is not None:
             return recording.replay()

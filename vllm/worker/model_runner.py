@@ -64,6 +64,8 @@ class ModelRunner:
             self.layout, self.max_model_len = self._plan_cache(config, memory)
         self.caches = self._allocate(progress)
         self._decode_steps = self._plan_decode_steps(config)
+        # Other ranks are sent their inputs before the step.
+        self._fills_in_step = self.device.type == "cpu" and group.size == 1
         self.inputs = InputBatch(
             config.max_num_seqs,
             self.max_model_len,
@@ -71,6 +73,7 @@ class ModelRunner:
             config.block_size,
             self.device,
             self._padded,
+            self._fills_in_step,
         )
         thinking = _thinking_markers(config, self.config.vocab_size)
         self.sampler = Sampler(config.max_num_seqs, self.config.vocab_size, self.device, thinking)
@@ -192,12 +195,17 @@ class ModelRunner:
         return self.model.forward(inputs.token_ids, inputs.positions, self.caches, inputs.attention)
 
     def _compute(self, inputs: StepInputs) -> Computed:
+        if self._fills_in_step:
+            self.inputs.fill_decode()
         hidden = self._forward(inputs)
         size = hidden.shape[0]
         logits = self.logits[:size]
         self.model.logits(logits, hidden)
-        ops.choose_greedy(*self._choices.on_device(size), hidden, logits)
-        return Computed(hidden, logits, *self._choices.on_host(size))
+        likeliest, suspect = self._choices.on_device(size)
+        ops.choose_greedy(likeliest, suspect, hidden, logits)
+        if self._fills_in_step:
+            self.inputs.append_likeliest(likeliest)
+        return Computed(hidden, logits, self._choices.on_host(size))
 
     def sample(self, batch: Batch, inputs: StepInputs) -> tuple[list[Request], Sampled]:
         """The next token of every request whose tokens are all computed by this step."""
@@ -208,7 +216,7 @@ class ModelRunner:
         indices = [i for i, r in enumerate(batch.requests) if r.num_missing_tokens == 0]
         requests = [batch.requests[i] for i in indices]
         if not requests:
-            return [], Sampled(np.empty(0, np.int64))
+            return [], Sampled([])
         rows = inputs.rows[indices]
         hidden = self._hidden_at(inputs.starts[1:][indices] - 1)
         logits = self._logits_of(hidden)
@@ -224,15 +232,22 @@ class ModelRunner:
         is only drawing, the drawn ones take their place before anybody waits for the device. The
         step may have more rows than there are requests.
         """
-        size, padded = len(rows), len(computed.chosen)
-        hidden, logits = computed.hidden[:size], computed.logits[:size]
-        if self.sampler.only_draws and not self.sampler.takes_likeliest(rows):
-            self.sampler.draw(self._choices.on_device(padded)[0][:size], logits, requests, rows)
+        size, padded = len(requests), len(computed.choices) - 1
+        likeliest = self.sampler.takes_likeliest
+        only_draws = likeliest or self.sampler.only_draws
+        if only_draws and not likeliest:
+            out = self._choices.on_device(padded)[0][:size]
+            self.sampler.draw(out, computed.logits[:size], requests, rows)
         self._choices.fetch(padded)
-        nans = count_nans(hidden, logits) if computed.suspect[0] else {}
-        if not nans and self.sampler.only_draws:
-            sampled = Sampled(computed.chosen[:size].copy())
+        tokens = computed.choices.tolist()
+        suspect = tokens.pop()
+        if only_draws and not suspect:
+            sampled = Sampled(tokens if size == padded else tokens[:size])
+            if likeliest and self._fills_in_step:
+                return sampled  # the step itself has appended them
         else:
+            hidden, logits = computed.hidden[:size], computed.logits[:size]
+            nans = count_nans(hidden, logits) if suspect else {}
             sampled = self._choose(requests, rows, logits, nans)
         self.inputs.append_decoded(rows, sampled.token_ids)
         return sampled

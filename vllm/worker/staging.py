@@ -8,6 +8,8 @@ only one step's are alive.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,11 +26,17 @@ class StepMemory:
     """
 
     def __init__(self, host: list[np.ndarray], device: list[Tensor], nbytes: int) -> None:
+        self._host = host
         self.token_ids, self.positions, self.slots = host[:3]
         self.seq_lens, self.starts, self.block_tables = host[3:]
         self.device_ids, self.device_positions, slots, lens, starts, tables = device
         self.attention = AttentionInputs(slots, tables, lens, starts, self.seq_lens, self.starts)
         self.nbytes = nbytes
+
+    @cached_property
+    def host_tensors(self) -> list[Tensor]:
+        """The host's arrays as tensors."""
+        return [torch.from_numpy(array) for array in self._host]
 
     def arrays(self, columns: int) -> tuple[np.ndarray, ...]:
         """The host's arrays, of the tables the first `columns` columns."""

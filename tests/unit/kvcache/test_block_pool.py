@@ -9,7 +9,7 @@ import pytest
 
 from vllm.kvcache.block_pool import BlockPool
 from vllm.kvcache.manager import KVCacheManager, blocks_in_window
-from vllm.kvcache.prefix import PrefixIndex, extend, root
+from vllm.kvcache.prefix import LookUps, PrefixIndex, extend, root
 
 
 def chain(tokens: list[int], size: int, *keys: str) -> list[bytes]:
@@ -147,8 +147,8 @@ def test_reset_forgets_what_was_and_what_is_being_computed() -> None:
     manager.share("b", chain([5, 6, 7, 8], 2))  # begun before the reset: not to be found after it
     assert len(manager.index) == 0
     manager.check_integrity()
-    assert manager.take_look_ups().reset
-    assert not manager.take_look_ups().reset
+    assert manager.take_look_ups() == LookUps(reset=True)
+    assert manager.take_look_ups() is None
 
 
 def test_distrusted_blocks_are_not_found() -> None:

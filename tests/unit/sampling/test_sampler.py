@@ -94,7 +94,7 @@ def test_batches_equal_the_rules_row_by_row(seed: int) -> None:
             for row, request in zip(logits.numpy().copy(), due, strict=True)
         ]
         rows = np.array([request.row for request in due], np.intp)
-        found = sampler.sample(logits, due, rows).token_ids.tolist()
+        found = sampler.sample(logits, due, rows).token_ids
         assert found == expected
         for request, token in zip(due, found, strict=True):
             request.output_token_ids.append(token)
@@ -112,7 +112,7 @@ def test_rows_are_clean_for_the_next_request() -> None:
     logits = torch.zeros(1, VOCAB)
     logits[0, 8] = 1.0
     sampled = sampler.sample(logits, [second], np.array([0]))
-    assert sampled.token_ids.tolist() == [8]
+    assert sampled.token_ids == [8]
     assert sampled.logprobs == {}
 
 

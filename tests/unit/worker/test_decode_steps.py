@@ -45,12 +45,12 @@ class Fake:
 
 
 def inputs_of(size: int) -> Any:
-    return SimpleNamespace(token_ids=torch.empty(size))
+    return SimpleNamespace(num_tokens=size)
 
 
 def test_a_size_is_computed_once_and_replayed_until_forgotten() -> None:
     computed: list[int] = []
-    steps = DecodeSteps(lambda inputs: computed.append(len(inputs.token_ids)), Fake, most=4)
+    steps = DecodeSteps(lambda inputs: computed.append(inputs.num_tokens), Fake, most=4)
     for size in (2, 2, 4, 2, 8, 8):
         steps.run(inputs_of(size))
     assert computed == [2, 4, 8, 8]  # 8 is above `most`
@@ -106,6 +106,28 @@ def test_steps_of_a_size_lie_at_the_same_place() -> None:
         tensors = (step.token_ids, step.positions, step.attention.slot_mapping)
         places.add((bucket(count, 8), *(tensor.data_ptr() for tensor in tensors)))
     assert sorted(size for size, *_ in places) == [1, 2, 4]
+
+
+def test_steps_of_the_same_requests_go_on_from_the_last() -> None:
+    inputs = InputBatch(8, 64, 16, 4, torch.device("cpu"))
+    requests = [running(inputs, str(index), [index, 2, 5], [3]) for index in range(3)]
+    prepared = []
+    for step in range(6):
+        if step == 3:  # another row, and the same list of requests
+            inputs.remove(requests[1])
+            inputs.add(requests[1])
+            inputs.add_blocks(requests[1], 0, [9, 9, 9])
+        batch = Batch()
+        for own in requests:
+            batch.add_decode(own, own.num_tokens)
+        prepared.append(inputs.prepare(batch))
+        assert prepared[-1].positions.tolist() == [own.num_tokens - 1 for own in requests]
+        assert prepared[-1].token_ids.tolist() == [own.output_token_ids[-1] for own in requests]
+        inputs.append_decoded(prepared[-1].rows, [10 + step] * 3)
+        for own in requests:
+            own.num_computed_tokens = own.num_scheduled_tokens
+            own.output_token_ids.append(10 + step)
+    assert [step is prepared[0] for step in prepared] == [True] * 3 + [False] * 3
 
 
 @pytest.fixture(scope="module")
