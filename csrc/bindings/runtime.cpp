@@ -2,6 +2,9 @@
 
 // Ops about the library itself: chosen ISA, threads and recordings.
 
+#include <exception>
+#include <string>
+
 #include "bindings/check.h"
 #include "cpu/isa.h"
 #include "cpu/recording.h"
@@ -27,9 +30,23 @@ STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CompositeExplicitAutograd, m) {
   m.impl("get_num_threads", TORCH_BOX(&get_threads));
   m.impl("begin_recording", TORCH_BOX(&begin_recording));
   m.impl("end_recording", TORCH_BOX(&end_recording));
-  m.impl("replay", TORCH_BOX(&replay));
   m.impl("drop_recording", TORCH_BOX(&drop_recording));
 }
 
 }  // namespace
+
+// `replay` for ctypes: null, or why it failed, in words that stay until this thread's next call. Not an op:
+// torch's way to one is some hundred cache lines, and kernels have just pushed them out.
+extern "C" __attribute__((visibility("default"))) const char* vllm_cpu_replay(
+    int64_t recording) noexcept {
+  thread_local std::string why;
+  try {
+    replay(recording);
+    return nullptr;
+  } catch (const std::exception& error) {
+    why = error.what();
+    return why.c_str();
+  }
+}
+
 }  // namespace vllm_kernels

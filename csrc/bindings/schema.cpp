@@ -65,6 +65,5 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
   m.def("get_num_threads() -> int");
   m.def("begin_recording() -> ()");
   m.def("end_recording() -> int");
-  m.def("replay(int recording) -> ()");
   m.def("drop_recording(int recording) -> ()");
 }

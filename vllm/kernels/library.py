@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -36,6 +38,16 @@ def load_cpu() -> str:
         raise KernelLibraryError(str(error)) from error
     logger.info("CPU kernels: %s (%s)", isa, path)
     return isa
+
+
+def cpu_replay() -> Callable[[int], bytes | None]:
+    """What makes a recording's calls again and returns None, or why it could not.
+
+    No op: torch's way to one costs 14 us where the caches are cold, as after every step.
+    """
+    replay = ctypes.CDLL(str(kernel_dir() / "_C_cpu.so")).vllm_cpu_replay
+    replay.argtypes, replay.restype = [ctypes.c_int64], ctypes.c_char_p
+    return replay
 
 
 def load_cuda() -> bool:

@@ -51,6 +51,7 @@ COARSE_ROWS = 16
 """`coarse` of `quant_linear` is a multiple of this."""
 
 _ops = torch.ops.vllm_kernels
+_replay = library.cpu_replay()
 
 
 def rms_norm(out: Tensor, x: Tensor, weight: Tensor, eps: float) -> None:
@@ -465,8 +466,10 @@ def end_recording() -> int:
 
 
 def replay(recording: int) -> None:
-    """Make the calls of a recording again, in order."""
-    _ops.replay(recording)
+    """Make the calls of a recording again, in order. Raises RuntimeError as they do."""
+    why = _replay(recording)
+    if why is not None:
+        raise RuntimeError(why.decode())
 
 
 def drop_recording(recording: int) -> None:

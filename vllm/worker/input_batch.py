@@ -110,8 +110,18 @@ class InputBatch:
             token    0 .. c0-1 | c0 .. c0+c1-1 | ...
             position p0 ..     | p1 ..         | ...
         """
-        if batch.is_decode:
-            return self._prepare_decode(batch.requests)
+        if not batch.is_decode:
+            return self._prepare_mixed(batch)
+        inputs = self._decode_inputs
+        if inputs is None or batch.requests != self._decoding:
+            inputs = self._begin_decoding(batch.requests)
+        if not self._in_step:
+            self._staging.wait()
+            self.fill_decode()
+            self._staging.send(self._memory)
+        return inputs
+
+    def _prepare_mixed(self, batch: Batch) -> StepInputs:
         self._staging.wait()
         self._decode_inputs = None
         rows = _rows_of(batch.requests)
@@ -122,16 +132,6 @@ class InputBatch:
     def _send(self, memory: StepMemory) -> None:
         self._memory = memory
         self._staging.send(memory)
-
-    def _prepare_decode(self, requests: list[Request]) -> StepInputs:
-        inputs = self._decode_inputs
-        if inputs is None or requests != self._decoding:
-            inputs = self._begin_decoding(requests)
-        if not self._in_step:
-            self._staging.wait()
-            self.fill_decode()
-            self._staging.send(self._memory)
-        return inputs
 
     def _begin_decoding(self, requests: list[Request]) -> StepInputs:
         """Other requests than in the last step, one token each, and the rest nobody's."""
