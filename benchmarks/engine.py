@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.requests import make_requests
-from benchmarks.step_path import step_overhead
+from benchmarks.step_path import step_overhead, step_parts
 from benchmarks.table import Row, Samples
 from vllm.config.engine import EngineConfig
 from vllm.config.model_source import resolve
@@ -141,11 +141,13 @@ def run(model: str, repeats: int) -> list[Row]:
     core, loading = load(path)
     weights = packed_weights(core)
     measure_peer = peer()
-    ours, theirs, steps, reads = Samples(), Samples(), Samples(), Samples()
+    ours, theirs, steps, parts, reads = (Samples() for _ in range(5))
     for _ in range(repeats):
         for batch in BATCHES:
             ours.add(f"decode B={batch}", decode_rate(core, batch))
             steps.add(f"a step but for its kernels, B={batch}", step_overhead(core, batch))
+            for part, spent in step_parts(core, batch).items():
+                parts.add(f"of a step, B={batch}: {part}", spent)
         reads.add("read of one token's weights", plain_read_rate(weights))
         ours.add(f"prefill {PREFILL}", prefill_rate(core))
         if measure_peer:
@@ -153,4 +155,5 @@ def run(model: str, repeats: int) -> list[Row]:
     rows = [Row(name, "token/s", ours[name], theirs.get(name), "higher") for name in ours]
     rows += [Row(name, "1/s", reads[name], None, "higher") for name in reads]
     rows += [Row(name, "us of CPU", steps[name], None, "lower") for name in steps]
+    rows += [Row(name, "us", parts[name], None, "lower") for name in parts]
     return [*rows, *loading]
