@@ -15,11 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vllm.loader.checkpoint import ModelLoadError
+from vllm.loader.mapped_files import drop_pages
 from vllm.models.config import ModelConfig
 from vllm.models.hf_config import from_hf
 from vllm.quantization.weight import Weight
 
 INDEX = "model.safetensors.index.json"
+HELD = 256 << 20  # bytes of tensors handed out before their pages are let go of
 
 
 class HFTensors:
@@ -29,6 +31,7 @@ class HFTensors:
         self.path = path
         self._shard_of = _shards(path)
         self._open: dict[str, Any] = {}
+        self._held = 0
 
     def has(self, name: str) -> bool:
         return name in self._shard_of
@@ -37,7 +40,10 @@ class HFTensors:
         return list(self._shard_of)
 
     def release(self) -> None:
-        """Nothing to let go of: dense weights stay where they are mapped."""
+        """Pages of the files, of which layers have laid out copies by now."""
+        for shard in self._open:
+            drop_pages(self.path / shard)
+        self._held = 0
 
     def get(self, name: str) -> Weight:
         if name not in self._shard_of:
@@ -47,6 +53,9 @@ class HFTensors:
             data = self._file(shard).get_tensor(name)
         except SafetensorError as error:
             raise ModelLoadError(f"{self.path / shard}: tensor {name!r}: {error}") from None
+        self._held += data.nbytes
+        if self._held > HELD:  # else a large model would be resident twice while it is laid out
+            self.release()
         if data.dtype is not torch.float8_e4m3fn:
             return Weight.dense(data, name)
         return Weight.fp8(data, self.get(name + "_scale").data, name)
