@@ -25,8 +25,10 @@ PEER = Path(__file__).with_name("transformers_peer.py")
 def peer_rates(command: str, model: Path) -> dict[str, float]:
     threads = len(os.sched_getaffinity(0))
     numbers = map(str, (threads, PROMPT, OUTPUT, PREFILL, *BATCHES))
+    # Not run by its path, which would put this folder, and its `requests`, before all packages.
     done = subprocess.run(
-        [*shlex.split(command), str(PEER), str(model), *numbers],
+        [*shlex.split(command), "-", str(model), *numbers],
+        input=PEER.read_text(),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
