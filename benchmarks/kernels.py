@@ -104,14 +104,35 @@ def model_linears() -> Iterator[Case]:
             yield Case(f"Q8_0 output head, {rows} rows", project, head.nbytes, operations)
 
 
+def tiled(weight: torch.Tensor) -> torch.Tensor:
+    packed = torch.zeros(ops.tiled_shape(weight.dtype, *weight.shape), dtype=weight.dtype)
+    ops.linear_pack(packed, weight)
+    return packed
+
+
 def dense_linears() -> Iterator[Case]:
-    for dtype in (torch.float32, torch.bfloat16):
-        weight = torch.randn(2 * FFN, HIDDEN).to(dtype)
+    """All linear layers of a step in bfloat16, and one matrix in the other formats."""
+    layers = [
+        [tiled(torch.randn(n, k).bfloat16()) for n, k in LAYER_LINEARS] for _ in range(LAYERS)
+    ]
+    size = sum(weight.nbytes for layer in layers for weight in layer)
+    for rows in (1, 8, 32, 512):
+        x = {k: torch.randn(rows, k) for k in (HIDDEN, FFN)}
+        out = {n: torch.empty(rows, n) for n in {n for n, _ in LAYER_LINEARS}}
+
+        def step(x=x, out=out) -> None:
+            for layer in layers:
+                for (n, k), weight in zip(LAYER_LINEARS, layer, strict=True):
+                    ops.linear(out[n], x[k], weight)
+
+        yield Case(f"bfloat16 linears, 30 layers, {rows} rows", step, size, size * rows)
+    for dtype in (torch.float32, torch.float16):
+        weight = tiled(torch.randn(2 * FFN, HIDDEN).to(dtype))
         for rows in (1, 32, 512):
-            x, out = torch.randn(rows, HIDDEN), torch.empty(rows, 2 * FFN)
+            x_of, out_of = torch.randn(rows, HIDDEN), torch.empty(rows, 2 * FFN)
             name = f"linear {str(dtype)[6:]} {2 * FFN}x{HIDDEN}, {rows} rows"
             operations = 2.0 * weight.numel() * rows
-            yield Case(name, partial(ops.linear, out, x, weight), weight.nbytes, operations)
+            yield Case(name, partial(ops.linear, out_of, x_of, weight), weight.nbytes, operations)
 
 
 def attention_case(sequences: int, context: int, queries: int, dtype: torch.dtype) -> Case:

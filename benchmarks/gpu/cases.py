@@ -327,12 +327,13 @@ def own_products(s: Shapes) -> Iterator[Case]:
             stored = stored.to(torch.float8_e4m3fn)
         dense, scales = stored.to(s.dtype), torch.ones(1, device=s.device)
         out = torch.empty(rows, n, device=s.device, dtype=s.dtype)
+        weight = stored if fp8 else _as_read(stored)
 
         def ours() -> Tensor:
             if fp8:
-                ops.fp8_linear(out, x, stored, scales)
+                ops.fp8_linear(out, x, weight, scales)
             else:
-                ops.linear(out, x, stored)
+                ops.linear(out, x, weight)
             return out
 
         return ours, lambda: torch.mm(x, dense.t())
@@ -394,6 +395,15 @@ def _random_blocks(kind: int, elements: int) -> Tensor:
     return raw.flatten()
 
 
+def _as_read(weight: Tensor) -> Tensor:
+    """A dense weight [n, k] as the kernels of its device read it."""
+    if weight.is_cuda:
+        return weight
+    tiles = weight.new_zeros(ops.tiled_shape(weight.dtype, *weight.shape))
+    ops.linear_pack(tiles, weight)
+    return tiles
+
+
 def experts(s: Shapes) -> Iterator[Case]:
     """64 experts of which a token takes 4, beside the same by torch's grouped product."""
     count, top, hidden, inner = 64, 4, s.hidden // 4, s.hidden // 8
@@ -405,9 +415,10 @@ def experts(s: Shapes) -> Iterator[Case]:
         scores = torch.rand(rows, count, device=s.device)
         weights, best = scores.topk(top, dim=-1)
         ids, out = best.int(), torch.empty_like(x)
+        stored = [torch.stack([_as_read(matrix) for matrix in each]) for each in (gate_up, down)]
 
         def ours() -> Tensor:
-            ops.fused_experts(out, x, ids, weights, gate_up, 0, down, 0, inner)
+            ops.fused_experts(out, x, ids, weights, stored[0], 0, stored[1], 0, inner)
             return out
 
         def theirs() -> Tensor:

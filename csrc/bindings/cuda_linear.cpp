@@ -9,6 +9,11 @@
 namespace vllm_kernels {
 namespace {
 
+void linear_pack(const Tensor&, const Tensor&, int64_t) {
+  Check("linear_pack")
+      .require(false, "not implemented on CUDA; the kernels there read weights as they are");
+}
+
 void linear(const Tensor& out, const Tensor& x, const Tensor& weight,
             const std::optional<Tensor>& bias) {
   const Check check("linear");
@@ -53,6 +58,7 @@ void fp8_linear(const Tensor& out, const Tensor& x, const Tensor& weight, const 
 }
 
 STABLE_TORCH_LIBRARY_IMPL(vllm_kernels, CUDA, m) {
+  m.impl("linear_pack", TORCH_BOX(&linear_pack));
   m.impl("linear", TORCH_BOX(&linear));
   m.impl("fp8_linear", TORCH_BOX(&fp8_linear));
 }

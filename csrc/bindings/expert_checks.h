@@ -20,6 +20,15 @@ inline void check_groups(const Check& check, int64_t experts, int64_t top, int64
                 " (experts that a token may go to)");
 }
 
+// Packed [experts, bytes].
+inline void check_packed_experts(const Check& check, const Tensor& t, const char* name,
+                                 int64_t qtype, int64_t experts, int64_t n, int64_t k) {
+  check.require(is_quantized(qtype), name, " has type ", qtype, ", which is not a packed one");
+  const int64_t columns = block_format(qtype).columns;
+  check.require(k % columns == 0, name, " has rows of ", k, ", expected a multiple of ", columns);
+  check.shape(t, name, {experts, packed_bytes(qtype, n, k)});
+}
+
 // Dense [experts, n, k] of one of the accepted types, or packed [experts, bytes].
 inline void check_expert_matrices(const Check& check, const Tensor& t, const char* name,
                                   int64_t qtype, std::initializer_list<ScalarType> accepted,
@@ -30,10 +39,7 @@ inline void check_expert_matrices(const Check& check, const Tensor& t, const cha
     check.shape(t, name, {experts, n, k});
     return;
   }
-  check.require(is_quantized(qtype), name, " has type ", qtype, ", which is not a packed one");
-  const int64_t columns = block_format(qtype).columns;
-  check.require(k % columns == 0, name, " has rows of ", k, ", expected a multiple of ", columns);
-  check.shape(t, name, {experts, packed_bytes(qtype, n, k)});
+  check_packed_experts(check, t, name, qtype, experts, n, k);
 }
 
 inline int64_t count_experts(const Check& check, const Tensor& gate_up) {

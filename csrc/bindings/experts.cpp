@@ -33,13 +33,18 @@ void route_experts(const Tensor& ids, const Tensor& weights, const Tensor& logit
 ops::ExpertMatrices matrices(const Check& check, const Tensor& t, const char* name, int64_t qtype,
                              int64_t experts, int64_t n, int64_t k) {
   check.cpu(t, name);
-  check_expert_matrices(
-      check, t, name, qtype,
-      {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half, ScalarType::Byte}, experts, n, k);
+  check.contiguous(t, name);
   const uint8_t* data = data_of<uint8_t>(t);
-  if (t.scalar_type() == ScalarType::Byte) return {data, t.size(1), true, DType::kF32, qtype, n, k};
+  if (t.scalar_type() == ScalarType::Byte) {
+    check_packed_experts(check, t, name, qtype, experts, n, k);
+    return {data, t.size(1), true, DType::kF32, qtype, n, k};
+  }
+  check.dtype(t, name,
+              {ScalarType::Float, ScalarType::BFloat16, ScalarType::Half, ScalarType::Byte});
   const DType dtype = dense_type(t);
-  return {data, n * k * dtype_bytes(dtype), false, dtype, 0, n, k};
+  const int64_t tiles = dense_tiles(n), units = dense_units(dtype, k);
+  check.shape(t, name, {experts, tiles, units, kDenseRows, unit_columns(dtype)});
+  return {data, tiles * units * unit_bytes(dtype), false, dtype, 0, n, k};
 }
 
 // In range, and distinct within a row: a row goes through an expert once.

@@ -29,6 +29,7 @@ STABLE_TORCH_LIBRARY(vllm_kernels, m) {
       "paged_attention(Tensor(a!) out, Tensor q, Tensor k_cache, Tensor v_cache, "
       "Tensor block_tables, Tensor seq_lens, Tensor query_start_loc, float scale, int window=0, "
       "float soft_cap=0.0) -> ()");
+  m.def("linear_pack(Tensor(a!) packed, Tensor weight, int row) -> ()");
   m.def("linear(Tensor(a!) out, Tensor x, Tensor weight, Tensor? bias) -> ()");
   m.def(
       "fp8_linear(Tensor(a!) out, Tensor x, Tensor weight, Tensor scales, Tensor? bias) -> ()");

@@ -116,10 +116,10 @@ struct Scratch {
 };
 
 void multiply(Rows out, ConstRows x, const ExpertMatrices& w, int64_t expert, int64_t rows) {
-  if (w.packed)
+  if (w.quantized)
     quant_linear({out, x, w.of(expert), nullptr, w.qtype, rows, w.n, w.k, 0, {}, {}});
   else
-    linear({out, x, w.of(expert), w.dtype, nullptr, rows, w.n, w.k});
+    linear({out, x, w.of(expert), w.dtype, nullptr, rows, w.n, w.k, nullptr});
 }
 
 void begin_sums(const Experts& a, float* sum, int64_t hidden) {

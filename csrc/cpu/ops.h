@@ -52,7 +52,10 @@ void kv_write(const KvWrite& args, ConstRows k, ConstRows v, const int64_t* slot
 void paged_attention(const AttentionArgs& args, const int32_t* seq_lens, const int32_t* query_start,
                      int64_t sequences);
 
-void linear(const LinearArgs& args);
+// Dense weights [n, k] -> rows row..row + n of a matrix in tiles. Other rows stay as they are.
+void linear_pack(uint8_t* packed, const uint8_t* weight, DType dtype, int64_t row, int64_t n,
+                 int64_t k);
+void linear(LinearArgs args);
 
 // GGUF rows -> interleaved tiles. Throws std::runtime_error on a scale that the layout can't hold.
 void quant_repack(uint8_t* packed, const uint8_t* raw, int64_t qtype, int64_t n, int64_t k);
@@ -79,13 +82,13 @@ struct Routing {
 void route_experts(int32_t* ids, float* weights, const Routing& args, ConstRows logits,
                    int64_t rows);
 
-// One matrix [n, k] of every expert, `stride` bytes apart: dense, or packed as quant_linear reads.
+// One matrix [n, k] of every expert, `stride` bytes apart, as linear or quant_linear reads it.
 struct ExpertMatrices {
   const uint8_t* data;
   int64_t stride;
-  bool packed;
+  bool quantized;
   DType dtype;    // where dense
-  int64_t qtype;  // where packed
+  int64_t qtype;  // where quantized
   int64_t n, k;
   const uint8_t* of(int64_t expert) const { return data + expert * stride; }
 };

@@ -24,14 +24,15 @@ struct ConstRows {
   const float* row(int64_t i) const { return data + i * stride; }
 };
 
-// out[m, n] = x[m, k] . weight[n, k]^T + bias[n]
+// out[m, n] = x[m, k] . weight[n, k]^T + bias[n]. Kernels with strips read those, the others x.
 struct LinearArgs {
   Rows out;
   ConstRows x;
-  const void* weight;  // [n, k], contiguous
-  DType dtype;         // of weight
-  const float* bias;   // [n] or null
+  const uint8_t* weight;  // in tiles, as formats.h describes
+  DType dtype;            // of weight
+  const float* bias;      // [n] or null
   int64_t m, n, k;
+  const float* strips;  // strip of rows m..: strips + m * strip_words(dtype, k); set by the op
 };
 
 // How a block of 32 activations is written as 8-bit digits, h and l. `Shared` is for weights of 4 bits:
@@ -148,8 +149,15 @@ struct KernelTable {
   void (*attention)(const AttentionArgs& args, const AttentionItem* items, int64_t count,
                     float* scratch);
 
-  // Columns n0..n1 of rows m0..m1.
-  void (*linear)(const LinearArgs& args, int64_t n0, int64_t n1, int64_t m0, int64_t m1);
+  // Rows of x that the dense linear layer computes together; 0: it reads x as it is.
+  int64_t strip_rows;
+  // 32-bit words of a row of x in a strip.
+  int64_t (*strip_words)(DType dtype, int64_t k);
+  // `rows` rows of x, strip_rows at most, side by side: word i of row r becomes dst[i * rows + r]. A
+  // word is an f32 or, for weights in bf16 where the CPU multiplies those, a pair of bf16.
+  void (*make_strip)(float* dst, ConstRows x, int64_t rows, int64_t k, DType dtype);
+  // Tiles t0..t1 (32 columns of out each) of rows m0..m1; m0 is a multiple of strip_rows.
+  void (*linear)(const LinearArgs& args, int64_t t0, int64_t t1, int64_t m0, int64_t m1);
 
   // One row of x into the first row of `out`; null where quant_linear wants no quantized activations.
   // 8 bits alone put 3.3 % of noise on SmolLM2's logits, more of them 0.02 to 0.23 %; where one digit

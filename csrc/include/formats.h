@@ -143,7 +143,20 @@ static inline uint16_t load_u16(const uint8_t* p) {
   return v;
 }
 
-static inline int64_t dtype_bytes(DType d) { return d == DType::kF32 ? 4 : 2; }
+static constexpr int64_t dtype_bytes(DType d) { return d == DType::kF32 ? 4 : 2; }
+
+// Interleaved layout of a dense matrix [n, k]: tiles of 32 rows, one behind the other. A tile is a run
+// of units, each one column (bf16: two) of all 32 rows: [n / 32, units, 32, columns of a unit], both
+// divisions rounded up. Rows beyond n and the second column of an odd bf16 k are zero.
+//   f32: 128 bytes a unit    f16: 64    bf16: 128, a 32-bit word being a row's pair of columns
+constexpr int64_t kDenseRows = 32;
+
+static constexpr int64_t unit_columns(DType d) { return d == DType::kBF16 ? 2 : 1; }
+static constexpr int64_t unit_bytes(DType d) { return kDenseRows * unit_columns(d) * dtype_bytes(d); }
+static constexpr int64_t dense_tiles(int64_t n) { return (n + kDenseRows - 1) / kDenseRows; }
+static constexpr int64_t dense_units(DType d, int64_t k) {
+  return (k + unit_columns(d) - 1) / unit_columns(d);
+}
 
 // Element i of a dense buffer, as f32.
 static inline float load_element(const void* p, DType dtype, int64_t i) {

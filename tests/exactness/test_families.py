@@ -37,6 +37,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def folder_of_bfloat16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("families-bfloat16")
+    for name, config in CASES.items():
+        make_llama(folder / name, **config | {"torch_dtype": "bfloat16"})
+    return folder
+
+
 def generate(folder: Path, isa: str | None, **config: Any) -> Answers:
     """Per case: greedy tokens and their logits f32 [TOKENS, vocab]."""
     limits = {"max_model_len": SERVED, "max_num_seqs": 4, "max_num_batched_tokens": 24}
@@ -65,6 +73,11 @@ def in_fast_mode(folder: Path) -> Answers:
     return generate(folder, None)
 
 
+@pytest.fixture(scope="module")
+def in_bfloat16(folder_of_bfloat16: Path) -> Answers:
+    return generate(folder_of_bfloat16, None)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_reference_mode(name: str, folder: Path, in_reference_mode: Answers) -> None:
     """Identical greedy tokens, and logits as exact as f32 is."""
@@ -85,6 +98,19 @@ def test_fast_mode(name: str, folder: Path, in_fast_mode: Answers) -> None:
     sequence, first = PROMPT + tokens[:-1], len(PROMPT) - 1
     expected = reference.logits(sequence)
     rounded = reference.with_rounding(cache=bfloat16).logits(sequence)
+    tolerance = rounding_tolerance(rounded[first:], expected[first:])
+    assert relative_rms(logits, expected[first:]) < tolerance
+    check_divergence(expected, len(PROMPT), tokens, tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_in_bfloat16(name: str, folder_of_bfloat16: Path, in_bfloat16: Answers) -> None:
+    """Inputs of their layers are rounded to bfloat16 as well, but for the router's."""
+    tokens, logits = in_bfloat16[name]
+    reference = FamilyReference.from_directory(folder_of_bfloat16 / name, SERVED)
+    sequence, first = PROMPT + tokens[:-1], len(PROMPT) - 1
+    expected = reference.logits(sequence)
+    rounded = reference.with_rounding(inputs=bfloat16, cache=bfloat16).logits(sequence)
     tolerance = rounding_tolerance(rounded[first:], expected[first:])
     assert relative_rms(logits, expected[first:]) < tolerance
     check_divergence(expected, len(PROMPT), tokens, tolerance)

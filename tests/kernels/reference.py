@@ -147,3 +147,15 @@ def kept_tokens(
         before = ranked.cumsum(-1) - ranked
         ranked[before >= top_p * ranked.sum()] = 0
     return torch.zeros_like(p).scatter(0, order, ranked)
+
+
+def tiled(weight):
+    """A dense weight [n, k] as `ops.linear` reads it on the CPU."""
+    packed = torch.zeros(ops.tiled_shape(weight.dtype, *weight.shape), dtype=weight.dtype)
+    ops.linear_pack(packed, weight)
+    return packed
+
+
+def seen_by(x, dtype):
+    """x as the linear layer of dense weights in `dtype` sees it."""
+    return x.bfloat16() if dtype is torch.bfloat16 and ops.CPU_ISA in ("avx512", "amx") else x

@@ -31,16 +31,18 @@ def check(op, rows, columns):
     assert torch.equal(op(x[order]), together[order])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_linear(dtype):
-    weight = torch.randn(37, 100).to(dtype)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("k", [99, 2100])
+def test_linear(k, dtype):
+    weight, bias = reference.tiled(torch.randn(37, k).to(dtype)), torch.randn(37)
 
     def op(x):
         out = torch.empty(len(x), 37)
-        ops.linear(out, x, weight)
+        ops.linear(out, x, weight, bias)
         return out
 
-    check(op, 21, 100)
+    check(op, 21, k)
+    check(op, 150, k)
 
 
 @pytest.mark.parametrize("qtype", reference.QTYPES)

@@ -77,9 +77,10 @@ class Experts:
         self.inner = inner
         sizes = ((2 * inner, hidden), (hidden, inner))
         if isinstance(kind, torch.dtype):
-            self.stored = [torch.randn(experts, *s).mul(s[1] ** -0.5).to(kind) for s in sizes]
+            dense = [torch.randn(experts, *s).mul(s[1] ** -0.5).to(kind) for s in sizes]
+            self.stored = [torch.stack([reference.tiled(m) for m in each]) for each in dense]
             self.types = (0, 0)
-            wide = [s.double() for s in self.stored]
+            wide = [each.double() for each in dense]
         else:
             raw = [[reference.random_blocks(kind, *s) for _ in range(experts)] for s in sizes]
             packed = [
@@ -132,7 +133,11 @@ def test_dense_experts(dtype, tokens):
     x, ids, weights = inputs(tokens, 48, 5, 2)
     addend = reference.wide(48, tokens)
     found = experts.run(x, ids, weights, addend).double()
-    assert_close(found, experts.expected(x, ids, weights, addend), rtol=2e-5, atol=2e-5)
+    expected = experts.expected(x, ids, weights, addend)
+    if torch.equal(reference.seen_by(x, dtype), x):
+        assert_close(found, expected, rtol=2e-5, atol=2e-5)
+    else:  # inputs have 8 bits, twice: errors of up to 2^-9, of some 2^-10.8 on average
+        assert (found - expected).norm() < 2**-8.5 * expected.norm()
 
 
 @pytest.mark.parametrize("qtype", reference.QTYPES)

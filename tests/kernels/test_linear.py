@@ -11,12 +11,15 @@ from tests.kernels import reference
 from vllm.kernels import ops
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-SHAPES = [(0, 5, 8), (1, 1, 1), (1, 37, 576), (2, 64, 31), (3, 17, 100), (9, 33, 96), (150, 70, 64)]
+SHAPES = [
+    (0, 5, 8), (1, 1, 1), (1, 37, 576), (2, 64, 31), (3, 17, 100), (9, 33, 96), (13, 40, 33),
+    (150, 70, 64), (131, 50, 2050),
+]  # fmt: skip
 
 
 def dense(x, weight, bias=None):
     out = torch.full((x.shape[0], weight.shape[0]), torch.nan)
-    ops.linear(out, x, weight, bias)
+    ops.linear(out, x, reference.tiled(weight), bias)
     return out
 
 
@@ -24,11 +27,36 @@ def dense(x, weight, bias=None):
 @pytest.mark.parametrize(("m", "n", "k"), SHAPES)
 def test_linear(m, n, k, dtype):
     x, weight, bias = reference.wide(k, m), torch.randn(n, k).to(dtype), torch.randn(n)
-    expected = x.double() @ weight.double().T
+    seen = reference.seen_by(x, dtype)
+    expected = seen.double() @ weight.double().T
     # Order of an f32 sum: k roundings of partial sums, each about as large as the absolute sum.
-    slack = (x.double().abs() @ weight.double().abs().T) * k**0.5 * reference.F32_EPS + 1e-6
+    slack = (seen.double().abs() @ weight.double().abs().T) * k**0.5 * reference.F32_EPS + 1e-6
     assert ((dense(x, weight) - expected).abs() <= slack).all()
     assert ((dense(x, weight, bias) - expected - bias).abs() <= slack + 1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 63, 64])
+def test_matrices_packed_below_each_other(k, dtype):
+    parts = [torch.randn(n, k).to(dtype) for n in (5, 40, 32, 1)]
+    x, packed = torch.randn(4, k), torch.zeros(ops.tiled_shape(dtype, 78, k), dtype=dtype)
+    row = 0
+    for part in parts:
+        ops.linear_pack(packed, part, row)
+        row += len(part)
+    out = torch.empty(4, 78)
+    ops.linear(out, x, packed)
+    assert torch.equal(out, torch.cat([dense(x, part) for part in parts], dim=1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numbers_that_are_none_stay_in_their_row_and_column(dtype):
+    x, weight = torch.randn(14, 50), torch.randn(70, 50).to(dtype)
+    x[3, 7], weight[40, 9] = torch.nan, torch.nan
+    found = dense(x, weight).isnan()
+    expected = torch.zeros(14, 70, dtype=torch.bool)
+    expected[3], expected[:, 40] = True, True
+    assert torch.equal(found, expected)
 
 
 def quantized(x, raw, qtype, n, k, coarse=0):

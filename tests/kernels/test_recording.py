@@ -29,7 +29,7 @@ class Layer:
         self.starts = torch.arange(TOKENS + 1, dtype=torch.int32)
         self.cos_sin = torch.randn(64, HEAD_DIM)
         self.norm, self.bias = torch.randn(HIDDEN), torch.randn(HIDDEN)
-        self.dense = torch.randn(HIDDEN, HIDDEN)
+        self.dense = reference.tiled(torch.randn(HIDDEN, HIDDEN))
         raw = reference.random_blocks(ops.GGML_Q4_1, HIDDEN, HIDDEN)
         self.packed = ops.quant_repack(raw, ops.GGML_Q4_1, HIDDEN, HIDDEN)
         self.caches = [torch.zeros(BLOCKS, 2, BLOCK_SIZE, HEAD_DIM) for _ in range(2)]

@@ -43,11 +43,12 @@ def route(top=2, groups=1, top_groups=1):
     ops.route_experts(ids, weights, zeros(2, 8), None, False, groups, top_groups, 1, True, 1.0)
 
 
-def run_experts(ids=((0, 1),), down=None, hidden=8):
+def run_experts(ids=((0, 1),), down=None, hidden=8, down_type=0):
     ids = torch.tensor(ids, dtype=I32)
-    down = zeros(2, hidden, 4) if down is None else down
+    down = zeros(2, *ops.tiled_shape(torch.float32, hidden, 4)) if down is None else down
     x, weights = F(len(ids), hidden), zeros(*ids.shape)
-    ops.fused_experts(torch.empty_like(x), x, ids, weights, zeros(2, 8, hidden), 0, down, 0, 4)
+    gate_up = zeros(2, *ops.tiled_shape(torch.float32, 8, hidden))
+    ops.fused_experts(torch.empty_like(x), x, ids, weights, gate_up, 0, down, down_type, 4)
 
 
 W8 = torch.ones(8)
@@ -102,8 +103,10 @@ CASES = {
         lambda: run_experts(ids=[[0, 1], [0, 0]]),
     "fused_experts: hidden is 0, expected 1 to":
         lambda: run_experts(hidden=0),
-    "fused_experts: down has shape [2, 8, 5], expected [2, 8, 4]":
-        lambda: run_experts(down=zeros(2, 8, 5)),
+    "fused_experts: down has shape [2, 1, 5, 32, 1], expected [2, 1, 4, 32, 1]":
+        lambda: run_experts(down=zeros(2, 1, 5, 32, 1)),
+    "fused_experts: down has type 1, which is not a packed one":
+        lambda: run_experts(down=zeros(2, 64, dtype=U8), down_type=1),
     "rotary_embedding: positions[1] is 10, expected 0 to 9":
         lambda: ops.rotary_embedding(torch.tensor([0, 10]), F(2, 8), F(2, 8), 8, COS, True),
     "rotary_embedding: q has shape [2, 12], its second size must be a multiple of head_dim 8":
@@ -143,14 +146,32 @@ CASES = {
         lambda: attend(tables=torch.tensor([[-1, 0]], dtype=I32)),
     "paged_attention: block_tables has dtype int64, expected int32":
         lambda: attend(tables=TABLE.long()),
-    "linear: weight has shape [4, 7], expected [any, 8]":
-        lambda: ops.linear(F(2, 4), F(2, 8), F(4, 7)),
+    "linear: weight has shape [4, 8], expected [1, 8, 32, 1]":
+        lambda: ops.linear(F(2, 4), F(2, 8), F(4, 8)),
+    "linear: weight has shape [1, 8, 32, 1], expected [2, 8, 32, 1]":
+        lambda: ops.linear(F(2, 33), F(2, 8), F(1, 8, 32, 1)),
+    "linear: weight has shape [1, 8, 32, 1], expected [1, 5, 32, 2]":
+        lambda: ops.linear(F(2, 4), F(2, 9), F(1, 8, 32, 1, dtype=BF16)),
     "linear: weight has dtype float64, expected float32 or bfloat16 or float16":
-        lambda: ops.linear(F(2, 4), F(2, 8), F(4, 8, dtype=F64)),
+        lambda: ops.linear(F(2, 4), F(2, 8), F(1, 8, 32, 1, dtype=F64)),
     "linear: bias has shape [3], expected [4]":
-        lambda: ops.linear(F(2, 4), F(2, 8), F(4, 8), F(3)),
-    "linear: weight must be contiguous, but has shape [4, 8] and strides [1, 4]":
-        lambda: ops.linear(F(2, 4), F(2, 8), F(8, 4).t()),
+        lambda: ops.linear(F(2, 4), F(2, 8), F(1, 8, 32, 1), F(3)),
+    "linear: weight must be contiguous, but has shape [1, 8, 32, 1] and strides [256, 1, 8,":
+        lambda: ops.linear(F(2, 4), F(2, 8), F(1, 32, 8, 1).transpose(1, 2)),
+    "linear: out has shape [3, 4], expected [2, 4]":
+        lambda: ops.linear(F(3, 4), F(2, 8), F(1, 8, 32, 1)),
+    "linear: k is 0, expected 1 to":
+        lambda: ops.linear(F(2, 4), F(2, 0), F(1, 0, 32, 1)),
+    "linear_pack: packed has dtype float32, expected bfloat16":
+        lambda: ops.linear_pack(F(1, 8, 32, 1), F(4, 8, dtype=BF16)),
+    "linear_pack: packed has shape [1, 8, 32, 1], expected [any, 7, 32, 1]":
+        lambda: ops.linear_pack(F(1, 8, 32, 1), F(4, 7)),
+    "linear_pack: weight must be contiguous":
+        lambda: ops.linear_pack(F(1, 8, 32, 1), F(8, 4).t()),
+    "linear_pack: row is 30, and 4 rows from there on are not within the 32 of packed":
+        lambda: ops.linear_pack(F(1, 8, 32, 1), F(4, 8), 30),
+    "linear_pack: row is -1, and 4 rows from there on are not within the 32 of packed":
+        lambda: ops.linear_pack(F(1, 8, 32, 1), F(4, 8), -1),
     "fp8_linear: not implemented on the CPU; widen the weights and use linear":
         lambda: ops.fp8_linear(F(2, 4), F(2, 8), F(4, 8), F(4)),
     "quant_repack: qtype is 11, expected 2 (Q4_0), 3 (Q4_1), 6 (Q5_0)":

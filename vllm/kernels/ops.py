@@ -170,8 +170,8 @@ def fused_experts(
     expert ids[t, j] (Shazeer et al. 2017, arXiv 1701.06538); out written, it may be x.
 
     out, x, addend: [T, H]; ids: int32 [T, K], distinct within a row; weights: float32 [T, K].
-    gate_up and down hold the matrices of E experts: dense [E, 2 inner, H] and [E, H, inner] in
-    float32, bfloat16 or float16 (CUDA: the type of x), or uint8 [E, bytes] with the result of
+    gate_up and down hold the matrices of E experts, [2 inner, H] and [H, inner]: dense, each as
+    `linear` takes it, with one more dimension in front, or uint8 [E, bytes] with the result of
     `quant_repack` for each expert, whose qtype is then `gate_up_type` and `down_type`. CUDA rounds
     the results of each product to the type of x, and leaves out experts that do not exist.
     """
@@ -232,11 +232,34 @@ def cuda_takes_heads(head_dim: int) -> bool:
     return head_dim % 8 == 0 if head_dim <= 256 else head_dim % 24 == 0 and head_dim <= 768
 
 
-def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
-    """out = x @ weight.T + bias. out: [T, N]; x: [T, K]; weight: [N, K]; bias: [N].
+TILE_ROWS = 32
+"""Rows of a dense weight that the CPU kernels keep side by side."""
 
-    On the CPU weight is float32, bfloat16 or float16; on CUDA of the type of x. bias is float32.
-    The CUDA kernel is made for few rows, and a row's result does not depend on the others.
+
+def tiled_shape(dtype: torch.dtype, n: int, k: int) -> tuple[int, int, int, int]:
+    """Of a dense weight [n, k] as `linear` reads it on the CPU: tiles, columns (in bfloat16 pairs
+    of columns), the rows of a tile, 1 or 2 elements. Both divisions are rounded up.
+    """
+    columns = 2 if dtype is torch.bfloat16 else 1
+    return -(-n // TILE_ROWS), -(-k // columns), TILE_ROWS, columns
+
+
+def linear_pack(packed: Tensor, weight: Tensor, row: int = 0) -> None:
+    """Writes `weight` into the rows from `row` on of a matrix that `linear` reads; CPU only.
+
+    packed: `tiled_shape` of the whole matrix, zero where no rows are written; weight: [N, K] of the
+    same dtype, float32, bfloat16 or float16.
+    """
+    _ops.linear_pack(packed, weight, row)
+
+
+def linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+    """out = x @ weight.T + bias. out: [T, N]; x: [T, K]; bias: float32 [N].
+
+    On the CPU weight is float32, bfloat16 or float16, filled by `linear_pack`; on CUDA [N, K] of
+    the type of x. With weights in bfloat16 the AVX-512 kernels round x to bfloat16 first, and take
+    numbers below 1.2e-38 for zero; sums are in float32. A row's result does not depend on the
+    others. The CUDA kernel is made for few rows.
     """
     _ops.linear(out, x, weight, bias)
 

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from vllm.distributed.group import ALONE, Group
 from vllm.kernels import ops
-from vllm.layers.linear import Linear, Target, end_to_end, repack
+from vllm.layers.linear import (
+    Linear,
+    Target,
+    end_to_end,
+    fill_tiles,
+    repack,
+    reserve_tiles,
+)
 from vllm.layers.mlp import FeedForward
 from vllm.layers.workspace import Workspace
 from vllm.quantization.weight import Weight
@@ -36,7 +43,9 @@ class Routing:
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """Matrices of E experts: dense [E, out, in], or packed, uint8 [E, bytes], in format `qtype`."""
+    """Matrices of E experts: dense, on a GPU [E, out, in] and on the CPU in tiles, or packed, uint8
+    [E, bytes], in format `qtype`.
+    """
 
     data: Tensor
     qtype: int
@@ -49,21 +58,21 @@ def stack_experts(experts: Sequence[Sequence[Weight]], target: Target) -> Expert
     if packed is not None and target.packs:
         whole = target.keep(end_to_end([repack(own) for own in experts]))
         return ExpertWeights(whole.view(len(experts), -1), packed)
-    dtype = torch.float32 if target.dequantize else target.dtype or _dense_dtype(experts)
     first = experts[0]
     rows, columns = sum(weight.shape[0] for weight in first), first[0].shape[1]
+    dtypes = {target.dense_dtype(weight) for own in experts for weight in own}
+    dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32  # where different ones meet
+    if target.device.type == "cpu":
+        data = reserve_tiles(len(experts), dtype, rows, columns, target.tape)
+        for matrix, own in zip(data, experts, strict=True):
+            fill_tiles(matrix, (weight.to_dense(dtype, target.device) for weight in own))
+        return ExpertWeights(data, ops.GGML_F32)
     data = torch.empty((len(experts), rows, columns), dtype=dtype, device=target.device)
     for matrix, own in zip(data, experts, strict=True):
         parts = matrix.split([weight.shape[0] for weight in own])
         for part, weight in zip(parts, own, strict=True):
             part.copy_(weight.to_dense(dtype, target.device))
     return ExpertWeights(data, ops.GGML_F32)
-
-
-def _dense_dtype(experts: Sequence[Sequence[Weight]]) -> torch.dtype:
-    """As stored; matrices in different formats meet in float32."""
-    dtypes = {weight.dense_dtype for own in experts for weight in own}
-    return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
 class Experts:

@@ -2,14 +2,15 @@
 """Linear layers: y = x W^T + b, with W dense, in FP8 or packed.
 
 Own their weights and the choice of kernel. Must not know models. Several matrices that share an
-input are one layer writing one output: packed ones are packed together, dense ones are one matrix
-on a GPU and stay separate views of the file on the CPU, each writing its columns.
+input are one layer writing one output: those of one format become one matrix, laid out as the
+kernels of the device read it, the others write their columns each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Protocol
@@ -38,7 +39,8 @@ class Linear(Protocol):
 @dataclass(frozen=True)
 class Target:
     """Where and how weights are held: device, dtype of dense ones (None: as stored), packing, the
-    memory of packed ones, and on a GPU the room to make them dense for a step of many rows.
+    memory of those laid out anew, and on a GPU the room to make packed ones dense for a step of
+    many rows.
     """
 
     device: torch.device
@@ -57,6 +59,13 @@ class Target:
         on_cpu = self.device.type == "cpu"
         return torch.float32 if on_cpu else self.dtype or torch.float32
 
+    @property
+    def unrounded(self) -> Target:
+        """For a layer whose inputs are not to be rounded on the CPU: a router, where a small
+        difference may be another expert.
+        """
+        return replace(self, dtype=torch.float32) if self.device.type == "cpu" else self
+
     @cached_property
     def unpacked(self) -> Unpacked | None:
         """None where activations have more than 16 bits: torch's product would round no weights,
@@ -65,6 +74,10 @@ class Target:
         if self.device.type == "cpu" or self.dtype not in (torch.bfloat16, torch.float16):
             return None
         return Unpacked(self.dtype, self.device)
+
+    def dense_dtype(self, weight: Weight) -> torch.dtype:
+        """What holds a weight that is dense on the CPU."""
+        return torch.float32 if self.dequantize else self.dtype or weight.dense_dtype
 
     def keep(self, packed: Tensor) -> Tensor:
         """Packed weights where they are used: on the tape, or on the device."""
@@ -130,11 +143,17 @@ class Fp8Linear:
 
 
 class DenseLinear:
-    """One dense matrix [out, in] on the CPU, whatever its dtype; inputs are float32."""
+    """Dense matrices [out, in] of one dtype on the CPU, interleaved for the kernels.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.out_features = weight.shape[0]
-        self.weight, self.bias = weight, bias
+    Inputs are float32; with weights in bfloat16, AVX-512 kernels round them to bfloat16.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], bias: Tensor | None, tape: Tape) -> None:
+        self.out_features = sum(len(weight) for weight in weights)
+        self.bias = bias
+        first, rows = weights[0], self.out_features
+        self.weight = reserve_tiles(1, first.dtype, rows, first.shape[1], tape)[0]
+        fill_tiles(self.weight, weights)
 
     def __call__(self, out: Tensor, x: Tensor) -> None:
         ops.linear(out, x, self.weight, self.bias)
@@ -193,30 +212,38 @@ def make_linear(weights: Sequence[Weight], biases: Sequence[Weight], target: Tar
         dense = [weight.to_dense(dtype, target.device) for weight in weights]
         matrix = torch.cat(dense) if len(dense) > 1 else dense[0]
         return MatmulLinear(matrix, _join(biases, dtype, target.device))
-    if len(weights) > 1:
+    if len({target.dense_dtype(weight) for weight in weights}) > 1:
         return _split(weights, biases, target)
-    return _dense(weights[0], _join(biases, torch.float32, target.device), target)
-
-
-def _dense(weight: Weight, bias: Tensor | None, target: Target) -> DenseLinear:
-    dtype = torch.float32 if target.dequantize else (target.dtype or weight.dense_dtype)
-    return DenseLinear(weight.to_dense(dtype, target.device), bias)
+    dense = [weight.to_dense(target.dense_dtype(weight), target.device) for weight in weights]
+    return DenseLinear(dense, _join(biases, torch.float32, target.device), target.tape)
 
 
 def _split(weights: Sequence[Weight], biases: Sequence[Weight], target: Target) -> SplitLinear:
-    """Neighbours of one packed format stay together, the others have layers of their own."""
+    """Neighbours of one format stay together."""
     parts: list[Linear] = []
-    for _, group in groupby(range(len(weights)), lambda i: _format(weights[i], i, target)):
+    for _, group in groupby(range(len(weights)), lambda i: _format(weights[i], target)):
         places = list(group)
         own = [biases[i] for i in places] if biases else []
         parts.append(make_linear([weights[i] for i in places], own, target))
     return SplitLinear(parts)
 
 
-def _format(weight: Weight, place: int, target: Target) -> tuple[str, int]:
-    if weight.packed and target.packs:
-        return "packed", weight.qtype
-    return "dense", place
+def _format(weight: Weight, target: Target) -> object:
+    return weight.qtype if weight.packed and target.packs else target.dense_dtype(weight)
+
+
+def reserve_tiles(count: int, dtype: torch.dtype, rows: int, columns: int, tape: Tape) -> Tensor:
+    """Zeros for `count` matrices [rows, columns], each as `ops.linear` reads it on the CPU."""
+    shape = (count, *ops.tiled_shape(dtype, rows, columns))
+    return tape.reserve(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)
+
+
+def fill_tiles(tiles: Tensor, parts: Iterable[Tensor]) -> None:
+    """Write one such matrix, given as parts [rows, columns] that lie one below the other."""
+    row = 0
+    for part in parts:
+        ops.linear_pack(tiles, part.contiguous(), row)
+        row += len(part)
 
 
 def repack(weights: Sequence[Weight]) -> Tensor:

@@ -18,18 +18,22 @@ LINE = 64
 
 
 class Tape:
-    """Takes copies of tensors; memory is asked for in chunks and used up to the last large page."""
+    """Takes tensors; memory is asked for in chunks and used up to the last large page."""
 
     def __init__(self) -> None:
         self._free = torch.empty(0, dtype=torch.uint8)
 
     def keep(self, data: Tensor) -> Tensor:
         """A copy of `data` u8 [N], contiguous, at the next cache line of the tape."""
-        size = -(-data.numel() // LINE) * LINE
+        return self.reserve(data.numel()).copy_(data)
+
+    def reserve(self, count: int) -> Tensor:
+        """The next u8 [count] of the tape from a cache line on, all zero."""
+        size = -(-count // LINE) * LINE
         if size > self._free.numel():
             self._free = _large_pages(max(size, CHUNK))
-        kept, self._free = self._free[: data.numel()], self._free[size:]
-        return kept.copy_(data)
+        taken, self._free = self._free[:count], self._free[size:]
+        return taken
 
 
 def _large_pages(size: int) -> Tensor:

@@ -89,11 +89,11 @@ class Loader:
             self.target, width, config.scale, config.window(index), config.attention_soft_cap
         )
 
-    def linear(self, *names: str, partial: bool = False) -> Linear:
+    def linear(self, *names: str, partial: bool = False, target: Target | None = None) -> Linear:
         """One layer over the matrices `names` (with their biases where the model has them).
 
         Where each rank has some of their columns, the results are summed over the group, unless
-        `partial`.
+        `partial`. `target` if not the model's.
         """
         weights = [self.weight(name + ".weight") for name in names]
         biased = [name + ".bias" for name in names if self._biased(name + ".bias")]
@@ -101,7 +101,7 @@ class Loader:
         if cut and self.group.rank:
             biased = []  # the sum has each bias once
         biases = [self.weight(name) for name in biased]
-        layer = make_linear(weights, biases, self.target)
+        layer = make_linear(weights, biases, target or self.target)
         return SummedLinear(layer, self.group) if cut and not partial else layer
 
     def _has_some_columns(self, name: str) -> bool:
@@ -133,7 +133,7 @@ class Loader:
     def _experts(self, config: ExpertsConfig, prefix: str) -> Experts:
         bias = config.correction_bias
         return Experts(
-            self.linear(prefix + "gate"),
+            self.linear(prefix + "gate", target=self.target.unrounded),
             self.vector(prefix + "gate.e_score_correction_bias").float() if bias else None,
             Routing(
                 config.top,

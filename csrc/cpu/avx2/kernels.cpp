@@ -9,7 +9,7 @@
 namespace vllm_kernels::avx2 {
 namespace {
 
-constexpr int kRows = 2;
+constexpr int kStripRows = 3;
 
 #include "cpu/vec/common.inl"
 
@@ -32,6 +32,9 @@ constexpr KernelTable kTable = {
     .attention_takes = attention_takes,
     .attention_needs_scratch = false,
     .attention = attention,
+    .strip_rows = kStripRows,
+    .strip_words = strip_words,
+    .make_strip = make_strip,
     .linear = linear,
     .quantize_row = quantize_row,
     .quant_linear = quant_linear,

@@ -92,6 +92,18 @@ inline F odd_bf16(F pairs) {
                                               _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
+// sum + both products of each pair of bf16 of `pairs` with x[0] and x[stride].
+constexpr int64_t kPairWords = 2;
+inline F add_pair(F sum, F pairs, const float* x, int64_t stride) {
+  sum = fma(even_bf16(pairs), set1(x[0]), sum);
+  return fma(odd_bf16(pairs), set1(x[stride]), sum);
+}
+// Words i.. of a row of k elements: f32, as they are; zero beyond the end.
+inline F load_pair_words(const float* row, int64_t i, int64_t k) {
+  if (i >= k) return zero();
+  return k - i >= kLanes ? load(row + i) : load_n(row + i, k - i);
+}
+
 inline F round_nearest(F v) {
   return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }

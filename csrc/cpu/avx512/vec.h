@@ -77,6 +77,22 @@ inline F odd_bf16(F pairs) {
                                               _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
+// sum + both products of each pair of bf16 of `pairs` with the pair of bf16 at x, by vdpbf16ps: rounded
+// to f32 after each of the two, subnormal numbers taken for zero.
+constexpr int64_t kPairWords = 1;
+inline F add_pair(F sum, F pairs, const float* x, int64_t) {
+  const __m512i weights = _mm512_castps_si512(pairs), in = _mm512_castps_si512(set1(*x));
+  return _mm512_dpbf16_ps(sum, (__m512bh)weights, (__m512bh)in);
+}
+// Words i.. of a row of k elements, each a pair of bf16 rounded to nearest even; zero beyond the end.
+inline F load_pair_words(const float* row, int64_t i, int64_t k) {
+  const int64_t n = k - 2 * i;
+  const F low = n >= kLanes ? load(row + 2 * i) : load_n(row + 2 * i, n);
+  F high = zero();
+  if (n > kLanes) high = n >= 2 * kLanes ? load(row + 2 * i + 16) : load_n(row + 2 * i + 16, n - 16);
+  return _mm512_castsi512_ps((__m512i)_mm512_cvtne2ps_pbh(high, low));
+}
+
 inline F round_nearest(F v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT); }
 // v * 2^n for integral n in -126..127.
 inline F scale_by_power(F v, F n) { return _mm512_scalef_ps(v, n); }

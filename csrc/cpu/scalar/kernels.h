@@ -21,7 +21,7 @@ void soft_cap(Rows x, int64_t rows, int64_t width, float cap);
 void store_row(void* dst, DType dtype, const float* src, int64_t n);
 void load_row(float* dst, const void* src, DType dtype, int64_t n);
 void attention(const AttentionArgs& args, const AttentionItem* items, int64_t count, float* scratch);
-void linear(const LinearArgs& args, int64_t n0, int64_t n1, int64_t m0, int64_t m1);
+void linear(const LinearArgs& args, int64_t t0, int64_t t1, int64_t m0, int64_t m1);
 void quant_linear(const QuantLinearArgs& args, int64_t g0, int64_t g1, int64_t m0, int64_t m1);
 int64_t argmax(const float* x, int64_t n);
 float total(const float* x, int64_t n);

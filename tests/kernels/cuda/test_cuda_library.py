@@ -42,8 +42,8 @@ IMPLEMENTED = [
     "topk_logprobs",
 ]
 
-# Done once, on the CPU.
-REFUSED = ["quant_repack"]
+# Done once, on the CPU; dense weights are laid out for the CPU's kernels alone.
+REFUSED = ["linear_pack", "quant_repack"]
 
 # Read and write what the host keeps of each request.
 ON_THE_HOST = ["append_tokens", "fill_decode_inputs"]
@@ -229,6 +229,11 @@ WRONG = [
         "fused_experts",
         (X, X, X[:, :2].int(), X[:, :2].clone(), torch.zeros(3, 8, 16).half(), 0, X, 0, 4, None),
         "gate_up has dtype float16, expected float32 or uint8",
+    ),
+    (
+        "linear_pack",
+        (X, X, 0),
+        "linear_pack: not implemented on CUDA; the kernels there read weights",
     ),
     ("quant_repack", (BYTES, 2, 1, 32), "quant_repack: not implemented on CUDA; repack on the CPU"),
     ("quant_linear", (X, X, BYTES, 2, 2, 16, None, 0), "k is 16, expected 32 to"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of packed weights: nothing overlaps, lines are whole, and what was kept stays."""
+"""Memory of weights: nothing overlaps, lines are whole, and what was kept stays."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def test_neighbours_follow_each_other() -> None:
     first, second = memory.keep(random_bytes(100)), memory.keep(random_bytes(64))
     assert second.data_ptr() - first.data_ptr() == 128
     assert first.data_ptr() % tape.PAGE == 0
+
+
+def test_room_is_zero_and_follows_what_was_kept() -> None:
+    memory = Tape()
+    memory.keep(random_bytes(64)).fill_(7)
+    room = [memory.reserve(size) for size in (100, tape.CHUNK, 64)]
+    assert not any(part.any() for part in room)
+    assert [part.numel() for part in room] == [100, tape.CHUNK, 64]
+    assert all(part.data_ptr() % tape.LINE == 0 for part in room)
 
 
 def test_memory_outlives_the_tape() -> None:

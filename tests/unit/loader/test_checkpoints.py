@@ -77,8 +77,7 @@ def test_one_file_and_shards_are_the_same(tmp_path: Path) -> None:
 def test_half_precision_weights_stay_as_stored(tmp_path: Path, dtype: str) -> None:
     folder = make_llama(tmp_path, torch_dtype=dtype)
     engine = start(folder, kv_cache_dtype="float32")
-    part = engine.runner.model.layers[0].attention.qkv.parts[0]
-    assert part.weight.dtype is getattr(torch, dtype)
+    assert engine.runner.model.layers[0].attention.qkv.weight.dtype is getattr(torch, dtype)
     expected = Reference.from_directory(folder).greedy(PROMPT, 12)
     assert tokens(folder, kv_cache_dtype="float32") == expected
 

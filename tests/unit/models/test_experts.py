@@ -15,10 +15,11 @@ from tests.models import BOS, make_llama
 from tests.unit.engine.drive import finish, request
 from vllm.config.engine import EngineConfig
 from vllm.engine.core import EngineCore
-from vllm.layers.experts import Experts, ExpertWeights, Routing
+from vllm.layers.experts import Experts, Routing, stack_experts
 from vllm.layers.linear import DenseLinear, Target
 from vllm.layers.mlp import GatedMLP
 from vllm.layers.workspace import Workspace
+from vllm.quantization.weight import Weight
 
 HIDDEN, INNER, COUNT, TOKENS = 32, 24, 8, 20
 ROUTINGS = {
@@ -30,7 +31,9 @@ ROUTINGS = {
 
 
 class PlainExperts(Experts):
-    """The same in torch's operations, one expert after the other."""
+    """The same in torch's operations, one expert after the other, with weights in rows."""
+
+    matrices: tuple[Tensor, Tensor]
 
     def route(self, ids: Tensor, weights: Tensor, logits: Tensor) -> None:
         r = self.routing
@@ -48,11 +51,12 @@ class PlainExperts(Experts):
     def compute(
         self, out: Tensor, x: Tensor, ids: Tensor, weights: Tensor, addend: Tensor | None
     ) -> None:
+        gate_up, down = self.matrices
         total = torch.zeros_like(x)
         for expert in ids.unique().tolist():
             tokens, place = (ids == expert).nonzero(as_tuple=True)
-            gate, up = (x[tokens] @ self.gate_up.data[expert].t()).chunk(2, dim=-1)
-            y = (torch.nn.functional.silu(gate) * up) @ self.down.data[expert].t()
+            gate, up = (x[tokens] @ gate_up[expert].t()).chunk(2, dim=-1)
+            y = (torch.nn.functional.silu(gate) * up) @ down[expert].t()
             total.index_add_(0, tokens, y * weights[tokens, place, None])
         out.copy_(total if addend is None else total + addend)
 
@@ -69,18 +73,21 @@ def without_lesser_groups(choice: Tensor, r: Routing) -> Tensor:
 @pytest.mark.parametrize("name", ROUTINGS)
 def test_the_ops_compute_what_torch_does(name: str, shared: bool) -> None:
     torch.manual_seed(3)
-    workspace = Workspace(TOKENS, Target(torch.device("cpu")))
-    mlp = GatedMLP(
-        DenseLinear(torch.randn(2 * INNER, HIDDEN) / 6, None),
-        DenseLinear(torch.randn(HIDDEN, INNER) / 5, None),
-        workspace,
-    )
+    target = Target(torch.device("cpu"))
+    workspace = Workspace(TOKENS, target)
+
+    def linear(rows: int, columns: int) -> DenseLinear:
+        return DenseLinear([torch.randn(rows, columns) / columns**0.5], None, target.tape)
+
+    mlp = GatedMLP(linear(2 * INNER, HIDDEN), linear(HIDDEN, INNER), workspace)
+    gate_up = torch.randn(COUNT, 2 * INNER, HIDDEN) / 6
+    down = torch.randn(COUNT, HIDDEN, INNER) / 5
     arguments = (
-        DenseLinear(torch.randn(COUNT, HIDDEN) / 6, None),
+        linear(COUNT, HIDDEN),
         torch.rand(COUNT) * 0.3 if name == "sigmoid" else None,
         ROUTINGS[name],
-        ExpertWeights(torch.randn(COUNT, 2 * INNER, HIDDEN) / 6, 0),
-        ExpertWeights(torch.randn(COUNT, HIDDEN, INNER) / 5, 0),
+        stack_experts([[Weight.dense(matrix, "gate_up")] for matrix in gate_up], target),
+        stack_experts([[Weight.dense(matrix, "down")] for matrix in down], target),
         INNER,
         HIDDEN,
         mlp if shared else None,
@@ -89,7 +96,9 @@ def test_the_ops_compute_what_torch_does(name: str, shared: bool) -> None:
     x = torch.randn(TOKENS, HIDDEN)
     found, expected = torch.empty_like(x), torch.empty_like(x)
     Experts(*arguments)(found, x)
-    PlainExperts(*arguments)(expected, x)
+    plain = PlainExperts(*arguments)
+    plain.matrices = gate_up, down
+    plain(expected, x)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
