@@ -47,13 +47,15 @@ def decode_rate(core: EngineCore, batch: int) -> float:
 
 
 def prefill_rate(core: EngineCore) -> float:
-    """Prompt tokens per second of one prompt."""
-    for request in make_requests(1, PREFILL, 1):
-        core.add_request(request)
-    start = time.perf_counter()
-    while core.has_work():
-        core.step()
-    return PREFILL / (time.perf_counter() - start)
+    """Prompt tokens per second of one prompt, after another to warm up, as llama-bench does."""
+    for _ in range(2):
+        for request in make_requests(1, PREFILL, 1):
+            core.add_request(request)
+        start = time.perf_counter()
+        while core.has_work():
+            core.step()
+        seconds = time.perf_counter() - start
+    return PREFILL / seconds
 
 
 def peer() -> Callable[[Path], dict[str, float]] | None:
