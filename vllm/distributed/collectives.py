@@ -7,6 +7,7 @@ program around us may have for itself. Must not know what is summed.
 
 from __future__ import annotations
 
+import atexit
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +28,14 @@ class Collectives:
     ) -> None:
         connect = _nccl if device.type == "cuda" else _gloo
         self._group: Any = connect(rank, size, store, host)
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        """End gloo's threads while there is an interpreter.
+
+        A thread that lets go of the last tensor while the interpreter ends aborts the process.
+        """
+        self._group = None
 
     def all_reduce(self, x: Tensor) -> None:
         self._group.allreduce([x]).wait()
