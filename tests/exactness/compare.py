@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How tokens and logits of the engine are held against a reference.
 
-Tolerances are derived, not chosen. What a fast mode rounds is known (keys and values to bfloat16,
-inputs of packed layers to 8-bit digits), so the reference computes the same sequence
-with and without that rounding; the root mean square between the two is the error such an
-implementation makes. The engine gets 1.5 times that, because it rounds other values (its own),
-queries and attention weights besides where the CPU multiplies bfloat16, and the figure is an
-estimate.
+Tolerances are derived, not chosen. What a fast mode rounds is known (keys, values, queries and
+attention weights to bfloat16, inputs of packed layers to 8-bit digits), so the reference computes
+the same sequence with and without that rounding; the root mean square between the two is the error
+such an implementation makes. The engine gets 1.5 times that, because it rounds other values (its
+own) and the figure is an estimate. A CPU that does not multiply bfloat16 rounds keys and values
+alone.
 
 From there to tokens: two logits differ by sqrt(2) times the error of one, and among a few thousand
 Gaussian draws none exceeds 4 sigma. A greedy token may differ from the reference's only where the
@@ -43,6 +43,14 @@ def relative_rms(found: Tensor, expected: Tensor) -> float:
     found = found.double() - found.double().mean(-1, keepdim=True)
     expected = expected - expected.mean(-1, keepdim=True)
     return float((found - expected).pow(2).mean().sqrt() / expected.pow(2).mean().sqrt())
+
+
+def median_rms(found: Tensor, expected: Tensor) -> float:
+    """The median of the rows' `relative_rms`: a mixture's tokens whose experts are nearly tied may
+    go to others, which changes their rows altogether.
+    """
+    rows = [relative_rms(f[None], e[None]) for f, e in zip(found, expected, strict=True)]
+    return sorted(rows)[len(rows) // 2]
 
 
 def rounding_tolerance(rounded: Tensor, expected: Tensor) -> float:

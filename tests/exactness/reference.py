@@ -9,6 +9,7 @@ which such a rounding must make is computed here instead of guessed: see `with_r
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 Rounding = Callable[[Tensor, str], Tensor]
 """What becomes of a value that goes to the place of this name."""
 
+LOG2_E = math.log2(math.e)
 # Layers whose inputs the fast kernels of packed weights round to one digit, the others to more.
 ONE_DIGIT = ("o_proj", "gate_proj")
 
@@ -61,11 +63,13 @@ class Reference:
     theta: float
     interleaved: bool
     round_inputs: Rounding = exact  # of every linear layer
-    round_cache: Rounding = exact  # keys and values
+    round_attention: Rounding = exact  # keys and values, queries and weights
 
     def with_rounding(self, inputs: Rounding = exact, cache: Rounding = exact) -> Reference:
-        """The same weights, with the inputs of linear layers or the KV cache rounded."""
-        return replace(self, round_inputs=inputs, round_cache=cache)
+        """The same weights, with the inputs of linear layers or the KV cache rounded, and what is
+        multiplied with the cache as well.
+        """
+        return replace(self, round_inputs=inputs, round_attention=cache)
 
     @classmethod
     def from_directory(cls, folder: Path) -> Reference:
@@ -160,11 +164,14 @@ class Reference:
         q, k = self._rotate(q), self._rotate(k)
         v = self._linear(x, prefix + "v_proj").view(length, self.kv_heads, -1)
         group = self.heads // self.kv_heads
-        k, v = self.round_cache(k, prefix + "k"), self.round_cache(v, prefix + "v")
+        # The kernels round queries behind the factor that makes exp a power of two.
+        q = self.round_attention(q * (LOG2_E / q.shape[-1] ** 0.5), prefix)
+        k, v = self.round_attention(k, prefix), self.round_attention(v, prefix)
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
+        scores = torch.einsum("qhd,khd->hqk", q, k) / LOG2_E
         future = torch.ones(length, length, dtype=torch.bool).triu(1)
         weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+        weights = self.round_attention(weights, prefix)
         mixed = torch.einsum("hqk,khd->qhd", weights, v).reshape(length, -1)
         return self._linear(mixed, prefix + "o_proj")
 

@@ -97,7 +97,7 @@ void check_dense(DType dtype, const char* name, float tolerance) {
 }
 
 // One sequence of 50 tokens of context, the last `queries` of them asked.
-void check_attention(DType dtype, const char* name, int64_t queries) {
+void check_attention(DType dtype, const char* name, float tolerance, int64_t queries) {
   constexpr int64_t heads = 4, kv_heads = 2, dim = 64, block = 16, blocks = 5, context = 50;
   constexpr int64_t size = blocks * kv_heads * block * dim;
   std::vector<float> keys = random_floats(size), values = random_floats(size);
@@ -119,7 +119,7 @@ void check_attention(DType dtype, const char* name, int64_t queries) {
       const AttentionItem item{0, t, 1, context - queries + t, h};
       scalar::kernel_table().attention(args, &item, 1, scratch.data());
     }
-  compare(name, found, expected, 1e-5f);
+  compare(name, found, expected, tolerance);
 }
 
 // `op(table, x, out)` on 3 rows of 100.
@@ -188,8 +188,8 @@ int main(int argc, char**) {
   check_dense(DType::kF32, "linear f32", 1e-5f);
   check_dense(DType::kBF16, "linear bf16", 5e-3f);  // where x is rounded to bf16
   for (int64_t queries : {1, 7, 50}) {
-    check_attention(DType::kF32, "attention f32", queries);
-    check_attention(DType::kBF16, "attention bf16", queries);
+    check_attention(DType::kF32, "attention f32", 1e-5f, queries);
+    check_attention(DType::kBF16, "attention bf16", 5e-3f, queries);
   }
   check_elementwise();
   std::printf("%d failed\n", failures);
