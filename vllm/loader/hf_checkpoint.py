@@ -31,6 +31,7 @@ class HFTensors:
         self.path = path
         self._shard_of = _shards(path)
         self._open: dict[str, Any] = {}
+        self._addresses: dict[str, set[int]] = {}  # of each shard's tensors, in our map of it
         self._held = 0
 
     def has(self, name: str) -> bool:
@@ -41,8 +42,8 @@ class HFTensors:
 
     def release(self) -> None:
         """Pages of the files, of which layers have laid out copies by now."""
-        for shard in self._open:
-            drop_pages(self.path / shard)
+        for shard, addresses in self._addresses.items():
+            drop_pages(self.path / shard, addresses)
         self._held = 0
 
     def get(self, name: str) -> Weight:
@@ -53,6 +54,7 @@ class HFTensors:
             data = self._file(shard).get_tensor(name)
         except SafetensorError as error:
             raise ModelLoadError(f"{self.path / shard}: tensor {name!r}: {error}") from None
+        self._addresses.setdefault(shard, set()).add(data.data_ptr())
         self._held += data.nbytes
         if self._held > HELD:  # else a large model would be resident twice while it is laid out
             self.release()
