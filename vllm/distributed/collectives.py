@@ -7,9 +7,9 @@ program around us may have for itself. Must not know what is summed.
 
 from __future__ import annotations
 
-import atexit
 from datetime import timedelta
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor
@@ -27,18 +27,13 @@ class Collectives:
         self, rank: int, size: int, store: TCPStore, device: torch.device, host: str
     ) -> None:
         connect = _nccl if device.type == "cuda" else _gloo
-        self._group: Any = connect(rank, size, store, host)
-        atexit.register(self._leave)
-
-    def _leave(self) -> None:
-        """End gloo's threads while there is an interpreter.
-
-        A thread that lets go of the last tensor while the interpreter ends aborts the process.
-        """
-        self._group = None
+        self._groups: list[Any] = [connect(rank, size, store, host)]
+        # Where this object lives until the interpreter ends, gloo's threads must end before: one
+        # that lets go of the last tensor meanwhile aborts the process.
+        finalize(self, self._groups.clear)
 
     def all_reduce(self, x: Tensor) -> None:
-        self._group.allreduce([x]).wait()
+        self._groups[0].allreduce([x]).wait()
 
 
 def open_store(listener: int, host: str, port: int, size: int) -> TCPStore:
