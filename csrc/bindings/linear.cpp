@@ -26,7 +26,7 @@ void linear_pack(const Tensor& packed, const Tensor& weight, int64_t row) {
   const DType dtype = dense_type(weight);
   check.shape(packed, "packed", {-1, dense_units(dtype, k), kDenseRows, unit_columns(dtype)});
   const int64_t rows = packed.size(0) * kDenseRows;
-  check.require(row >= 0 && row + n <= rows, "row is ", row, ", and ", n, " rows from there on are ",
+  check.require(row >= 0 && row <= rows - n, "row is ", row, ", and ", n, " rows from there on are ",
                 "not within the ", rows, " of packed");
   ops::linear_pack(static_cast<uint8_t*>(packed.mutable_data_ptr()), data_of<uint8_t>(weight), dtype,
                    row, n, k);

@@ -172,6 +172,8 @@ CASES = {
         lambda: ops.linear_pack(F(1, 8, 32, 1), F(4, 8), 30),
     "linear_pack: row is -1, and 4 rows from there on are not within the 32 of packed":
         lambda: ops.linear_pack(F(1, 8, 32, 1), F(4, 8), -1),
+    "linear_pack: row is 9223372036854775807, and 4 rows from there on are not within":
+        lambda: ops.linear_pack(F(1, 8, 32, 1), F(4, 8), 2**63 - 1),
     "fp8_linear: not implemented on the CPU; widen the weights and use linear":
         lambda: ops.fp8_linear(F(2, 4), F(2, 8), F(4, 8), F(4)),
     "quant_repack: qtype is 11, expected 2 (Q4_0), 3 (Q4_1), 6 (Q5_0)":
