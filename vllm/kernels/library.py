@@ -45,7 +45,11 @@ def cpu_replay() -> Callable[[int], bytes | None]:
 
     No op: torch's way to one costs 14 us where the caches are cold, as after every step.
     """
-    replay = ctypes.CDLL(str(kernel_dir() / "_C_cpu.so")).vllm_cpu_replay
+    path = kernel_dir() / "_C_cpu.so"
+    try:
+        replay = ctypes.CDLL(str(path)).vllm_cpu_replay
+    except AttributeError as error:
+        raise KernelLibraryError(f"kernel library {path} is too old: {BUILD_HINT}") from error
     replay.argtypes, replay.restype = [ctypes.c_int64], ctypes.c_char_p
     return replay
 
