@@ -40,8 +40,9 @@ def build_core(
 ) -> Any:
     """Load the model; the first thing here that needs torch.
 
-    Nothing that is made meanwhile is garbage, so no collection looks for it: a tenth of the time
-    that torch takes to load, and later milliseconds in the middle of a step.
+    Hardly anything that is made meanwhile is garbage (0.6 MB of 270,000 objects, no tensor), so no
+    collection looks for it: a tenth of the time that torch takes to load, and later milliseconds in
+    the middle of a step. Only here: a program that uses `LLM` decides on its own garbage.
     """
     gc.disable()
     from vllm.config.engine import EngineConfig  # noqa: PLC0415
