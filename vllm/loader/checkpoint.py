@@ -30,6 +30,10 @@ class Checkpoint(Protocol):
     def has(self, name: str) -> bool: ...
     def get(self, name: str) -> Weight: ...
     def names(self) -> list[str]: ...
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors as they are stored, about."""
+
     def release(self) -> None:
         """Let go of memory that only loading needed; tensors stay readable."""
 

@@ -7,6 +7,7 @@ not know files or layers.
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import torch
@@ -34,6 +35,10 @@ class DummyCheckpoint:
 
     def names(self) -> list[str]:
         return list(self._shapes)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(4 * math.prod(shape) for shape in self._shapes.values())
 
     def release(self) -> None:
         """Nothing to let go of: tensors are made when they are asked for."""

@@ -36,6 +36,10 @@ class GGUFCheckpoint:
     def names(self) -> list[str]:
         return list(self.file.tensors)
 
+    @property
+    def nbytes(self) -> int:
+        return sum(info.nbytes for info in self.file.tensors.values())
+
     def release(self) -> None:
         self.file.drop_pages()
 

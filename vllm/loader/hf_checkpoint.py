@@ -40,6 +40,11 @@ class HFTensors:
     def names(self) -> list[str]:
         return list(self._shard_of)
 
+    @property
+    def nbytes(self) -> int:
+        files = (self.path / shard for shard in set(self._shard_of.values()))
+        return sum(file.stat().st_size for file in files if file.is_file())
+
     def release(self) -> None:
         """Pages of the files, of which layers have laid out copies by now."""
         for shard, addresses in self._addresses.items():

@@ -18,8 +18,8 @@ from vllm.layers.attention import LayerCache
 from vllm.models.config import ModelConfig
 from vllm.worker import resources
 
-# On the CPU weights are mapped and activations small, so the cache may take a good part of what is
-# free. The cap keeps a default start from promising a whole large machine to one engine.
+# On the CPU activations are small, so the cache may take a good part of what weights leave. The cap
+# keeps a default start from promising a whole large machine to one engine.
 MEMORY_SHARE = 0.5
 MEMORY_CAP = 4 << 30
 # On a GPU: of what a step takes besides. Keys and values that `FlashAttention` gathers are the most
@@ -92,9 +92,12 @@ def _longest(config: ModelConfig, max_model_len: int | None) -> int:
     return longest
 
 
-def memory_on_cpu(ranks: int) -> int:
-    """Bytes for the cache of a rank whose weights are still to be loaded; all share the host's."""
-    return min(int(resources.available_memory() // ranks * MEMORY_SHARE), MEMORY_CAP)
+def memory_on_cpu(ranks: int, weights: int) -> int:
+    """Bytes for the cache of a rank, at least 0. All ranks share the host's memory, and `weights`
+    bytes of it are still to be laid out by all of them together.
+    """
+    left = max(0, resources.available_memory() - weights)
+    return min(int(left // ranks * MEMORY_SHARE), MEMORY_CAP)
 
 
 def memory_on_gpu(device: torch.device, share: float) -> int:

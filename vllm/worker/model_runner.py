@@ -53,7 +53,9 @@ class ModelRunner:
         self.target = _target(config, self.config, self.device)
         self.kv_dtype = _kv_dtype(config, self.target, self.device)
         if self.device.type == "cpu":
-            memory = config.kv_cache_memory or kv_tensors.memory_on_cpu(group.size)
+            memory = config.kv_cache_memory or kv_tensors.memory_on_cpu(
+                group.size, checkpoint.nbytes
+            )
             self.layout, self.max_model_len = self._plan_cache(config, memory)
             self.model = self._load(checkpoint, config, self.max_model_len, progress)
         else:

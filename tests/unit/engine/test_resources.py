@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits of the machine as cgroups state them."""
+"""Limits of the machine as cgroups state them, and what of its memory a cache takes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.models import make_llama
+from vllm.config.engine import EngineConfig
+from vllm.engine.core import EngineCore
+from vllm.worker import resources
+from vllm.worker.kv_tensors import MEMORY_CAP, memory_on_cpu
 from vllm.worker.resources import available_memory, cpu_count
 
 
@@ -77,3 +82,21 @@ def test_groups_of_version_1(tmp_path: Path, meminfo: Path) -> None:
 def test_a_full_group_leaves_nothing(tmp_path: Path, meminfo: Path) -> None:
     limited(tmp_path, memory__max="100\n", memory__current="300\n")
     assert available_memory(tmp_path, meminfo) == 0
+
+
+def test_the_cache_gets_half_of_what_weights_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available_memory", lambda: 7 << 30)
+    assert memory_on_cpu(1, weights=5 << 30) == 1 << 30
+    assert memory_on_cpu(2, weights=5 << 30) == 1 << 29
+    assert memory_on_cpu(1, weights=9 << 30) == 0
+    monkeypatch.setattr(resources, "available_memory", lambda: 1 << 40)
+    assert memory_on_cpu(1, weights=5 << 30) == MEMORY_CAP
+
+
+def test_an_engine_counts_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_llama(tmp_path)
+    token = 2 * 2 * 2 * 16 * 2  # keys and values, layers, KV heads, head size, bfloat16
+    weights = (model / "model.safetensors").stat().st_size
+    monkeypatch.setattr(resources, "available_memory", lambda: weights + 2 * 64 * token)
+    core = EngineCore(EngineConfig(str(model), device="cpu"))
+    assert core.runner.layout.num_tokens == 64

@@ -357,6 +357,19 @@ def test_dummy_weights_need_no_file(tmp_path: Path) -> None:
     assert len(tokens(folder, load_format="dummy")) == 12
     checkpoint = open_checkpoint(folder, "dummy")
     assert set(checkpoint.names()) == set(tensor_shapes(checkpoint.config))
+    assert checkpoint.nbytes == sum(checkpoint.get(name).data.nbytes for name in checkpoint.names())
+
+
+@pytest.mark.parametrize("kind", ["one file", "shards", "Q8_0"])
+def test_how_large_a_model_is(tmp_path: Path, kind: str) -> None:
+    folder = make_llama(tmp_path, shards=3 if kind == "shards" else 1)
+    checkpoint = open_checkpoint(folder)
+    tensors = sum(checkpoint.get(name).data.nbytes for name in checkpoint.names())
+    if kind == "Q8_0":
+        packed = gguf.GGMLQuantizationType.Q8_0
+        checkpoint = open_checkpoint(write_gguf(tmp_path / "model.gguf", folder, packed))
+        tensors = tensors * 34 // 32 // 4  # but for the norms
+    assert tensors <= checkpoint.nbytes < 1.1 * tensors
 
 
 def test_kv_cache_must_hold_one_request(tmp_path: Path) -> None:
