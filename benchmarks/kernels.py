@@ -126,6 +126,10 @@ def dense_linears() -> Iterator[Case]:
                     ops.linear(out[n], x[k], weight)
 
         yield Case(f"bfloat16 linears, 30 layers, {rows} rows", step, size, size * rows)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        plain = torch.randn(2 * FFN, HIDDEN).to(dtype)
+        name = f"linear_pack {str(dtype)[6:]} {2 * FFN}x{HIDDEN}"
+        yield Case(name, partial(ops.linear_pack, tiled(plain), plain), 2 * plain.nbytes)
     for dtype in (torch.float32, torch.float16):
         weight = tiled(torch.randn(2 * FFN, HIDDEN).to(dtype))
         for rows in (1, 32, 512):
@@ -175,6 +179,29 @@ def attentions() -> Iterator[Case]:
     yield attention_case(32, 128, 1, torch.float32)
     for sequences, context in ((8, 96), (32, 96), (8, 1024)):
         yield step_attention(sequences, context)
+
+
+def decode_edges() -> Iterator[Case]:
+    """What a decode step does before and behind its model."""
+    for rows in (1, 32):
+        row_tokens = torch.zeros(rows, 1024, dtype=torch.int32)
+        row_blocks = torch.arange(rows * 64, dtype=torch.int32).view(rows, 64)
+        ids, positions, slots = (torch.empty(rows, dtype=torch.int64) for _ in range(3))
+        lens, starts = (torch.empty(size, dtype=torch.int32) for size in (rows, rows + 1))
+        tables, index = torch.empty_like(row_blocks), torch.arange(rows)
+        computed = torch.empty(rows, dtype=torch.int64)
+        fill = partial(
+            ops.fill_decode_inputs, ids, positions, slots, lens, starts, tables, computed, index,
+            row_tokens, row_blocks, BLOCK_SIZE,
+        )  # fmt: skip
+        append = partial(ops.append_tokens, row_tokens, index, lens, ids)
+
+        def step(computed=computed, fill=fill, append=append) -> None:
+            computed.fill_(128)  # it is counted up
+            fill()
+            append()
+
+        yield Case(f"fill_decode_inputs, append_tokens, {rows} rows", step)
 
 
 def elementwise() -> Iterator[Case]:
@@ -260,6 +287,7 @@ GROUPS = {
     "quant": model_linears,
     "dense": dense_linears,
     "attention": attentions,
+    "decode": decode_edges,
     "elementwise": elementwise,
     "sampling": samplers,
 }
