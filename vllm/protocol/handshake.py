@@ -52,7 +52,7 @@ class EngineHandshake:
         self._address, self._local, self._headless = address, local, headless
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, engine_identity(index))
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        self._linger_ms = 0
         self._socket.setsockopt(zmq.IPV6, 1 if "[" in address else 0)
         try:
             self._socket.connect(address)
@@ -80,9 +80,13 @@ class EngineHandshake:
     def ready(self) -> None:
         """Say that the model is loaded; call it after the registration was sent."""
         self._send("READY")
+        self._linger_ms = LINGER_MS
 
     def close(self) -> None:
-        self._socket.close(LINGER_MS)
+        """A READY still gets out. A HELLO does not wait for a frontend that may have ended, else an
+        engine takes as long to end as its supervisor waits before it kills it.
+        """
+        self._socket.close(self._linger_ms)
 
     def _send(self, status: str) -> None:
         hello = EngineHello(status=status, local=self._local, headless=self._headless)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +105,18 @@ def test_launcher_gives_up(context: zmq.Context[Any]) -> None:
 
     with pytest.raises(ChildProcessError):
         serve_handshake(socket, HandshakeOwner([0], INIT), 60, check)
+
+
+def test_a_hello_that_nobody_takes_does_not_keep_the_engine(tmp_path: Path) -> None:
+    """As where a frontend ends before its engine has greeted it."""
+    context: zmq.Context[Any] = zmq.Context()
+    engine = EngineHandshake(context, f"ipc://{tmp_path}/nobody", 0)
+    with pytest.raises(HandshakeError, match="no INIT"):
+        engine.hello(timeout_s=0.0)
+    engine.close()
+    began = time.monotonic()
+    context.term()
+    assert time.monotonic() - began < 2.0
 
 
 def test_engine_refuses_an_init_it_cannot_read(context: zmq.Context[Any]) -> None:
