@@ -30,6 +30,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
 # Codes that a child ends with after it has told its own cause in one line.
 _TOLD = frozenset(ExitCode) - {ExitCode.OK, ExitCode.INTERNAL}
+_USUAL_CAUSES = {"SIGKILL": "out of memory", "SIGBUS": "a model file that was cut short in use"}
 
 
 class Supervised(Protocol):
@@ -68,7 +69,8 @@ class Child:
         if code >= 0:
             return f"{self.name} (pid {self.process.pid}) ended with exit code {code}"
         name = signal_name(-code)
-        why = ": out of memory is the usual cause" if name == "SIGKILL" else ""
+        cause = _USUAL_CAUSES.get(name)
+        why = f": {cause} is the usual cause" if cause else ""
         return f"{self.name} (pid {self.process.pid}) was ended by {name}{why}"
 
     @property

@@ -44,6 +44,16 @@ def test_codes_of_the_table_were_told_by_the_child() -> None:
     assert child.told_code == ExitCode.MODEL
 
 
+@pytest.mark.parametrize(
+    ("name", "cause"), [("SIGKILL", "out of memory"), ("SIGBUS", "a model file that was cut short")]
+)
+def test_a_signal_is_told_with_its_usual_cause(name: str, cause: str) -> None:
+    program = f"import os, signal; os.kill(os.getpid(), signal.{name})"
+    child = children.start("victim", [sys.executable, "-c", program], {})
+    assert child.wait(60)
+    assert f"was ended by {name}: {cause}" in child.describe_end()
+
+
 def test_a_child_that_ignores_sigterm_is_killed_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
