@@ -374,7 +374,7 @@ def _show_example(http: HTTPSocket, name: str, with_key: bool) -> None:
     """A command to try, for whoever looks at the terminal."""
     key = " -H 'Authorization: Bearer KEY'" if with_key else ""
     where = f"--unix-socket {http.config.uds} http://localhost" if http.config.uds else http.url
-    body = f'{{"model": "{name}", "stream": true, "messages": '
+    body = f'{{"model": "{name}", "stream": true, "temperature": 0, "messages": '
     body += '[{"role": "user", "content": "What is the capital of France?"}]}'
     say(
         f"try: curl -N {where}/v1/chat/completions -H 'Content-Type: application/json'{key} "
