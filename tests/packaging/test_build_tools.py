@@ -83,8 +83,9 @@ def test_an_edit_below_rust_makes_the_binary_stale(tmp_path):
     assert rust_sources.is_stale(binary, workspace)
     rust_sources.write_stamp(binary, rust_sources.fingerprint(workspace))
     assert not rust_sources.is_stale(binary, workspace)
-    (workspace / "target").mkdir()
-    (workspace / "target" / "made.rs").write_text("// an output is no source\n")
+    for folder in (workspace / "target", workspace / "fuzz" / "target"):
+        folder.mkdir(parents=True)
+        (folder / "made.rs").write_text("// an output is no source\n")
     assert not rust_sources.is_stale(binary, workspace)
     source.write_text("fn main() { }\n")
     assert rust_sources.is_stale(binary, workspace)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+_NOT_IN_THE_BINARY = {"target", "fuzz"}  # outputs; a workspace of its own with outputs in it
 _SUFFIXES = {".rs", ".toml", ".lock", ".json", ".html", ".jinja", ".proto"}
 
 
@@ -24,7 +25,7 @@ def fingerprint(workspace: Path) -> str:
 
 
 def _inputs(workspace: Path) -> list[Path]:
-    roots = [path for path in workspace.iterdir() if path.name != "target"]
+    roots = [path for path in workspace.iterdir() if path.name not in _NOT_IN_THE_BINARY]
     files = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*"))]
     kept = [p for p in files if p.suffix in _SUFFIXES and "tests" not in p.parts and p.is_file()]
     return sorted(kept)
