@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
-from tests.exactness.reference import Rounding, exact
+from tests.exactness.reference import Rounding, exact, of_products
 
 
 @dataclass
@@ -30,7 +30,8 @@ class FamilyReference:
     weights: dict[str, Tensor]
     served: int
     round_inputs: Rounding = exact  # of every linear layer but the router's
-    round_attention: Rounding = exact  # keys and values, queries and weights
+    round_cache: Rounding = exact  # keys and values
+    round_products: Rounding = exact  # queries and attention weights
 
     @classmethod
     def from_directory(cls, folder: Path, served: int) -> FamilyReference:
@@ -40,7 +41,8 @@ class FamilyReference:
         return cls(config, weights, served)
 
     def with_rounding(self, inputs: Rounding = exact, cache: Rounding = exact) -> FamilyReference:
-        return replace(self, round_inputs=inputs, round_attention=cache)
+        products = of_products(cache)
+        return replace(self, round_inputs=inputs, round_cache=cache, round_products=products)
 
     @property
     def gemma(self) -> bool:
@@ -87,15 +89,15 @@ class FamilyReference:
         latent = "kv_lora_rank" in self.config
         q, k, v = self._latent_heads(x, prefix) if latent else self._heads(x, prefix, layer)
         if not latent:
-            k, v = self.round_attention(k, "k"), self.round_attention(v, "v")
-        q = self.round_attention(q, "q")
+            k, v = self.round_cache(k, "k"), self.round_cache(v, "v")
+        q = self.round_products(q, "q")
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q, k) * self._scale(q.shape[-1])
         cap = self.config.get("attn_logit_softcapping")
         scores = cap * torch.tanh(scores / cap) if cap else scores
         weights = scores.masked_fill(self._hidden(len(x), layer), -torch.inf).softmax(-1)
-        weights = self.round_attention(weights, "weights")
+        weights = self.round_products(weights, "weights")
         mixed = torch.einsum("hqk,khd->qhd", weights, v).flatten(1)
         return self._linear(mixed, prefix + "o_proj")
 
@@ -123,10 +125,10 @@ class FamilyReference:
         q = self._linear(low, prefix + name).view(len(x), heads, nope + rope)
         compressed = self._linear(x, prefix + "kv_a_proj_with_mqa")
         latent, shared = compressed.split([c["kv_lora_rank"], rope], dim=-1)
-        latent = self.round_attention(self._norm(latent, prefix + "kv_a_layernorm"), "latent")
+        latent = self.round_cache(self._norm(latent, prefix + "kv_a_layernorm"), "latent")
         expanded = self._linear(latent, prefix + "kv_b_proj").view(len(x), heads, -1)
         k, v = expanded.split([nope, c["v_head_dim"]], dim=-1)
-        shared = self.round_attention(self._rotate(shared[:, None], 0), "rotated")
+        shared = self.round_cache(self._rotate(shared[:, None], 0), "rotated")
         shared = shared.expand(-1, heads, -1)
         q = torch.cat([q[..., :nope], self._rotate(q[..., nope:], 0)], dim=-1)
         return q, torch.cat([k, shared], dim=-1), v

@@ -18,6 +18,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vllm.kernels import ops
+
 Rounding = Callable[[Tensor, str], Tensor]
 """What becomes of a value that goes to the place of this name."""
 
@@ -34,6 +36,13 @@ def exact(x: Tensor, name: str) -> Tensor:
 def bfloat16(x: Tensor, name: str) -> Tensor:
     """To 8 significant bits, as a bfloat16 KV cache does."""
     return x.bfloat16().double()
+
+
+def of_products(cache: Rounding) -> Rounding:
+    """What becomes of queries and attention weights over such a cache: AVX-512 multiplies numbers
+    of its type, the other kernels widen them.
+    """
+    return cache if ops.CPU_ISA in ("avx512", "amx") else exact
 
 
 def in_digits(x: Tensor, name: str) -> Tensor:
@@ -63,13 +72,15 @@ class Reference:
     theta: float
     interleaved: bool
     round_inputs: Rounding = exact  # of every linear layer
-    round_attention: Rounding = exact  # keys and values, queries and weights
+    round_cache: Rounding = exact  # keys and values
+    round_products: Rounding = exact  # queries and attention weights
 
     def with_rounding(self, inputs: Rounding = exact, cache: Rounding = exact) -> Reference:
         """The same weights, with the inputs of linear layers or the KV cache rounded, and what is
-        multiplied with the cache as well.
+        multiplied with the cache as well where the kernels do so.
         """
-        return replace(self, round_inputs=inputs, round_attention=cache)
+        products = of_products(cache)
+        return replace(self, round_inputs=inputs, round_cache=cache, round_products=products)
 
     @classmethod
     def from_directory(cls, folder: Path) -> Reference:
@@ -165,13 +176,13 @@ class Reference:
         v = self._linear(x, prefix + "v_proj").view(length, self.kv_heads, -1)
         group = self.heads // self.kv_heads
         # The kernels round queries behind the factor that makes exp a power of two.
-        q = self.round_attention(q * (LOG2_E / q.shape[-1] ** 0.5), prefix)
-        k, v = self.round_attention(k, prefix), self.round_attention(v, prefix)
+        q = self.round_products(q * (LOG2_E / q.shape[-1] ** 0.5), prefix)
+        k, v = self.round_cache(k, prefix), self.round_cache(v, prefix)
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q, k) / LOG2_E
         future = torch.ones(length, length, dtype=torch.bool).triu(1)
         weights = scores.masked_fill(future, -torch.inf).softmax(-1)
-        weights = self.round_attention(weights, prefix)
+        weights = self.round_products(weights, prefix)
         mixed = torch.einsum("hqk,khd->qhd", weights, v).reshape(length, -1)
         return self._linear(mixed, prefix + "o_proj")
 

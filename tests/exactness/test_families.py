@@ -24,7 +24,7 @@ from tests.exactness.compare import (
 )
 from tests.exactness.families import FamilyReference
 from tests.exactness.generate import run
-from tests.exactness.reference import bfloat16
+from tests.exactness.reference import Rounding, bfloat16
 from tests.models import make_llama
 
 Answers = dict[str, tuple[list[int], Tensor]]
@@ -91,35 +91,40 @@ def test_reference_mode(name: str, folder: Path, in_reference_mode: Answers) -> 
     assert error < REFERENCE_LIMIT
 
 
+def compared(
+    answer: tuple[list[int], Tensor], reference: FamilyReference, **rounding: Rounding
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the answer's tokens: the engine's, the reference's, and the reference's with that
+    rounding, which must explain a token that is not the reference's.
+    """
+    tokens, logits = answer
+    sequence, first = PROMPT + tokens[:-1], len(PROMPT) - 1
+    whole = reference.logits(sequence)
+    expected = whole[first:]
+    rounded = reference.with_rounding(**rounding).logits(sequence)[first:]
+    check_divergence(whole, len(PROMPT), tokens, rounding_tolerance(rounded, expected))
+    return logits, expected, rounded
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_fast_mode(name: str, folder: Path, in_fast_mode: Answers) -> None:
     """A cache in bfloat16 is what it rounds; a token may differ only where that explains it."""
-    tokens, logits = in_fast_mode[name]
     reference = FamilyReference.from_directory(folder / name, SERVED)
-    sequence, first = PROMPT + tokens[:-1], len(PROMPT) - 1
-    expected = reference.logits(sequence)
-    rounded = reference.with_rounding(cache=bfloat16).logits(sequence)
-    tolerance = rounding_tolerance(rounded[first:], expected[first:])
-    assert relative_rms(logits, expected[first:]) < tolerance
-    check_divergence(expected, len(PROMPT), tokens, tolerance)
+    logits, expected, rounded = compared(in_fast_mode[name], reference, cache=bfloat16)
+    assert relative_rms(logits, expected) < rounding_tolerance(rounded, expected)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_weights_in_bfloat16(name: str, folder_of_bfloat16: Path, in_bfloat16: Answers) -> None:
     """Inputs of their layers are rounded to bfloat16 as well, but for the router's."""
-    tokens, logits = in_bfloat16[name]
     reference = FamilyReference.from_directory(folder_of_bfloat16 / name, SERVED)
-    sequence, first = PROMPT + tokens[:-1], len(PROMPT) - 1
-    expected = reference.logits(sequence)
-    rounded = reference.with_rounding(inputs=bfloat16, cache=bfloat16).logits(sequence)
-    tolerance = rounding_tolerance(rounded[first:], expected[first:])
+    logits, expected, rounded = compared(
+        in_bfloat16[name], reference, inputs=bfloat16, cache=bfloat16
+    )
     if any("experts" in field for field in reference.config):
-        assert median_rms(logits, expected[first:]) < 2 * median_rms(
-            rounded[first:], expected[first:]
-        )
+        assert median_rms(logits, expected) < 2 * median_rms(rounded, expected)
     else:
-        assert relative_rms(logits, expected[first:]) < tolerance
-    check_divergence(expected, len(PROMPT), tokens, tolerance)
+        assert relative_rms(logits, expected) < rounding_tolerance(rounded, expected)
 
 
 WITHOUT = {

@@ -76,7 +76,7 @@ class Target:
         return Unpacked(self.dtype, self.device)
 
     def dense_dtype(self, weight: Weight) -> torch.dtype:
-        """What holds a weight that is dense on the CPU."""
+        """What holds a weight that is dense."""
         return torch.float32 if self.dequantize else self.dtype or weight.dense_dtype
 
     def keep(self, packed: Tensor) -> Tensor:

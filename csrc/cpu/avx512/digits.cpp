@@ -143,12 +143,6 @@ void quantize_blocks(const Digits& out, const float* x, int64_t blocks) {
 
 }  // namespace
 
-void quantize_row(const Digits& out, DigitForm form, const float* x, int64_t k) {
-  switch (form) {
-    case DigitForm::kOne: return quantize_blocks<DigitForm::kOne>(out, x, k / kBlock);
-    case DigitForm::kTwo: return quantize_blocks<DigitForm::kTwo>(out, x, k / kBlock);
-    default: return quantize_blocks<DigitForm::kShared>(out, x, k / kBlock);
-  }
-}
+#include "cpu/vec/digits.inl"
 
 }  // namespace vllm_kernels::avx512
